@@ -1,0 +1,1 @@
+"""Secateur prunes neural networks: one exact numeric core for Keras and PyTorch."""

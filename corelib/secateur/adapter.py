@@ -1,0 +1,107 @@
+"""The protocol that an adapter fulfils, and nothing else.
+
+An adapter is the only code that knows a framework. It hands weights, statistics and the traced structure to the core as
+NumPy arrays in the canonical view, and takes masks and removal plans back. The loop in :mod:`secateur.pruner` is written
+against this protocol alone, which is what makes both frameworks give one answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from secateur.structure.graph import Graph
+from secateur.structure.removal import Plan
+
+Array = npt.NDArray[Any]
+Masks = Mapping[str, npt.NDArray[np.bool_]]
+
+PRUNABLE_ROLES = ("kernel", "recurrent", "embedding")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One weight, as the core sees it.
+
+    Args:
+        name: the framework's own name, unique in the model (``fc1.weight``, ``dense/kernel``).
+        role: ``kernel``, ``recurrent``, ``embedding``, ``bias``, ``scale``, ``shift``, ``mean``, ``variance``, ``other``.
+        view: the numbers, oriented canonically: ``(out, in, *spatial)`` for kernels, ``(gate, out, in)`` for recurrent
+            kernels, ``(out,)`` for vectors, ``(entries, features)`` for embeddings; without a copy where the framework
+            allows it, and never to be written by the core.
+        axes: a name for each axis of ``view``: ``out``, ``in``, ``height``, ...
+        layer: the name of the layer or module that owns it (``fc1``, ``dense``).
+        trainable: whether training changes it.
+    """
+
+    name: str
+    role: str
+    view: Array
+    axes: tuple[str, ...]
+    layer: str = ""
+    trainable: bool = True
+
+
+class Hold(Protocol):
+    """Keeps masked weights at exactly 0.0 through every optimizer step, until released."""
+
+    def update(self, masks: Masks) -> None:
+        """Replace the masks (canonical layout) and apply the new ones at once."""
+
+    def release(self) -> None:
+        """Stop holding and leave the optimizer as it was found. Weights keep their values."""
+
+
+class Adapter(Protocol):
+    """What the core asks of a framework. ``model`` is always the framework's own model object."""
+
+    framework: str
+    backend: str
+
+    def parameters(self, model: Any, graph: Graph | None = None) -> list[Parameter]:
+        """All weights and running statistics; in the order of first use in ``graph`` if given, else of definition.
+
+        Raises UnbuiltModelError, MissingWeightsError, UnsupportedDtypeError (a kernel of integers or complex numbers).
+        """
+
+    def statistics(
+        self, model: Any, data: Any, loss: Any, needs: Iterable[str]
+    ) -> dict[str, dict[str, Array]]:
+        """Statistic name -> parameter name -> array in canonical layout, averaged over the batches of ``data``.
+
+        The model is left as found: weights, gradients, running statistics, training mode. Raises MissingDataError.
+        """
+
+    def graph(self, model: Any, example: Any | None) -> Graph:
+        """The traced structure. Raises ExampleError, TraceError."""
+
+    def outputs(self, model: Any, example: Any | None) -> list[Array]:
+        """The model's outputs in inference mode, one NumPy array a tensor, in a fixed order."""
+
+    def apply(self, model: Any, masks: Masks) -> None:
+        """Write exact zeros where a mask (canonical layout) is False. Other weights keep their bits."""
+
+    def native(self, model: Any, masks: Masks) -> dict[str, npt.NDArray[np.bool_]]:
+        """The masks in each parameter's own layout, C-contiguous."""
+
+    def canonical(self, model: Any, masks: Masks) -> dict[str, npt.NDArray[np.bool_]]:
+        """The inverse of :meth:`native`."""
+
+    def hold(self, model: Any, masks: Masks, optimizer: Any | None = None) -> Hold:
+        """Apply the masks and keep them: for ``optimizer``, or for whichever optimizer trains the model if None."""
+
+    def compact(self, model: Any, graph: Graph, plan: Plan) -> Any:
+        """A new, ordinary, smaller model, in the training mode of ``model``, which is not touched."""
+
+    def write_model(self, model: Any, folder: Path) -> None:
+        """Write weights (safetensors) and what is needed to rebuild the architecture. Never pickle."""
+
+    def read_model(self, folder: Path, model: Any | None) -> Any:
+        """The model that was written, built from the folder or, where that is impossible, from ``model``."""
+
+
