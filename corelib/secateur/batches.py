@@ -59,3 +59,13 @@ def _labelled(data: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
                 "yield (inputs, labels)"
             )
         yield batch[0], batch[1]
+
+
+def is_repeatable(data: Any) -> bool:
+    """Whether ``data`` can be read a second time: arrays, lists and loaders can, a generator cannot."""
+    return data is not None and (_is_pair_of_arrays(data) or iter(data) is not data)
+
+
+def first_inputs(data: Any, size: int = BATCH_SIZE) -> Any | None:
+    """The inputs of the first batch, to serve as an example; None if reading them would use up a generator."""
+    return next(batches(data, size))[0] if is_repeatable(data) else None

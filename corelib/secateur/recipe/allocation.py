@@ -1,0 +1,57 @@
+"""What competes with what: one ranking over the whole model, or one a layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from secateur import masks
+from secateur.recipe.targets import Target
+
+Array = npt.NDArray[Any]
+Scope = str
+SCOPES = ("model", "layer")
+
+
+def competitions(layers: Sequence[str], scope: Scope) -> list[list[str]]:
+    """The layers that are ranked together: all of them, or each by itself."""
+    return [list(layers)] if scope == "model" else [[layer] for layer in layers]
+
+
+def budgets(scores: Mapping[str, Array], target: Target, scope: Scope) -> list[int]:
+    """How many elements the target prunes in each competition, in the order of :func:`competitions`."""
+    groups = competitions(list(scores), scope)
+    return [_size(scores, group) - target.keep([scores[layer] for layer in group]) for group in groups]
+
+
+def allocate(
+    scores: Mapping[str, Array],
+    pruned: Sequence[int],
+    scope: Scope,
+    kept: Mapping[str, npt.NDArray[np.bool_]] | None = None,
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Keep the largest scores of every competition.
+
+    Args:
+        scores: layer -> one score an element, in the model's order.
+        pruned: how many elements to prune in each competition.
+        scope: ``"model"`` or ``"layer"``.
+        kept: an earlier result; what it pruned ranks below everything else, so that it stays pruned.
+    """
+    result: dict[str, npt.NDArray[np.bool_]] = {}
+    for group, count in zip(competitions(list(scores), scope), pruned, strict=True):
+        ranked = [_below_all(scores[layer], None if kept is None else kept[layer]) for layer in group]
+        result.update(zip(group, masks.keep_largest(ranked, _size(scores, group) - count), strict=True))
+    return {layer: result[layer] for layer in scores}
+
+
+def _below_all(score: Array, kept: npt.NDArray[np.bool_] | None) -> Array:
+    return score if kept is None else np.where(kept, score, score.dtype.type(-math.inf))
+
+
+def _size(scores: Mapping[str, Array], group: Sequence[str]) -> int:
+    return sum(scores[layer].size for layer in group)

@@ -1,0 +1,35 @@
+"""What is pruned as one: single weights, or whole neurons (units, channels, filters)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from secateur.errors import RecipeError
+
+NORMS = (1, 2, "inf", "mean")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Single connections. Zeros appear where they are pruned; the model's shapes change only where a whole unit dies."""
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """Whole output units of a layer: neurons of a dense layer, channels (filters) of a convolution.
+
+    Args:
+        norm: how the scores of a unit's incoming weights become one score: ``1`` their sum of absolute values, ``2`` the
+            Euclidean norm, ``"inf"`` the largest, ``"mean"`` the mean absolute value. Only ``"mean"`` lets layers of
+            different fan-in compete fairly in scope ``"model"``; within one layer it ranks as ``1`` does.
+    """
+
+    norm: int | str = "mean"
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise RecipeError(f"Neurons(norm={self.norm!r}): use one of {', '.join(map(repr, NORMS))}")
+
+
+Granularity = Weights | Neurons
+GRANULARITIES: dict[str, type] = {"Weights": Weights, "Neurons": Neurons}

@@ -1,0 +1,137 @@
+"""The recipe: what to prune, by which score, how much, and when. Framework-free and serialisable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, Protocol, TypeVar
+
+from secateur.errors import FileFormatError, NoMatchError, RecipeError
+from secateur.recipe.allocation import SCOPES
+from secateur.recipe.granularity import GRANULARITIES, Granularity, Weights
+from secateur.recipe.score import SCORES, Magnitude, Score
+from secateur.recipe.serial import decode, encode
+from secateur.recipe.targets import TARGETS, Sparsity, Target
+from secateur.schedules import SCHEDULES, OneShot, Schedule
+
+
+class Named(Protocol):
+    """What include and exclude patterns are matched against."""
+
+    @property
+    def name(self) -> str:
+        """The parameter's name."""
+
+    @property
+    def layer(self) -> str:
+        """The name of the layer that owns it."""
+
+
+NamedT = TypeVar("NamedT", bound=Named)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is to be pruned.
+
+    Args:
+        target: how much: a :class:`Sparsity`, :class:`Percentile` or :class:`KSigma`; a number is a sparsity.
+        granularity: what is pruned as one: :class:`Weights` or :class:`Neurons`.
+        score: what ranks the weights: :class:`Magnitude`, :class:`Gradient` or :class:`Taylor`.
+        scope: ``"model"``: everything competes with everything; ``"layer"``: the target holds in each layer by itself.
+        schedule: when, for pruning during training: :class:`OneShot`, :class:`Linear` or :class:`Cubic`.
+        include: patterns (``fnmatch``) of layer or parameter names that may be pruned.
+        exclude: patterns of those that must not be. A pattern that matches nothing is an error.
+
+    ``Recipe(0.9)`` prunes 90 % of the weights, by magnitude, over the whole model, at once.
+    """
+
+    target: Target | float
+    granularity: Granularity = field(default_factory=Weights)
+    score: Score = field(default_factory=Magnitude)
+    scope: str = "model"
+    schedule: Schedule = field(default_factory=OneShot)
+    include: Sequence[str] = ("*",)
+    exclude: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.target, (int, float)) and not isinstance(self.target, bool):
+            object.__setattr__(self, "target", Sparsity(float(self.target)))
+        for name, kinds in _PARTS.items():
+            _check_kind(name, getattr(self, name), kinds)
+        if self.scope not in SCOPES:
+            raise RecipeError(f"scope {self.scope!r}: use 'model' (one ranking for all layers) or 'layer' (one each)")
+        for name in ("include", "exclude"):
+            patterns = getattr(self, name)
+            if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
+                raise RecipeError(f"{name} must be a list of patterns, such as ['head*'], not {patterns!r}")
+            object.__setattr__(self, name, tuple(patterns))
+
+    def select(self, candidates: Iterable[NamedT]) -> list[NamedT]:
+        """The candidates that the patterns leave to be pruned, in their order.
+
+        Raises:
+            NoMatchError: a pattern that matches no candidate, or nothing is left.
+        """
+        listed = list(candidates)
+        for pattern in (*self.include, *self.exclude):
+            if not any(_matches(item, pattern) for item in listed):
+                raise NoMatchError(
+                    f"pattern {pattern!r} matches no layer that can be pruned; there are: "
+                    f"{', '.join(item.name for item in listed) or 'none at all'}"
+                )
+        chosen = [
+            item
+            for item in listed
+            if any(_matches(item, pattern) for pattern in self.include)
+            and not any(_matches(item, pattern) for pattern in self.exclude)
+        ]
+        if not chosen:
+            raise NoMatchError("include and exclude together leave no layer to prune; loosen one of them")
+        return chosen
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values only, ready for JSON."""
+        parts = {name: encode(getattr(self, name)) for name in _PARTS}
+        return {**parts, "scope": self.scope, "include": list(self.include), "exclude": list(self.exclude)}
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> Recipe:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            FileFormatError: a field is missing, unknown or out of range.
+        """
+        expected = {*_PARTS, "scope", "include", "exclude"}
+        if not isinstance(document, dict) or set(document) != expected:
+            raise FileFormatError(f"a recipe needs exactly the fields {', '.join(sorted(expected))}")
+        parts = {name: decode(document[name], kinds, name) for name, kinds in _PARTS.items()}
+        try:
+            return cls(**parts, **{name: document[name] for name in ("scope", "include", "exclude")})
+        except (RecipeError, TypeError) as error:
+            raise FileFormatError(f"the recipe cannot be read: {error}") from error
+
+    def to_json(self) -> str:
+        """As text, one field a line."""
+        return json.dumps(self.to_dict(), indent=2)
+
+
+_PARTS: dict[str, dict[str, type]] = {
+    "target": TARGETS,
+    "granularity": GRANULARITIES,
+    "score": SCORES,
+    "schedule": SCHEDULES,
+}
+
+
+def _check_kind(name: str, value: object, kinds: dict[str, type]) -> None:
+    if isinstance(value, type) and value in kinds.values():
+        raise RecipeError(f"{name} is the class {value.__name__}; give an instance: {value.__name__}(...)")
+    if not isinstance(value, tuple(kinds.values())):
+        raise RecipeError(f"{name} is {value!r}; use one of {', '.join(kinds)}")
+
+
+def _matches(item: Named, pattern: str) -> bool:
+    return fnmatchcase(item.name, pattern) or fnmatchcase(item.layer, pattern)

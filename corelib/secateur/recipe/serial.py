@@ -1,0 +1,31 @@
+"""Frozen dataclasses to JSON-able dictionaries and back, by the name of their class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from secateur.errors import FileFormatError, SecateurError
+
+
+def encode(part: Any) -> dict[str, Any]:
+    """``Cubic(begin=0, end=100)`` -> ``{"kind": "Cubic", "begin": 0, "end": 100, ...}``."""
+    values = {field.name: getattr(part, field.name) for field in fields(part)}
+    return {"kind": type(part).__name__, **values}
+
+
+def decode(document: Any, kinds: Mapping[str, type], what: str) -> Any:
+    """The inverse of :func:`encode`; only the classes in ``kinds`` can be made.
+
+    Raises:
+        FileFormatError: an unknown kind, an unknown field or a value that the class refuses.
+    """
+    if not isinstance(document, dict) or document.get("kind") not in kinds:
+        kind = document.get("kind") if isinstance(document, dict) else document
+        raise FileFormatError(f"unknown {what} {kind!r}; this version knows {', '.join(sorted(kinds))}")
+    values = {key: value for key, value in document.items() if key != "kind"}
+    try:
+        return kinds[document["kind"]](**values)
+    except (TypeError, SecateurError) as error:
+        raise FileFormatError(f"{what} {document['kind']} cannot be read: {error}") from error

@@ -1,0 +1,116 @@
+"""How much is pruned. Every target resolves, for the scores that compete, to a number of elements to keep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from secateur import distributions, masks, thresholds
+from secateur.errors import OutOfRangeError, RecipeError
+
+Arrays = Sequence[npt.NDArray[Any]]
+
+
+class Target(Protocol):
+    """What a recipe asks of a target."""
+
+    def threshold(self, scores: Arrays) -> float:
+        """The score at and below which elements are pruned; -inf if none is."""
+
+    def keep(self, scores: Arrays) -> int:
+        """How many of all the elements of ``scores`` stay."""
+
+
+def _size(scores: Arrays) -> int:
+    return sum(score.size for score in scores)
+
+
+def _above(scores: Arrays, threshold: float) -> int:
+    return sum(int(np.count_nonzero(masks.keep_above(score, threshold))) for score in scores)
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """Prune exactly this fraction of the elements, to one element, whatever the ties.
+
+    Args:
+        sparsity: 0 <= sparsity < 1; ``floor(sparsity * n + 0.5)`` of n elements are pruned.
+    """
+
+    sparsity: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.sparsity < 1.0:
+            raise OutOfRangeError(
+                f"sparsity {self.sparsity!r} is outside 0 <= sparsity < 1; 0.9 prunes 90 % of the elements"
+            )
+
+    def keep(self, scores: Arrays) -> int:
+        """``n - floor(sparsity * n + 0.5)``."""
+        size = _size(scores)
+        return size - math.floor(self.sparsity * size + 0.5)
+
+    def threshold(self, scores: Arrays) -> float:
+        """The largest score that is pruned."""
+        pruned = _size(scores) - self.keep(scores)
+        return float(thresholds.smallest(scores, pruned)) if pruned else -math.inf
+
+
+@dataclass(frozen=True)
+class Percentile:
+    """Prune every score at or below a percentile; below the 90th percentile lie 90 % of the scores.
+
+    Args:
+        q: 0 <= q <= 100, as in ``numpy.percentile``.
+        distribution: None for the exact percentile of the scores; ``"normal"``, ``"uniform"``, ``"exponential"`` or
+            ``"laplace"`` for the quantile of that distribution fitted to them.
+    """
+
+    q: float
+    distribution: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.q <= 100.0:
+            raise OutOfRangeError(f"percentile {self.q!r} is outside 0 to 100; Percentile(90) prunes 90 % of the elements")
+        if self.distribution is not None and self.distribution not in distributions.FAMILIES:
+            raise RecipeError(
+                f"unknown distribution {self.distribution!r}; use one of {', '.join(distributions.FAMILIES)}"
+            )
+
+    def threshold(self, scores: Arrays) -> float:
+        """Exact, or from the fitted distribution."""
+        if self.distribution is None:
+            return float(thresholds.percentile(scores, self.q))
+        fitted = distributions.fit(distributions.summarize(scores), self.distribution)
+        return float(fitted.quantile(self.q / 100.0))
+
+    def keep(self, scores: Arrays) -> int:
+        """The number of scores strictly above the threshold."""
+        return _above(scores, self.threshold(scores))
+
+
+@dataclass(frozen=True)
+class KSigma:
+    """Prune every score at or below mean + k * sigma of the scores (population sigma); k may be negative."""
+
+    k: float
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.k):
+            raise OutOfRangeError(f"KSigma(k={self.k!r}): k must be a finite number, such as 0.5 or -1")
+
+    def threshold(self, scores: Arrays) -> float:
+        """See :func:`secateur.thresholds.k_sigma`."""
+        return float(thresholds.k_sigma(scores, self.k))
+
+    def keep(self, scores: Arrays) -> int:
+        """The number of scores strictly above the threshold."""
+        return _above(scores, self.threshold(scores))
+
+
+TARGETS: dict[str, type] = {"Sparsity": Sparsity, "Percentile": Percentile, "KSigma": KSigma}
