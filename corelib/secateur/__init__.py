@@ -1,1 +1,48 @@
-"""Secateur prunes neural networks: one exact numeric core for Keras and PyTorch."""
+"""Secateur prunes neural networks: one exact numeric core, the same masks in PyTorch and in Keras.
+
+The core works on arrays: :mod:`~secateur.scores`, :mod:`~secateur.thresholds`, :mod:`~secateur.masks`,
+:mod:`~secateur.distributions`, :mod:`~secateur.schedules`. A :class:`Recipe` says what to prune and how much; the
+adapters ``secateur_torch`` and ``secateur_keras`` carry it out on models. Importing this package loads NumPy alone and
+compiles nothing.
+"""
+
+from __future__ import annotations
+
+from secateur import distributions, errors, masks, schedules, scores, thresholds
+from secateur.errors import SecateurError
+from secateur.recipe import (
+    Gradient,
+    KSigma,
+    Magnitude,
+    Neurons,
+    Percentile,
+    Recipe,
+    Sparsity,
+    Taylor,
+    Weights,
+)
+from secateur.schedules import Cubic, Linear, OneShot
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Cubic",
+    "Gradient",
+    "KSigma",
+    "Linear",
+    "Magnitude",
+    "Neurons",
+    "OneShot",
+    "Percentile",
+    "Recipe",
+    "SecateurError",
+    "Sparsity",
+    "Taylor",
+    "Weights",
+    "distributions",
+    "errors",
+    "masks",
+    "schedules",
+    "scores",
+    "thresholds",
+]

@@ -1,0 +1,32 @@
+# make demo | make test | make check: each creates .venv if it is missing and installs what pyproject.toml asks for.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+export JAX_PLATFORMS ?= cpu
+
+.PHONY: demo test check bench clean
+
+demo: $(STAMP)
+	$(BIN)/secateur demo $(ARGS)
+
+test: $(STAMP)
+	$(BIN)/pytest -q
+	KERAS_BACKEND=jax $(BIN)/pytest -q tests/secateur_keras
+	KERAS_BACKEND=torch $(BIN)/pytest -q tests/secateur_keras
+	NUMBA_ENABLE_CUDASIM=1 $(BIN)/pytest -q tests/cuda
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(STAMP): pyproject.toml constraints.txt
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,81 @@
+"""Secateur for Keras 3: ``import secateur_keras as sk``, then ``sk.prune(model, recipe)``, on any Keras backend.
+
+The names are the same in :mod:`secateur_torch`; what they do is defined once, in :mod:`secateur.pruner`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from secateur.errors import MissingDependencyError
+
+try:
+    import keras
+except ImportError as error:
+    raise MissingDependencyError("secateur_keras needs Keras 3 and a backend: pip install 'secateur[keras]'") from error
+
+import numpy.typing as npt
+
+from secateur import pruner
+from secateur.adapter import Parameter
+from secateur.pruner import Pruned
+from secateur.recipe import Recipe
+from secateur.structure.graph import Graph
+from secateur_keras.adapter import KerasAdapter
+from secateur_keras.training import Pruner
+
+__all__ = ["Pruned", "Pruner", "graph", "load", "parameters", "prune", "statistics"]
+
+_ADAPTER = KerasAdapter()
+
+
+def prune(
+    model: keras.Model,
+    recipe: Recipe,
+    data: Any | None = None,
+    loss: Any | None = None,
+    example: Any | None = None,
+    statistics: Mapping[str, Mapping[str, npt.NDArray[Any]]] | None = None,
+) -> Pruned:
+    """Prune a trained model at once, in place; its masks hold through whatever optimizer trains it from now on.
+
+    Args:
+        model: any built model; weights that the recipe prunes become exactly 0.0.
+        recipe: what to prune and how much; ``Recipe(0.9)`` is 90 % of the weights by magnitude.
+        data: for scores that need gradients: ``(x, y)`` arrays, a ``tf.data.Dataset``, any iterable of batches.
+        loss: for the same: a Keras loss, its name, or a callable; None for the one that the model was compiled with.
+        example: an input, needed only if the model does not know its own input shape.
+        statistics: what :func:`statistics` returned, instead of ``data``.
+    """
+    return pruner.prune(_ADAPTER, model, recipe, data=data, loss=loss, example=example, statistics=statistics)
+
+
+def load(folder: str | Path, model: keras.Model | None = None, example: Any | None = None) -> Pruned:
+    """Restore what ``pruned.save(folder)`` wrote.
+
+    Args:
+        folder: the saved folder.
+        model: a model of the original architecture, which receives the weights; None to rebuild it from the folder, which
+            needs no code unless the model has layers of your own.
+        example: an input for a later ``compact()``.
+    """
+    return pruner.load(_ADAPTER, folder, model, example)
+
+
+def parameters(model: keras.Model, example: Any | None = None) -> list[Parameter]:
+    """The model's parameters in the canonical view, in the order of the forward pass."""
+    return _ADAPTER.parameters(model, _ADAPTER.graph(model, example))
+
+
+def statistics(
+    model: keras.Model, data: Any, loss: Any | None, needs: Iterable[str]
+) -> dict[str, dict[str, npt.NDArray[Any]]]:
+    """Gather ``mean_abs_gradient`` or ``mean_gradient`` over the batches of ``data``: name -> parameter -> array."""
+    return _ADAPTER.statistics(model, data, loss, needs)
+
+
+def graph(model: keras.Model, example: Any | None = None) -> Graph:
+    """The traced structure of the model, as :func:`secateur.structure.coupling.couple` reads it."""
+    return _ADAPTER.graph(model, example)

@@ -1,0 +1,107 @@
+"""Pruning while ``model.fit`` runs: a Keras callback that follows the optimizer's steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from secateur import pruner
+from secateur.elements import Statistics
+from secateur.errors import HoldError
+from secateur.recipe import Recipe
+from secateur_keras import backends
+from secateur_keras.adapter import KerasAdapter
+
+
+class Pruner(keras.callbacks.Callback):
+    """Prunes step by step during ``model.fit(..., callbacks=[pruner])``; a later ``fit`` goes on where the last ended.
+
+    Args:
+        recipe: what to prune, and when: steps of its schedule are training batches.
+        data: for scores that need gradients: ``(x, y)`` or any iterable of batches, read again at every update.
+        loss: for the same; None for the loss that the model was compiled with.
+        example: an input, needed only if the model does not know its own input shape.
+        statistics: statistics that are known already, instead of ``data``.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: Any | None = None,
+        loss: Any | None = None,
+        example: Any | None = None,
+        statistics: Statistics | None = None,
+    ) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self._options = {"data": data, "loss": loss, "example": example, "statistics": statistics}
+        self._session: pruner.Pruner | None = None
+        self._batches = 0
+
+    @property
+    def pruned(self) -> pruner.Pruner:
+        """The session behind this callback.
+
+        Raises:
+            HoldError: training has not begun, so no model is known yet.
+        """
+        if self._session is None:
+            raise HoldError("this pruner has no model yet; pass it to model.fit(..., callbacks=[pruner]) first")
+        return self._session
+
+    def on_train_begin(self, logs: Any | None = None) -> None:
+        """Take the model, and prune at step 0 if that is due."""
+        if self._session is None:
+            self._session = pruner.Pruner(
+                KerasAdapter(), self.model, self.recipe, optimizer=self.model.optimizer, **self._options
+            )
+        elif self._session.model is not self.model:
+            raise HoldError("this pruner already belongs to another model; make a new one")
+
+    def on_epoch_begin(self, epoch: int, logs: Any | None = None) -> None:
+        """Batches are counted anew in each epoch."""
+        self._batches = 0
+
+    def on_train_batch_end(self, batch: int, logs: Any | None = None) -> None:
+        """Follow the training; with ``steps_per_execution`` several batches end at once."""
+        steps, self._batches = batch + 1 - self._batches, batch + 1
+        session = self.pruned
+        if any(session.recipe.schedule.due(session.step + step) for step in range(1, steps + 1)):
+            backends.synchronise(self.model)
+        session.advance(steps)
+
+    @property
+    def masks(self) -> dict[str, npt.NDArray[np.bool_]]:
+        """See :attr:`secateur.pruner.Pruned.masks`."""
+        return self.pruned.masks
+
+    @property
+    def sparsity(self) -> float:
+        """See :attr:`secateur.pruner.Pruned.sparsity`."""
+        return self.pruned.sparsity
+
+    @property
+    def step(self) -> int:
+        """Training batches seen so far."""
+        return self.pruned.step
+
+    @property
+    def finished(self) -> bool:
+        """Whether the schedule has reached its final sparsity."""
+        return self.pruned.finished
+
+    def compact(self, example: Any | None = None) -> Any:
+        """See :meth:`secateur.pruner.Pruned.compact`."""
+        return self.pruned.compact(example)
+
+    def save(self, folder: str | Path) -> None:
+        """See :meth:`secateur.pruner.Pruned.save`."""
+        self.pruned.save(folder)
+
+    def release(self) -> None:
+        """See :meth:`secateur.pruner.Pruned.release`."""
+        self.pruned.release()

@@ -1,0 +1,90 @@
+"""Secateur for PyTorch: ``import secateur_torch as st``, then ``st.prune(model, recipe)``.
+
+The names are the same in :mod:`secateur_keras`; what they do is defined once, in :mod:`secateur.pruner`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from secateur.errors import MissingDependencyError
+
+try:
+    import torch
+except ImportError as error:
+    raise MissingDependencyError("secateur_torch needs PyTorch: pip install 'secateur[torch]'") from error
+
+import numpy.typing as npt
+
+from secateur import pruner
+from secateur.adapter import Parameter
+from secateur.pruner import Pruned
+from secateur.recipe import Recipe
+from secateur.structure.graph import Graph
+from secateur_torch.adapter import TorchAdapter
+from secateur_torch.training import Pruner
+
+__all__ = ["Pruned", "Pruner", "graph", "load", "parameters", "prune", "statistics"]
+
+_ADAPTER = TorchAdapter()
+
+
+def prune(
+    model: torch.nn.Module,
+    recipe: Recipe,
+    data: Any | None = None,
+    loss: Any | None = None,
+    example: Any | None = None,
+    statistics: Mapping[str, Mapping[str, npt.NDArray[Any]]] | None = None,
+) -> Pruned:
+    """Prune a trained model at once, in place; its masks hold through whatever optimizer trains it from now on.
+
+    Args:
+        model: any module; weights that the recipe prunes become exactly 0.0.
+        recipe: what to prune and how much; ``Recipe(0.9)`` is 90 % of the weights by magnitude.
+        data: for scores that need gradients: ``(x, y)`` arrays or tensors, or an iterable of ``(inputs, labels)``.
+        loss: for the same: a callable ``loss(outputs, labels)``, such as ``torch.nn.CrossEntropyLoss()``.
+        example: an input (a tensor, a tuple of positional or a dict of keyword arguments), needed to prune neurons and to
+            compact; the first batch of ``data`` if None.
+        statistics: what :func:`statistics` returned, instead of ``data``.
+
+    Example:
+        >>> import torch, secateur_torch as st
+        >>> from secateur import Neurons, Recipe
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
+        >>> pruned = st.prune(model, Recipe(0.5, granularity=Neurons()), example=torch.zeros(1, 8))
+        >>> pruned.compact()[0].out_features
+        8
+    """
+    return pruner.prune(_ADAPTER, model, recipe, data=data, loss=loss, example=example, statistics=statistics)
+
+
+def load(folder: str | Path, model: torch.nn.Module | None = None, example: Any | None = None) -> Pruned:
+    """Restore what ``pruned.save(folder)`` wrote.
+
+    Args:
+        folder: the saved folder.
+        model: an instance of the original architecture, which receives the weights; None if the saved model is built of
+            ``torch.nn`` layers in ``Sequential`` containers, which the folder describes by itself.
+        example: an input for a later ``compact()``.
+    """
+    return pruner.load(_ADAPTER, folder, model, example)
+
+
+def parameters(model: torch.nn.Module, example: Any | None = None) -> list[Parameter]:
+    """The model's parameters in the canonical view; in the order of the forward pass if an example is given."""
+    return _ADAPTER.parameters(model, None if example is None else _ADAPTER.graph(model, example))
+
+
+def statistics(
+    model: torch.nn.Module, data: Any, loss: Any, needs: Iterable[str]
+) -> dict[str, dict[str, npt.NDArray[Any]]]:
+    """Gather ``mean_abs_gradient`` or ``mean_gradient`` over the batches of ``data``: name -> parameter -> array."""
+    return _ADAPTER.statistics(model, data, loss, needs)
+
+
+def graph(model: torch.nn.Module, example: Any) -> Graph:
+    """The traced structure of the model, as :func:`secateur.structure.coupling.couple` reads it."""
+    return _ADAPTER.graph(model, example)
