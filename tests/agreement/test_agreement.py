@@ -1,0 +1,153 @@
+"""One answer: the same numbers give the same masks, scores and smaller models in PyTorch and in Keras."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from agreement.pairs import Pair, canonical_masks, convolutional_pair, dense_pair
+from hypothesis import given, settings
+from hypothesis import strategies as hs
+
+import secateur_keras as sk
+import secateur_torch as st
+from secateur import Gradient, KSigma, Magnitude, Neurons, Percentile, Recipe, Sparsity, Taylor, Weights, scores
+from secateur.errors import EmptyLayerError
+
+pairs = hs.one_of(
+    hs.builds(
+        dense_pair,
+        hs.lists(hs.integers(1, 9), min_size=3, max_size=4),
+        seed=hs.integers(0, 2**16),
+        ties=hs.booleans(),
+    ),
+    hs.builds(
+        convolutional_pair, hs.integers(1, 5), hs.integers(1, 4), seed=hs.integers(0, 2**16), ties=hs.booleans()
+    ),
+)
+targets = hs.one_of(
+    hs.builds(Sparsity, hs.floats(0, 0.9)), hs.builds(Percentile, hs.floats(0, 90)), hs.builds(KSigma, hs.floats(-1, 1))
+)
+
+
+def both(pair: Pair, recipe: Recipe, statistics: tuple[dict, dict] = ({}, {})):  # type: ignore[no-untyped-def,type-arg]
+    """Prune both models; None if the recipe would empty a layer, which both must then say."""
+    calls = [
+        lambda: st.prune(
+            pair.torch_model, recipe, example=pair.torch_example, statistics=statistics[0] if statistics[0] else None
+        ),
+        lambda: sk.prune(pair.keras_model, recipe, statistics=statistics[1] if statistics[1] else None),
+    ]
+    results, refusals = [], 0
+    for call in calls:
+        try:
+            results.append(call())
+        except EmptyLayerError:
+            refusals += 1
+    assert refusals in (0, 2), "only one framework refused the recipe"
+    return results or None
+
+
+def gradients(pair: Pair, seed: int, name: str) -> tuple[dict, dict]:  # type: ignore[type-arg]
+    """The same made-up statistics under each framework's parameter names."""
+    generator = np.random.default_rng(seed)
+    listed = zip(st.parameters(pair.torch_model, pair.torch_example), sk.parameters(pair.keras_model), strict=True)
+    ours, theirs = {}, {}
+    for torch_parameter, keras_parameter in listed:
+        array = generator.integers(0, 4, torch_parameter.view.shape).astype(np.float32)
+        ours[torch_parameter.name], theirs[keras_parameter.name] = array, array
+    return {name: ours}, {name: theirs}
+
+
+@settings(max_examples=25)
+@given(pairs)
+def test_both_adapters_show_the_core_the_same_arrays_in_the_same_order(pair: Pair) -> None:
+    ours, theirs = st.parameters(pair.torch_model, pair.torch_example), sk.parameters(pair.keras_model)
+    assert [(p.role, p.axes, p.view.shape) for p in ours] == [(p.role, p.axes, p.view.shape) for p in theirs]
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a.view, b.view)
+        if a.role == "kernel":
+            left, right = (scores.reduce(scores.magnitude(p.view), axis=0, norm=1) for p in (a, b))
+            np.testing.assert_array_equal(left, right)
+
+
+@settings(max_examples=40)
+@given(pairs, targets, hs.sampled_from([Weights(), Neurons(), Neurons(2)]), hs.sampled_from(["model", "layer"]))
+def test_magnitude_masks_are_equal_bit_for_bit_and_the_smaller_models_agree(pair, target, granularity, scope) -> None:  # type: ignore[no-untyped-def]
+    recipe = Recipe(target, granularity=granularity, score=Magnitude(), scope=scope)
+    if isinstance(granularity, Neurons) and not st_can_remove(pair):
+        return
+    results = both(pair, recipe)
+    if results is None:
+        return
+    ours, theirs = results
+    for a, b in zip(canonical_masks(ours), canonical_masks(theirs), strict=True):
+        np.testing.assert_array_equal(a, b)
+    small_torch, small_keras = ours.compact().eval(), theirs.compact()
+    with torch.no_grad():
+        expected = small_torch(pair.torch_example).numpy()
+    actual = np.asarray(small_keras(pair.keras_example))
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4 * max(1.0, float(np.abs(expected).max())))
+    assert ours.max_error is not None
+    assert theirs.max_error is not None
+    assert max(ours.max_error, theirs.max_error) < 1e-5
+
+
+def st_can_remove(pair: Pair) -> bool:
+    from secateur.structure.coupling import couple
+
+    counts = {
+        couple(st.graph(pair.torch_model, pair.torch_example)).count,
+        couple(sk.graph(pair.keras_model)).count,
+    }
+    assert len(counts) == 1, "the frameworks see different structures"
+    return counts.pop() > 0
+
+
+@settings(max_examples=25)
+@given(
+    pairs,
+    targets,
+    hs.sampled_from([("mean_abs_gradient", Gradient()), ("mean_gradient", Taylor())]),
+    hs.sampled_from([Weights(), Neurons()]),
+    hs.integers(0, 99),
+)
+def test_equal_statistics_give_equal_masks(pair, target, score, granularity, seed) -> None:  # type: ignore[no-untyped-def]
+    if isinstance(granularity, Neurons) and not st_can_remove(pair):
+        return
+    recipe = Recipe(target, granularity=granularity, score=score[1], scope="layer")
+    results = both(pair, recipe, gradients(pair, seed, score[0]))
+    if results is None:
+        return
+    for a, b in zip(*map(canonical_masks, results), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_frameworks_own_gradients_agree_to_rounding() -> None:
+    pair = dense_pair([12, 16, 4], seed=3)
+    generator = np.random.default_rng(5)
+    x = generator.normal(size=(70, 12)).astype(np.float32)
+    y = generator.integers(0, 4, 70)
+    import keras
+
+    ours = st.statistics(pair.torch_model, (x, y), torch.nn.CrossEntropyLoss(), ["mean_abs_gradient", "mean_gradient"])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    theirs = sk.statistics(pair.keras_model, (x, y), loss, ["mean_abs_gradient", "mean_gradient"])
+    for name, statistic in ours.items():
+        for a, b in zip(statistic.values(), theirs[name].values(), strict=True):
+            scale = float(np.sqrt(np.mean(np.square(a, dtype=np.float64))))
+            np.testing.assert_allclose(b, a, rtol=0, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_constant_model_loses_exactly_the_share_asked_for(share: float) -> None:
+    pair = dense_pair([10, 20, 10])
+    for parameter in pair.torch_model.parameters():
+        torch.nn.init.constant_(parameter, 0.25)
+    pair.keras_model.set_weights([np.full_like(array, 0.25) for array in pair.keras_model.get_weights()])
+    results = both(pair, Recipe(share, scope="layer"))
+    assert results is not None
+    for pruned in results:
+        assert pruned.sparsity == pytest.approx(share)
+    for a, b in zip(*map(canonical_masks, results), strict=True):
+        np.testing.assert_array_equal(a, b)
