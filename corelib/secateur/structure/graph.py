@@ -10,7 +10,8 @@ kind                    meaning and ``settings``
 ``linear``              contracts axis ``axis`` (may be negative) of its input with axis 1 of ``kernel``
 ``convolution``         ``channel_axis``, ``groups``; ``kernel`` is (out, in // groups, *spatial)
 ``normalize``           per-channel affine map in inference (batch normalisation): ``axis``
-``elementwise``         any number of inputs, broadcast as NumPy does: activations, dropout, add, multiply
+``elementwise``         any number of inputs, broadcast as NumPy does: activations, dropout, add, multiply;
+                        ``parameters`` (a learned scale, a PReLU slope) broadcast with them
 ``concat``              ``axis``
 ``reshape``             row-major reshape to the output's shape: view, flatten, unflatten, squeeze
 ``permute``             ``order``: output axis i is input axis ``order[i]``
@@ -20,8 +21,9 @@ kind                    meaning and ``settings``
 ``unknown``             anything else: freezes all that it touches, and is listed
 ======================  ====================================================================================
 
-Parts in ``Operation.parameters``: ``kernel``, ``bias``, ``scale``, ``shift``, ``mean``, ``variance``; an ``unknown``
-operation may use any names.
+Parts in ``Operation.parameters``: ``kernel``, ``bias``, ``scale``, ``shift``, ``mean``, ``variance``; ``elementwise`` and
+``unknown`` operations may use any names. A tensor that no operation writes is an input or a constant: nothing of it can
+go. An operation of a kind that is not in the table counts as ``unknown``.
 """
 
 from __future__ import annotations

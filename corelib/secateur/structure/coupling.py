@@ -1,0 +1,210 @@
+"""Which slices of which parameters can only be removed together: the units of a traced model.
+
+A unit is a connected component of the element graph (:mod:`secateur.structure.elements`) that some kernel produces,
+that some kernel reads, and of which nothing must stay. Its removal is exact: with all its slices at zero, the model
+gives the same outputs as the model without them. What must stay is explained, operation by operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from secateur.structure.elements import MODEL, Elements, Freeze, Layout, Nodes
+from secateur.structure.graph import Graph
+from secateur.structure.rules import read
+from secateur.structure.solver import Components, solve
+
+Units = npt.NDArray[np.int64]
+Key = TypeVar("Key")
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What stays, and why.
+
+    Args:
+        source: where the operation that holds it back stands in the user's code, as far as the tracer knows.
+        label: the framework's name of that operation, or of the part of the model.
+        reason: what this operation does to it.
+        parameters: the kernels of which at least one output index stays because of it.
+    """
+
+    source: str
+    label: str
+    reason: str
+    parameters: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Coupling:
+    """The removable units of a graph, numbered by first appearance on the ``out`` axes of kernels in execution order.
+
+    Args:
+        count: number of removable units.
+        units: (parameter, axis) -> int64 array, the unit of every index of that axis, -1 where it stays; axes of which
+            nothing can go are absent.
+        layers: int64[count], for each unit the index into ``layer_names`` of the first kernel that produces it.
+        layer_names: kernels that produce units, in execution order.
+        frozen: what stays, and why.
+        tensors: (tensor, axis) -> like ``units``, for the graph's tensors.
+        groups: operation index -> unit of each group of a grouped convolution, -1 where it stays; where any can go.
+    """
+
+    count: int
+    units: Mapping[tuple[str, int], Units]
+    layers: Units
+    layer_names: tuple[str, ...]
+    frozen: tuple[Frozen, ...] = ()
+    tensors: Mapping[tuple[int, int], Units] = field(default_factory=dict)
+    groups: Mapping[int, Units] = field(default_factory=dict)
+
+
+def couple(graph: Graph, exclude: Collection[str] = ()) -> Coupling:
+    """Find the units of a graph.
+
+    Args:
+        graph: the traced model.
+        exclude: parameters whose ``out`` axis must stay; names that the graph does not use have no effect.
+
+    Returns:
+        The units, near-linear in the number of indices of all axes.
+
+    Raises:
+        TraceError: the graph contradicts itself (shapes, unknown parameters).
+    """
+    elements = Elements(graph)
+    layouts = read(elements)
+    elements.operation = MODEL
+    _freeze_ends(elements, layouts, exclude)
+    components = solve(elements)
+    _freeze_last(components, elements, layouts)
+    kernels = _kernels(elements)
+    _freeze_unread(components, elements, kernels)
+    return _number(components, elements, layouts, kernels)
+
+
+def _freeze_ends(elements: Elements, layouts: Sequence[Layout], exclude: Collection[str]) -> None:
+    for tensor in elements.graph.outputs:
+        for nodes in layouts[tensor]:
+            elements.freeze(nodes, "it is an output of the model")
+    for name in sorted(set(exclude) & set(elements.graph.parameters)):
+        for axis, label in enumerate(elements.graph.parameters[name].axes):
+            if label == "out":
+                elements.freeze(elements.parameter(name, axis), "it is excluded")
+
+
+def _freeze_last(components: Components, elements: Elements, layouts: Sequence[Layout]) -> None:
+    """A component that is all there is of some axis stays: no axis may become empty."""
+    seen: set[int] = set()
+    for index, nodes in _axes_by_operation(elements, layouts):
+        if id(nodes) in seen or not nodes.size:
+            continue
+        seen.add(id(nodes))
+        labels = components.labels[nodes]
+        if not components.frozen[labels[0]] and (labels == labels[0]).all():
+            components.freeze(Freeze(nodes[:1], index, "without it an axis would be empty"))
+
+
+def _axes_by_operation(elements: Elements, layouts: Sequence[Layout]) -> Iterator[tuple[int, Nodes]]:
+    for index, operation in enumerate(elements.graph.operations):
+        yield from ((index, nodes) for tensor in operation.outputs for nodes in layouts[tensor])
+        for name in operation.parameters.values():
+            rank = len(elements.graph.parameters[name].shape)
+            keys = ((name, axis) for axis in range(rank))
+            yield from ((index, elements.parameters[key]) for key in keys if key in elements.parameters)
+
+
+def _kernels(elements: Elements) -> dict[str, int]:
+    """Every kernel and the operation that first uses it, in execution order."""
+    kernels: dict[str, int] = {}
+    for index, operation in enumerate(elements.graph.operations):
+        for name in operation.parameters.values():
+            if elements.graph.parameters[name].role == "kernel" and (name, 0) in elements.parameters:
+                kernels.setdefault(name, index)
+    return kernels
+
+
+def _freeze_unread(components: Components, elements: Elements, kernels: Mapping[str, int]) -> None:
+    """What no kernel's ``in`` axis reads stays: no mask could make its removal exact."""
+    is_read = np.zeros(components.frozen.size, dtype=np.bool_)
+    for name in kernels:
+        if (name, 1) in elements.parameters:
+            is_read[components.labels[elements.parameters[name, 1]]] = True
+    for name, operation in kernels.items():
+        nodes = elements.parameters[name, 0]
+        unread = nodes[~is_read[components.labels[nodes]] & ~components.stays(nodes)]
+        components.freeze(Freeze(unread, operation, "no later kernel reads it, so no mask stands for its removal"))
+
+
+def _number(
+    components: Components, elements: Elements, layouts: Sequence[Layout], kernels: Mapping[str, int]
+) -> Coupling:
+    """Number the live components, and translate nodes into units everywhere."""
+    names = tuple(kernels)
+    outs = [elements.parameters[name, 0] for name in names]
+    owner = np.repeat(np.arange(len(names)), [nodes.size for nodes in outs])
+    produced = components.labels[np.concatenate([np.zeros(0, np.int64), *outs])]
+    live = ~components.frozen[produced]
+    labels, first = np.unique(produced[live], return_index=True)
+    order = np.argsort(first)
+    unit = np.full(components.frozen.size, -1, dtype=np.int64)
+    unit[labels[order]] = np.arange(labels.size)
+    used, layers = np.unique(owner[live][first[order]], return_inverse=True)
+    of_node = unit[components.labels]
+    return Coupling(
+        count=int(labels.size),
+        units=_translate(of_node, elements.parameters),
+        layers=layers.astype(np.int64),
+        layer_names=tuple(names[index] for index in used),
+        frozen=_explain(components, elements.graph, names, owner, produced),
+        tensors=_translate(
+            of_node, {(i, axis): nodes for i, layout in enumerate(layouts) for axis, nodes in enumerate(layout)}
+        ),
+        groups=_translate(of_node, elements.groups),
+    )
+
+
+def _translate(of_node: Units, axes: Mapping[Key, Nodes]) -> dict[Key, Units]:
+    """The units of each axis that has any; axes with the same nodes share one array."""
+    known: dict[int, Units] = {}
+    for nodes in axes.values():
+        if id(nodes) not in known:
+            known[id(nodes)] = of_node[nodes]
+    has_units = {key: bool((units >= 0).any()) for key, units in known.items()}
+    return {key: known[id(nodes)] for key, nodes in axes.items() if has_units[id(nodes)]}
+
+
+def _explain(
+    components: Components, graph: Graph, names: Sequence[str], owner: Units, produced: Units
+) -> tuple[Frozen, ...]:
+    """One entry for each operation and reason that hold back an ``out`` index of a kernel, in execution order."""
+    from scipy.sparse import coo_array
+
+    freezes = components.freezes
+    pairs = sorted(((f.operation, f.reason) for f in freezes), key=lambda pair: (pair[0] == MODEL, pair[0]))
+    causes = {pair: row for row, pair in enumerate(dict.fromkeys(pairs))}
+    if not causes or not names:
+        return ()
+    cause = np.repeat([causes[f.operation, f.reason] for f in freezes], [f.nodes.size for f in freezes])
+    touched = components.labels[np.concatenate([freeze.nodes for freeze in freezes])]
+    width = components.frozen.size
+    by_cause = coo_array((np.ones(cause.size), (cause, touched)), shape=(len(causes), width)).tocsr()
+    by_label = coo_array((np.ones(owner.size), (produced, owner)), shape=(width, len(names))).tocsr()
+    held = (by_cause @ by_label).tocsr()
+    rows = [held.indices[held.indptr[row] : held.indptr[row + 1]] for row in range(len(causes))]
+    return tuple(
+        _entry(graph, operation, reason, tuple(names[index] for index in np.sort(row)))
+        for (operation, reason), row in zip(causes, rows, strict=True)
+        if row.size
+    )
+
+
+def _entry(graph: Graph, operation: int, reason: str, parameters: tuple[str, ...]) -> Frozen:
+    if operation == MODEL:
+        return Frozen("", "model", reason, parameters)
+    return Frozen(graph.operations[operation].source, graph.operations[operation].label, reason, parameters)

@@ -1,0 +1,126 @@
+"""The element graph: a node for every index of every axis, and what the rules say about them.
+
+Owns the nodes, the ties between them, what must stay, and the choices left open. A tensor's layout is one array of node
+numbers for each of its axes; node :data:`FROZEN` stands for whatever stays (batch, time and space, inputs, constants).
+Nothing is solved here: :mod:`secateur.structure.solver` reads what was gathered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from secateur.errors import TraceError
+from secateur.structure.graph import Graph
+
+Nodes = npt.NDArray[np.int64]
+Layout = tuple[Nodes, ...]
+
+FROZEN = 0
+MODEL = -1
+
+
+@dataclass(frozen=True)
+class Freeze:
+    """These nodes stay, because of what operation number ``operation`` (:data:`MODEL`: the model itself) does."""
+
+    nodes: Nodes
+    operation: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to keep tensors rectangular: ``left`` and ``right`` are tied pairwise, ``stays`` is frozen."""
+
+    left: Nodes
+    right: Nodes
+    stays: Nodes
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Exactly one of the options must hold; which one is decided when all other ties are known.
+
+    Options of equal merit are taken in this order.
+    """
+
+    options: tuple[Option, ...]
+    operation: int
+    reason: str
+
+
+class Elements:
+    """Gathers nodes, ties, freezes and choices while the operations of ``graph`` are read one by one."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.operation = MODEL
+        self.count = 1
+        self.ties: list[tuple[Nodes, Nodes]] = []
+        self.freezes: list[Freeze] = []
+        self.choices: list[Choice] = []
+        self.parameters: dict[tuple[str, int], Nodes] = {}
+        self.groups: dict[int, Nodes] = {}
+
+    def new(self, size: int) -> Nodes:
+        """``size`` nodes that nothing is tied to yet."""
+        self.count += size
+        return np.arange(self.count - size, self.count, dtype=np.int64)
+
+    def parameter(self, name: str, axis: int) -> Nodes:
+        """The nodes of one axis of a parameter: the same ones wherever the parameter is used."""
+        if name not in self.graph.parameters:
+            self.refuse(f"uses a parameter {name!r} that the graph does not describe")
+        shape = self.graph.parameters[name].shape
+        if axis >= len(shape):
+            self.refuse(f"needs axis {axis} of parameter {name!r}, whose shape is {shape}")
+        if (name, axis) not in self.parameters:
+            self.parameters[name, axis] = self.new(shape[axis])
+        return self.parameters[name, axis]
+
+    def tie(self, left: Nodes, right: Nodes, reason: str) -> None:
+        """Each pair (arrays of nodes that broadcast) goes or stays together; what is paired with FROZEN stays."""
+        if left is right:
+            return
+        try:
+            left, right = (side.ravel() for side in np.broadcast_arrays(left, right))
+        except ValueError:
+            self.refuse(f"joins axes of {left.size} and {right.size} indices")
+        self.freeze(np.concatenate([left[right == FROZEN], right[left == FROZEN]]), reason)
+        both = (left != FROZEN) & (right != FROZEN)
+        self.ties.append((left[both], right[both]))
+
+    def freeze(self, nodes: Nodes, reason: str) -> None:
+        """These nodes stay."""
+        live = nodes[nodes != FROZEN]
+        if live.size:
+            self.freezes.append(Freeze(live, self.operation, reason))
+
+    def choose(self, options: tuple[Option, ...], reason: str) -> None:
+        """Leave it open which option holds."""
+        self.choices.append(Choice(options, self.operation, reason))
+
+    def refuse(self, problem: str) -> NoReturn:
+        """Raise TraceError, naming the operation that is being read."""
+        if self.operation == MODEL:
+            raise TraceError(f"the traced graph {problem}")
+        operation = self.graph.operations[self.operation]
+        where = " ".join(part for part in (operation.label or operation.kind, operation.source) if part)
+        raise TraceError(
+            f"operation {self.operation} ({where}) {problem}; its record in the traced graph is inconsistent: "
+            "trace the model again, or record this operation as 'unknown'"
+        )
+
+
+def plain(shape: tuple[int, ...]) -> Layout:
+    """The layout of a tensor of which nothing can go."""
+    return tuple(np.full(size, FROZEN, dtype=np.int64) for size in shape)
+
+
+def is_plain(nodes: Nodes) -> bool:
+    """Whether every index of an axis stays for a reason known from the start."""
+    return not nodes.any()

@@ -1,0 +1,206 @@
+"""From units to numbers: which indices of every parameter stay, and what shape every tensor then has.
+
+Owns the plan that an adapter's surgery carries out, and the masks that stand for it until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from secateur.errors import EmptyLayerError, FileFormatError, ShapeMismatchError
+from secateur.structure.coupling import Coupling
+from secateur.structure.graph import Graph
+
+Flags = npt.NDArray[np.bool_]
+
+STATISTICS = ("mean", "variance")
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What stays when units are removed.
+
+    Args:
+        keep: (parameter, axis) -> bool array, True where an index stays; only axes that lose something, running
+            statistics included.
+        shapes: the new shape of every tensor of the graph.
+        settings: operation index -> settings that change: ``groups`` of a convolution, ``shape`` of a reshape.
+        removed: number of units that go.
+    """
+
+    keep: Mapping[tuple[str, int], Flags]
+    shapes: tuple[tuple[int, ...], ...]
+    settings: Mapping[int, Mapping[str, Any]]
+    removed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan in JSON's types."""
+        return {
+            "removed": self.removed,
+            "keep": [
+                {"parameter": name, "axis": axis, "size": keep.size, "gone": np.flatnonzero(~keep).tolist()}
+                for (name, axis), keep in self.keep.items()
+            ],
+            "shapes": [list(shape) for shape in self.shapes],
+            "settings": {
+                str(index): {key: list(value) if isinstance(value, tuple) else value for key, value in changed.items()}
+                for index, changed in self.settings.items()
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Plan:
+        """The inverse of :meth:`to_dict`. Raises FileFormatError if it is not a plan."""
+        try:
+            return cls(
+                keep={(str(entry["parameter"]), int(entry["axis"])): _kept(entry) for entry in data["keep"]},
+                shapes=tuple(tuple(int(size) for size in shape) for shape in data["shapes"]),
+                settings={int(index): _settings_from(changed) for index, changed in data["settings"].items()},
+                removed=int(data["removed"]),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+            raise FileFormatError(
+                f"this is not a removal plan ({type(error).__name__}: {error}); give what Plan.to_dict() returned"
+            ) from error
+
+
+def plan(graph: Graph, coupling: Coupling, removed: npt.ArrayLike) -> Plan:
+    """What stays when the units marked True in ``removed`` (bool, one for each unit) go.
+
+    Raises:
+        ShapeMismatchError: ``removed`` is not one bool for each unit.
+        EmptyLayerError: an axis of a parameter or tensor would lose every index.
+    """
+    gone = _gone(coupling, removed)
+    keep = {key: ~gone[units] for key, units in coupling.units.items() if gone[units].any()}
+    for (name, axis), kept in keep.items():
+        if not kept.any():
+            raise EmptyLayerError(
+                f"axis {axis} ({graph.parameters[name].axes[axis]!r}) of {name!r} would lose all {kept.size} indices: "
+                "remove fewer units, at least one must stay"
+            )
+    shapes = _shapes(graph, coupling, gone)
+    return Plan(keep, shapes, _settings(graph, coupling, gone, shapes), int(gone.sum()))
+
+
+def parameter_shapes(graph: Graph, plan: Plan | None = None) -> dict[str, tuple[int, ...]]:
+    """The canonical shape of every parameter, before (``plan`` None) or after removal."""
+    keep = {} if plan is None else plan.keep
+    return {
+        name: tuple(
+            int(keep[name, axis].sum()) if (name, axis) in keep else size for axis, size in enumerate(parameter.shape)
+        )
+        for name, parameter in graph.parameters.items()
+    }
+
+
+def unit_masks(graph: Graph, coupling: Coupling, removed: npt.ArrayLike) -> dict[str, Flags]:
+    """Masks (canonical layout, True = kept) that are False on every slice of the removed units.
+
+    Producers, biases and affine parameters lose their slice as well as consumers, so that the masked model gives the
+    outputs of the smaller one. Running statistics have no mask. Every parameter that any unit touches is in the result.
+
+    Raises:
+        ShapeMismatchError: ``removed`` is not one bool for each unit.
+    """
+    gone = _gone(coupling, removed)
+    masks: dict[str, Flags] = {}
+    for (name, axis), units in coupling.units.items():
+        parameter = graph.parameters[name]
+        if parameter.role in STATISTICS:
+            continue
+        mask = masks.setdefault(name, np.ones(parameter.shape, dtype=np.bool_))
+        np.moveaxis(mask, axis, 0)[gone[units]] = False
+    return masks
+
+
+def removable(graph: Graph, coupling: Coupling, masks: Mapping[str, Flags]) -> Flags:
+    """Units that masks (canonical layout, True = kept) have already cut off, so that removing them changes nothing.
+
+    These are the units all of whose consumer slices (``in`` axes of kernels) are wholly masked. Of an axis all of whose
+    indices could go, the first unit stays.
+
+    Returns:
+        bool[coupling.count].
+
+    Raises:
+        ShapeMismatchError: a mask has not the shape of its parameter.
+    """
+    cut = np.ones(coupling.count, dtype=np.bool_)
+    for (name, axis), units in coupling.units.items():
+        parameter = graph.parameters[name]
+        if parameter.role == "kernel" and parameter.axes[axis] == "in":
+            cut[units[_any_kept(graph, masks, name, axis) & (units >= 0)]] = False
+    for units in (*coupling.units.values(), *coupling.tensors.values(), *coupling.groups.values()):
+        if (units >= 0).all() and cut[units].all():
+            cut[units[0]] = False
+    return cut
+
+
+def _any_kept(graph: Graph, masks: Mapping[str, Flags], name: str, axis: int) -> Flags:
+    """Whether any weight of each index of an axis is kept."""
+    shape = graph.parameters[name].shape
+    if name not in masks:
+        return np.ones(shape[axis], dtype=np.bool_)
+    mask: Flags = np.asarray(masks[name], dtype=np.bool_)
+    if mask.shape != shape:
+        raise ShapeMismatchError(f"the mask of {name!r} has shape {mask.shape}, its canonical shape is {shape}")
+    others = tuple(other for other in range(mask.ndim) if other != axis)
+    return np.asarray(mask.any(axis=others))
+
+
+def _gone(coupling: Coupling, removed: npt.ArrayLike) -> Flags:
+    """``removed`` and one False more, so that unit -1 is looked up as staying."""
+    flags = np.asarray(removed)
+    if flags.dtype != np.bool_ or flags.shape != (coupling.count,):
+        raise ShapeMismatchError(
+            f"removed is {flags.dtype} of shape {flags.shape}: give one bool for each of the {coupling.count} units"
+        )
+    return np.append(flags, False)
+
+
+def _shapes(graph: Graph, coupling: Coupling, gone: Flags) -> tuple[tuple[int, ...], ...]:
+    shapes = [list(shape) for shape in graph.tensors]
+    for (tensor, axis), units in coupling.tensors.items():
+        shapes[tensor][axis] = int(units.size - gone[units].sum())
+        if not shapes[tensor][axis]:
+            raise EmptyLayerError(
+                f"axis {axis} of tensor {tensor} ({_producer(graph, tensor)}) would lose all {units.size} indices: "
+                "remove fewer units, at least one must stay"
+            )
+    return tuple(tuple(shape) for shape in shapes)
+
+
+def _producer(graph: Graph, tensor: int) -> str:
+    made = (operation for operation in graph.operations if tensor in operation.outputs)
+    return next((f"{operation.label or operation.kind} {operation.source}".rstrip() for operation in made), "input")
+
+
+def _settings(
+    graph: Graph, coupling: Coupling, gone: Flags, shapes: tuple[tuple[int, ...], ...]
+) -> dict[int, dict[str, Any]]:
+    """Settings that an operation needs anew: the number of groups, the shape that a reshape gives."""
+    settings: dict[int, dict[str, Any]] = {}
+    for index, units in coupling.groups.items():
+        if gone[units].any():
+            settings[index] = {"groups": int(units.size - gone[units].sum())}
+    for index, operation in enumerate(graph.operations):
+        output = operation.outputs[0] if operation.kind == "reshape" else None
+        if output is not None and shapes[output] != graph.tensors[output]:
+            settings[index] = {"shape": shapes[output]}
+    return settings
+
+
+def _settings_from(changed: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in changed.items()}
+
+
+def _kept(entry: Mapping[str, Any]) -> Flags:
+    keep = np.ones(int(entry["size"]), dtype=np.bool_)
+    keep[np.asarray(entry["gone"], dtype=np.int64)] = False
+    return keep
