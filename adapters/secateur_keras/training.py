@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur import pruner
-from secateur.elements import Statistics
+from secateur.ranking import Statistics
 from secateur.errors import HoldError
 from secateur.recipe import Recipe
 from secateur_keras import backends

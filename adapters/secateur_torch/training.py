@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from secateur import pruner
-from secateur.elements import Statistics
+from secateur.ranking import Statistics
 from secateur.recipe import Recipe
 from secateur_torch.adapter import TorchAdapter
 

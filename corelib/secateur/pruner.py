@@ -17,7 +17,7 @@ import numpy.typing as npt
 from secateur import storage
 from secateur.adapter import Adapter, Hold, Parameter
 from secateur.batches import first_inputs, is_repeatable
-from secateur.elements import Statistics, elements, prunable
+from secateur.ranking import Statistics, prunable, ranking
 from secateur.errors import ExampleError, FileFormatError, MissingDataError, RecipeError, TraceError, VerificationError
 from secateur.recipe import Neurons, Recipe
 from secateur.recipe.allocation import allocate, budgets
@@ -163,7 +163,7 @@ class Pruner(Pruned):
         self.thresholds: dict[str, float] = {}
         self.statistics: Statistics = statistics or {}
         self._data, self._loss, self._given = data, loss, statistics
-        self._elements = elements(recipe, self.parameters(), graph)
+        self._ranking = ranking(recipe, self.parameters(), graph)
         self._kept: dict[str, BoolArray] | None = None
         self._budgets: Sequence[int] | None = None
         self._begin(optimizer)
@@ -187,7 +187,7 @@ class Pruner(Pruned):
             return
         scores = self._scores()
         final = allocate(scores, budgets(scores, self.recipe.target, self.recipe.scope), self.recipe.scope)
-        masks = self._elements.masks(final)
+        masks = self._ranking.masks(final)
         self._hold_masks({name: np.ones_like(mask) for name, mask in masks.items()}, optimizer)
 
     def _update(self, optimizer: Any | None = None) -> None:
@@ -197,7 +197,7 @@ class Pruner(Pruned):
         fraction = self.recipe.schedule.fraction(self.step)
         counts = [math.floor(fraction * budget + 0.5) for budget in self._budgets]
         kept = allocate(scores, counts, self.recipe.scope, self._kept)
-        self._hold_masks(self._elements.masks(kept), optimizer)
+        self._hold_masks(self._ranking.masks(kept), optimizer)
         self._kept = kept
         self.thresholds = _thresholds(scores, kept, self.recipe.scope)
 
@@ -205,7 +205,7 @@ class Pruner(Pruned):
         needs = self.recipe.score.needs
         if needs and self._given is None:
             self.statistics = self.adapter.statistics(self.model, self._data, self._loss, needs)
-        return self._elements.scores(self.parameters(), self.recipe.score, self.statistics)
+        return self._ranking.scores(self.parameters(), self.recipe.score, self.statistics)
 
 
 def prune(

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from secateur import scores
 from secateur.adapter import PRUNABLE_ROLES, Parameter
 from secateur.arrays import require_rankable
-from secateur.errors import EmptyLayerError, MissingDataError, NoMatchError
+from secateur.errors import EmptyLayerError, ExampleError, MissingDataError, NoMatchError
 from secateur.recipe import Neurons, Recipe
 from secateur.recipe.score import Score
 from secateur.structure.coupling import Coupling, couple
@@ -28,8 +28,8 @@ BoolArray = npt.NDArray[np.bool_]
 Statistics = Mapping[str, Mapping[str, Array]]
 
 
-class Elements(Protocol):
-    """The things that a recipe ranks."""
+class Ranking(Protocol):
+    """Scores of what competes, and the masks that follow from what is kept."""
 
     def scores(self, parameters: Sequence[Parameter], score: Score, statistics: Statistics) -> dict[str, Array]:
         """Layer -> one score an element, in the model's order."""
@@ -43,7 +43,7 @@ def prunable(parameters: Sequence[Parameter]) -> list[Parameter]:
     return [parameter for parameter in parameters if parameter.role in PRUNABLE_ROLES and parameter.view.size]
 
 
-def elements(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph | None) -> Elements:
+def ranking(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph | None) -> Ranking:
     """What the recipe ranks in this model.
 
     Raises:
@@ -51,19 +51,19 @@ def elements(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph | Non
     """
     chosen = [parameter.name for parameter in recipe.select(prunable(parameters))]
     if not isinstance(recipe.granularity, Neurons):
-        return WeightElements(tuple(chosen))
+        return WeightRanking(tuple(chosen))
     if graph is None:
-        raise ValueError("neurons need the model's graph")
+        raise ExampleError("neurons can only be pruned where the structure is known: pass example=, an input of the model")
     excluded = [parameter.name for parameter in prunable(parameters) if parameter.name not in chosen]
     coupling = couple(graph, exclude=excluded)
     if coupling.count == 0:
         reasons = "; ".join(f"{frozen.source}: {frozen.reason}" for frozen in coupling.frozen) or "nothing feeds on them"
         raise NoMatchError(f"no neuron of the chosen layers can be removed ({reasons}); choose other layers or Weights()")
-    return NeuronElements(graph, coupling, recipe.granularity.norm)
+    return NeuronRanking(graph, coupling, recipe.granularity.norm)
 
 
 @dataclass(frozen=True)
-class WeightElements:
+class WeightRanking:
     """Every connection of the chosen parameters by itself."""
 
     names: tuple[str, ...]
@@ -85,7 +85,7 @@ class WeightElements:
 
 
 @dataclass(frozen=True)
-class NeuronElements:
+class NeuronRanking:
     """The removable units that the coupled structure allows, grouped by the layer that produces them."""
 
     graph: Graph
