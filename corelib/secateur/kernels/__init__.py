@@ -1,0 +1,118 @@
+"""The only door to the kernels: :func:`of` gives the module for the device on which an array lies.
+
+The modules ``cpu`` and ``cuda`` are twins: each is a :class:`Kernels`, whose methods document both. Inputs are arrays
+that :mod:`secateur.arrays` let pass, of any shape and layout, 0-d and zero-size included, and free of NaN unless said
+otherwise; results that count or sum come back as host numbers in the formats of :mod:`secateur.kernels.formats`, the
+same for any device, layout and number of threads; results that are arrays stay on the device. Numba is imported by the
+first call, never before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from secateur.arrays import is_cuda
+from secateur.kernels.formats import Kind
+
+Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+class Kernels(Protocol):
+    """What the kernel module of a device offers. ``Any`` stands for that device's arrays."""
+
+    def absolute(self, x: Any) -> Any:
+        """|x|, elementwise, a new array of the same dtype and shape. NaN stays NaN."""
+
+    def product_absolute(self, a: Any, b: Any) -> Any:
+        """|a * b|, elementwise, of equal shapes; float64 if either is, else float32 (exact for 16-bit factors)."""
+
+    def accumulate(self, total: Any, x: Any, absolute: bool) -> None:
+        """Add x (or |x|), converted to the dtype of ``total`` (float32 or float64), to ``total`` in place."""
+
+    def first_nan(self, x: Any) -> int:
+        """Position in C order of the first NaN, or -1."""
+
+    def extremes(self, x: Any) -> tuple[float, float, int]:
+        """Smallest and largest value (a zero is +0.0) and the number of zeros; (inf, -inf, 0) of no elements."""
+
+    def histogram(self, x: Any) -> Counts:
+        """Counts by the fixed grid of ``formats``, int64[HISTOGRAM_BINS]."""
+
+    def digit_counts(self, x: Any, dtype: np.dtype[Any], prefixes: Sequence[int], level: int) -> Counts:
+        """Count digit number ``level`` (0 = top) of the keys that begin with each prefix: int64[len(prefixes), DIGITS].
+
+        The keys are those of ``dtype``, float32 or float64, which holds all values of x exactly. A prefix is the
+        integer formed by the ``level`` digits before; at level 0 the only prefix is 0. Prefixes are distinct.
+        """
+
+    def count_above_equal(self, x: Any, threshold: float) -> tuple[int, int]:
+        """How many elements are above the threshold and how many equal it, as real numbers (-0.0 equals 0.0)."""
+
+    def mask_above(self, x: Any, threshold: float, last_equal: int = 0) -> Any:
+        """C-contiguous bool: True above the threshold, and at the last ``last_equal`` (in C order) of those equal."""
+
+    def mask_n_of_m(self, x: Any, n: int, m: int) -> Any:
+        """Bool array, C-contiguous: True at the n largest of each m consecutive along the last axis, later ones first.
+
+        The size of the last axis is a multiple of m, 0 <= n <= m.
+        """
+
+    def zero_where_false(self, x: Any, mask: Any) -> None:
+        """Write +0.0 into x where the mask, of equal shape, is False, in place; all other bits stay. NaN is allowed."""
+
+    def exact_sums(self, x: Any, kind: Kind, block: Sequence[int]) -> Counts:
+        """Exact sums of x, |x| or x**2 over each block of that shape: int64[*grid, WIDTH[kind]].
+
+        grid = ceil(shape / block); blocks at the upper borders are smaller. ``block`` has a positive entry for each
+        axis; the whole shape gives one total, a 1 on one axis and the whole of the others one sum for each index. All
+        limbs but the last come within 32 bits, so that equal sums have equal limbs. +inf, -inf and NaN are counted.
+        """
+
+    def largest_magnitudes(self, x: Any, block: Sequence[int]) -> Floats:
+        """The largest |x| of each block, float64[*grid]; blocks as in :meth:`exact_sums`; 0.0 of an empty block."""
+
+    def to_host(self, x: Any) -> npt.NDArray[Any]:
+        """The array in the host's memory, as NumPy array (itself if it is there)."""
+
+    def from_host(self, x: npt.NDArray[Any]) -> Any:
+        """A host array (bool masks) on this device (itself on the CPU)."""
+
+
+def of(array: object) -> Kernels:
+    """The kernels for the device on which ``array`` lies."""
+    if is_cuda(array):
+        from secateur.kernels import cuda
+
+        return cuda
+    from secateur.kernels import cpu
+
+    return cpu
+
+
+def round_sums(sums: Counts, kind: Kind, root: bool = False) -> Floats:
+    """Exact sums, int64[..., WIDTH[kind]], rounded once to float64 (half to even); with ``root`` then the square root.
+
+    The square root is taken of the sum rounded to 53 bits with no limit of the exponent, so it neither overflows nor
+    loses digits where the sum itself would.
+    """
+    from secateur.kernels import limbs
+
+    rows = np.ascontiguousarray(sums).reshape(-1, sums.shape[-1])
+    result = np.empty(len(rows))
+    limbs.round_rows(rows, result, kind == "square", root)
+    return result.reshape(sums.shape[:-1])
+
+
+def exact_integer(sums: Counts) -> int:
+    """One exact sum, int64[WIDTH], as a Python integer in units of 2**UNIT[kind], infinities left out."""
+    from secateur.kernels.formats import COUNTERS, LIMB_BITS
+
+    total = 0
+    for limb in reversed(sums[:-COUNTERS].tolist()):
+        total = (total << LIMB_BITS) + limb
+    return total

@@ -1,0 +1,20 @@
+"""How inner loops are compiled: without Python's lock, and kept on disk where there is a place to keep them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+def compiled(function: Function) -> Function:
+    """``function`` compiled by Numba at its first call for each combination of types; no fast-math, no threads."""
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        result: Function = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # neither the package's folder nor the user's cache can be written
+        result = numba.njit(**options)(function)
+    return result

@@ -1,0 +1,299 @@
+"""CPU kernels on NumPy arrays of any layout; the twin of ``cuda``. What each function does: see ``kernels.Kernels``.
+
+Each function cuts its arrays into pieces, brings a piece into a contiguous line (no copy where it lies so already)
+and gives it to a compiled loop on the shared threads. Where the order of elements does not matter, arrays are walked as
+they lie in memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from secateur.arrays import PIECE, Index, as_stored, partition, single_dtype
+from secateur.kernels import formats, limbs, loops
+from secateur.kernels.formats import Kind
+from secateur.kernels.threads import mapped
+
+Array = npt.NDArray[Any]
+Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+
+def absolute(x: Array) -> Array:
+    """|x| by clearing the sign bit."""
+    result = np.empty_like(x)
+    source, target = as_stored(_bits(x), _bits(result))
+    magnitude_bits = source.dtype.type(np.iinfo(source.dtype).max >> 1)
+
+    def work(index: Index) -> None:
+        _update(target[index], lambda out: loops.clear_bits(_line(source[index]), magnitude_bits, out))
+
+    mapped(work, list(partition(source.shape)))
+    return result
+
+
+def product_absolute(a: Array, b: Array) -> Array:
+    """|a * b| in float32, or float64 if either factor is."""
+    dtype = np.result_type(np.float32, single_dtype(a.dtype), single_dtype(b.dtype))
+    result = np.empty_like(a, dtype=dtype)
+    first, second, target = as_stored(a, b, result)
+
+    def work(index: Index) -> None:
+        x, y = _values(first[index], dtype), _values(second[index], dtype)
+        _update(target[index], lambda out: loops.product_absolute(x, y, out))
+
+    mapped(work, list(partition(first.shape)))
+    return result
+
+
+def accumulate(total: Array, x: Array, absolute: bool) -> None:
+    """total += x, or |x|."""
+    target, source = as_stored(total, x)
+
+    def work(index: Index) -> None:
+        values = _values(source[index], total.dtype)
+        _update(target[index], lambda out: loops.add(out, values, absolute))
+
+    mapped(work, list(partition(target.shape)))
+
+
+def first_nan(x: Array) -> int:
+    """Position of the first NaN in C order, or -1."""
+    (stored,) = as_stored(x)
+    if all(
+        at < 0 for at in mapped(lambda index: loops.first_nan(_values(stored[index])), list(partition(stored.shape)))
+    ):
+        return -1
+    start = 0
+    for index in partition(x.shape):
+        values = _values(x[index])
+        found = loops.first_nan(values)
+        if found >= 0:
+            return start + found
+        start += values.size
+    return -1
+
+
+def extremes(x: Array) -> tuple[float, float, int]:
+    """Smallest, largest, number of zeros."""
+    (stored,) = as_stored(x)
+    parts = mapped(lambda index: loops.extremes(_values(stored[index])), list(partition(stored.shape)))
+    lowest = min((part[0] for part in parts), default=math.inf)
+    highest = max((part[1] for part in parts), default=-math.inf)
+    return float(lowest + 0.0), float(highest + 0.0), int(sum(part[2] for part in parts))
+
+
+def histogram(x: Array) -> Counts:
+    """Counts by the fixed logarithmic grid."""
+    (stored,) = as_stored(x)
+
+    def work(indices: Sequence[Index]) -> Counts:
+        counts = np.zeros(formats.HISTOGRAM_BINS, np.int64)
+        for index in indices:
+            loops.histogram(_bits(_values(stored[index])), counts)
+        return counts
+
+    return _added(mapped(work, _stripes(stored.shape)), (formats.HISTOGRAM_BINS,))
+
+
+def digit_counts(x: Array, dtype: np.dtype[Any], prefixes: Sequence[int], level: int) -> Counts:
+    """Counts of one digit of the keys that begin with each prefix."""
+    (stored,) = as_stored(x)
+    wanted = np.array(prefixes, np.uint64)
+    shift = np.uint64(formats.DIGIT_BITS * (formats.levels(dtype) - 1 - level))
+
+    def work(indices: Sequence[Index]) -> Counts:
+        counts = np.zeros((len(prefixes), formats.DIGITS), np.int64)
+        for index in indices:
+            loops.digit_counts(_bits(_values(stored[index], dtype)), wanted, shift, counts)
+        return counts
+
+    return _added(mapped(work, _stripes(stored.shape)), (len(prefixes), formats.DIGITS))
+
+
+def count_above_equal(x: Array, threshold: float) -> tuple[int, int]:
+    """How many elements are above the threshold, and how many equal it."""
+    (stored,) = as_stored(x)
+    parts = mapped(
+        lambda index: loops.count_above_equal(_values(stored[index]), threshold), list(partition(stored.shape))
+    )
+    return int(sum(part[0] for part in parts)), int(sum(part[1] for part in parts))
+
+
+def mask_above(x: Array, threshold: float, last_equal: int = 0) -> Mask:
+    """True above the threshold, and at the last ``last_equal`` elements that equal it."""
+    mask = np.empty(x.shape, np.bool_)
+    indices = list(partition(x.shape))
+    equal = [x[index].size for index in indices]
+    if last_equal > 0:
+        equal = mapped(lambda index: loops.count_above_equal(_values(x[index]), threshold)[1], indices)
+    pruned = sum(equal) - last_equal
+    before = itertools.accumulate(equal, initial=0)
+
+    def work(part: tuple[Index, int]) -> None:
+        index, pruned_here = part
+        loops.mask_above(_values(x[index]), threshold, pruned_here, mask[index].reshape(-1))
+
+    mapped(work, [(index, pruned - earlier) for index, earlier in zip(indices, before, strict=False)])
+    return mask
+
+
+def mask_n_of_m(x: Array, n: int, m: int) -> Mask:
+    """True at the n largest of each m consecutive along the last axis."""
+    mask = np.empty(x.shape, np.bool_)
+    groups_shape = (*x.shape[:-1], x.shape[-1] // m, m)
+    groups, target = x.reshape(groups_shape), mask.reshape(groups_shape)
+
+    def work(index: Index) -> None:
+        loops.mask_n_of_m(_values(groups[index]).reshape(-1, m), n, target[index].reshape(-1, m))
+
+    mapped(work, list(partition(groups_shape, max(PIECE, m))))
+    return mask
+
+
+def zero_where_false(x: Array, mask: Mask) -> None:
+    """+0.0 where the mask is False."""
+    target, kept = as_stored(_bits(x), mask)
+
+    def work(index: Index) -> None:
+        _update(target[index], lambda out: loops.zero_where_false(out, _line(kept[index])))
+
+    mapped(work, list(partition(target.shape)))
+
+
+def exact_sums(x: Array, kind: Kind, block: Sequence[int]) -> Counts:
+    """Exact sums over blocks, in limbs."""
+    width = formats.WIDTH[kind]
+
+    def reduce(rows: Array) -> Counts:
+        sums = np.zeros((len(rows), width), np.int64)
+        limbs.add_rows(_bits(rows), kind == "square", kind == "absolute", sums)
+        return sums
+
+    sums = _by_block(x, block, reduce, np.add, np.zeros((*_grid(x.shape, block), width), np.int64))
+    limbs.carry_rows(sums.reshape(-1, width))
+    return sums
+
+
+def largest_magnitudes(x: Array, block: Sequence[int]) -> Floats:
+    """The largest magnitude of each block."""
+
+    def reduce(rows: Array) -> Floats:
+        largest = np.empty(len(rows))
+        loops.largest_magnitudes(rows, largest)
+        return largest
+
+    return _by_block(x, block, reduce, np.maximum, np.zeros(_grid(x.shape, block)))
+
+
+def to_host(x: Array) -> Array:
+    """The array itself."""
+    return x
+
+
+def from_host(x: Array) -> Array:
+    """The array itself."""
+    return x
+
+
+def _bits(x: Array) -> Array:
+    """The bit patterns, without a copy."""
+    return x.view(f"uint{8 * x.itemsize}")
+
+
+def _line(x: Array) -> Array:
+    """The elements as a contiguous line; a copy only if they do not lie so."""
+    return np.ascontiguousarray(x).reshape(-1)
+
+
+def _values(x: Array, dtype: np.dtype[Any] | None = None) -> Array:
+    """The elements as a contiguous line of float32 or float64: of ``dtype``, or as narrow as holds them exactly."""
+    if x.dtype.name == "bfloat16":
+        patterns = _bits(_line(x)).astype(np.uint32)
+        x = (patterns << np.uint32(16)).view(np.float32)
+    return _line(x).astype(dtype or np.result_type(x.dtype, np.float32), copy=False)
+
+
+def _update(view: Array, change: Callable[[Array], None]) -> None:
+    """Run ``change`` on the elements of ``view`` as a contiguous line, in place or by way of a copy."""
+    if view.flags.c_contiguous:
+        change(view.reshape(-1))
+    else:
+        line = view.copy(order="C")
+        change(line.reshape(-1))
+        view[...] = line
+
+
+def _stripes(shape: Sequence[int], count: int = 16) -> list[list[Index]]:
+    """The pieces of an array dealt into at most ``count`` hands, each of which shares one large buffer of counts."""
+    indices = list(partition(shape))
+    return [indices[i::count] for i in range(min(count, len(indices)))]
+
+
+def _added(parts: Sequence[Counts], shape: tuple[int, ...]) -> Counts:
+    total = np.zeros(shape, np.int64)
+    for part in parts:
+        total += part
+    return total
+
+
+def _grid(shape: Sequence[int], block: Sequence[int]) -> tuple[int, ...]:
+    return tuple(-(-size // step) for size, step in zip(shape, block, strict=True))
+
+
+def _by_block(
+    x: Array, block: Sequence[int], reduce: Callable[[Array], Array], merge: np.ufunc, result: Array
+) -> Array:
+    """Merge into ``result[*grid]`` what ``reduce`` makes of each block, given as rows of a 2-D contiguous array."""
+    if math.prod(_grid(x.shape, block)) == 1:
+        (stored,) = as_stored(x)
+        for _, part in _reduce_rows(stored, x.size, 0, reduce):
+            merge(result, part.reshape(result.shape), out=result)
+        return result
+    for region in _regions(x.shape, block):
+        source = x[tuple(slice(start, stop) for start, stop, _ in region)]
+        sizes = [size for _, _, size in region]
+        counts = [extent // size for extent, size in zip(source.shape, sizes, strict=True)]
+        grid = tuple(
+            slice(lo // b, lo // b + count) for (lo, _, _), b, count in zip(region, block, counts, strict=True)
+        )
+        blocks = source.reshape([n for pair in zip(counts, sizes, strict=True) for n in pair])
+        blocks = blocks.transpose(*range(0, blocks.ndim, 2), *range(1, blocks.ndim, 2))
+        region_result = np.zeros((math.prod(counts), *result.shape[x.ndim :]), result.dtype)
+        for row, part in _reduce_rows(blocks, math.prod(sizes), x.ndim, reduce):
+            merge(region_result[row : row + len(part)], part, out=region_result[row : row + len(part)])
+        result[grid] = region_result.reshape(*counts, *result.shape[x.ndim :])
+    return result
+
+
+def _regions(shape: Sequence[int], block: Sequence[int]) -> list[tuple[tuple[int, int, int], ...]]:
+    """Regions of equal blocks, cut where the last whole block of an axis ends: (start, stop, block size) by axis."""
+    axes = []
+    for extent, size in zip(shape, block, strict=True):
+        whole = extent // size * size
+        axes.append([part for part in ((0, whole, size), (whole, extent, extent - whole)) if part[0] < part[1]])
+    return list(itertools.product(*axes))
+
+
+def _reduce_rows(
+    blocks: Array, row_size: int, grid_axes: int, reduce: Callable[[Array], Array]
+) -> list[tuple[int, Array]]:
+    """(first row, reduced rows) of every piece of ``blocks``, whose first ``grid_axes`` axes number the rows."""
+
+    def work(index: Index) -> tuple[int, Array]:
+        starts = [at.start if isinstance(at, slice) else at for at in index if at is not ...][:grid_axes]
+        row = 0
+        for axis in range(grid_axes):
+            row = row * blocks.shape[axis] + (starts[axis] if axis < len(starts) else 0)
+        values = _values(blocks[index])
+        whole_rows = len(index) <= grid_axes
+        return row, reduce(values.reshape(-1, row_size) if whole_rows else values.reshape(1, -1))
+
+    return mapped(work, list(partition(blocks.shape)))

@@ -1,0 +1,158 @@
+"""The compiled inner loops of the CPU kernels: one pass each over contiguous one-dimensional pieces.
+
+Bit patterns are uint16, uint32 or uint64; values are float32 or float64 (pieces of 16-bit floats are widened before).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from secateur.kernels.compiled import compiled
+from secateur.kernels.formats import BINS_PER_OCTAVE, DIGIT_BITS, DIGITS, MAGNITUDES, SMALLEST_OCTAVE
+
+Array = npt.NDArray[Any]
+Counts = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+_DIGIT_BITS = np.uint64(DIGIT_BITS)
+_DIGIT_MASK = np.uint64(DIGITS - 1)
+_ONE = np.uint64(1)
+_RANKED_BY_COMPARISON = 32
+
+
+@compiled
+def clear_bits(bits: Array, kept: Any, out: Array) -> None:
+    """out = bits & kept."""
+    for i in range(bits.size):
+        out[i] = bits[i] & kept
+
+
+@compiled
+def product_absolute(a: Array, b: Array, out: Array) -> None:
+    """out = |a * b|."""
+    for i in range(a.size):
+        out[i] = abs(a[i] * b[i])
+
+
+@compiled
+def add(total: Array, x: Array, absolute: bool) -> None:
+    """total += x or |x|."""
+    if absolute:
+        for i in range(x.size):
+            total[i] += abs(x[i])
+    else:
+        for i in range(x.size):
+            total[i] += x[i]
+
+
+@compiled
+def first_nan(x: Array) -> int:
+    """Position of the first NaN, or -1."""
+    for i in range(x.size):
+        if x[i] != x[i]:
+            return i
+    return -1
+
+
+@compiled
+def extremes(x: Array) -> tuple[Any, Any, Any]:
+    """Smallest, largest, number of zeros."""
+    smallest, largest, zeros = np.inf, -np.inf, np.int64(0)
+    for i in range(x.size):
+        value = np.float64(x[i])
+        smallest = min(smallest, value)
+        largest = max(largest, value)
+        zeros += value == 0.0
+    return smallest, largest, zeros
+
+
+@compiled
+def largest_magnitudes(rows: Array, out: Array) -> None:
+    """out[i] = largest magnitude of row i."""
+    for row in range(rows.shape[0]):
+        largest = 0.0
+        for column in range(rows.shape[1]):
+            largest = max(largest, abs(np.float64(rows[row, column])))
+        out[row] = largest
+
+
+@compiled
+def histogram(bits: Array, counts: Counts) -> None:
+    """Add to the counts of the fixed logarithmic grid, from the bit patterns of float32 or float64."""
+    double = bits.itemsize == 8
+    shift = np.uint64(52 - 5 if double else 23 - 5)
+    lowest = ((1023 if double else 127) + SMALLEST_OCTAVE) * BINS_PER_OCTAVE
+    sign_bit = np.uint64(63 if double else 31)
+    for i in range(bits.size):
+        pattern = np.uint64(bits[i])
+        step = np.int64((pattern & ((_ONE << sign_bit) - _ONE)) >> shift) - lowest
+        step = min(max(step + 1, np.int64(0)), np.int64(MAGNITUDES))
+        counts[MAGNITUDES - step if (pattern >> sign_bit) != 0 else MAGNITUDES + step] += 1
+
+
+@compiled
+def digit_counts(bits: Array, prefixes: Array, shift: Any, counts: Counts) -> None:
+    """Add to counts[row] the digits from bit ``shift`` up of keys whose higher bits equal prefixes[row] (uint64)."""
+    sign = _ONE << np.uint64(63 if bits.itemsize == 8 else 31)
+    for i in range(bits.size):
+        pattern = np.uint64(bits[i])
+        if pattern == sign:
+            pattern = np.uint64(0)
+        key = (~pattern & (sign - _ONE)) if (pattern & sign) != 0 else (pattern | sign)
+        digits = key >> shift
+        prefix = digits >> _DIGIT_BITS
+        for row in range(prefixes.size):
+            if prefixes[row] == prefix:
+                counts[row, np.int64(digits & _DIGIT_MASK)] += 1
+                break
+
+
+@compiled
+def count_above_equal(x: Array, threshold: float) -> tuple[Any, Any]:
+    """Numbers of elements above and equal to the threshold."""
+    above, equal = np.int64(0), np.int64(0)
+    for i in range(x.size):
+        value = np.float64(x[i])
+        above += value > threshold
+        equal += value == threshold
+    return above, equal
+
+
+@compiled
+def mask_above(x: Array, threshold: float, pruned_equal: int, out: Mask) -> None:
+    """out = x > threshold; of the elements equal to it, all but the first ``pruned_equal`` are kept too."""
+    for i in range(x.size):
+        value = np.float64(x[i])
+        out[i] = value > threshold
+        if value == threshold:
+            out[i] = pruned_equal <= 0
+            pruned_equal -= 1
+
+
+@compiled
+def mask_n_of_m(groups: Array, n: int, out: Mask) -> None:
+    """out[g] is True at the n largest of groups[g]; of equal ones the later are kept."""
+    m = groups.shape[1]
+    for g in range(groups.shape[0]):
+        group = groups[g]
+        if m <= _RANKED_BY_COMPARISON:
+            for i in range(m):
+                better = 0
+                for j in range(m):
+                    better += group[j] > group[i] or (group[j] == group[i] and j > i)
+                out[g, i] = better < n
+        else:
+            order = np.argsort(group, kind="mergesort")
+            for rank in range(m):
+                out[g, order[rank]] = rank >= m - n
+
+
+@compiled
+def zero_where_false(bits: Array, mask: Mask) -> None:
+    """bits = 0 where the mask is False."""
+    for i in range(bits.size):
+        if not mask[i]:
+            bits[i] = 0
