@@ -56,10 +56,10 @@ class Kernels(Protocol):
     def mask_above(self, x: Any, threshold: float, last_equal: int = 0) -> Any:
         """C-contiguous bool: True above the threshold, and at the last ``last_equal`` (in C order) of those equal."""
 
-    def mask_n_of_m(self, x: Any, n: int, m: int) -> Any:
-        """Bool array, C-contiguous: True at the n largest of each m consecutive along the last axis, later ones first.
+    def mask_n_of_m(self, x: Any, n: int, m: int, axis: int) -> Any:
+        """C-contiguous bool: True at the n largest of each m consecutive along an axis; of equal ones, at the later.
 
-        The size of the last axis is a multiple of m, 0 <= n <= m.
+        0 <= axis < x.ndim; the size of that axis is a multiple of m; 0 <= n <= m.
         """
 
     def zero_where_false(self, x: Any, mask: Any) -> None:

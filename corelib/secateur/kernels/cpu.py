@@ -145,16 +145,18 @@ def mask_above(x: Array, threshold: float, last_equal: int = 0) -> Mask:
     return mask
 
 
-def mask_n_of_m(x: Array, n: int, m: int) -> Mask:
-    """True at the n largest of each m consecutive along the last axis."""
+def mask_n_of_m(x: Array, n: int, m: int, axis: int) -> Mask:
+    """True at the n largest of each m consecutive along an axis."""
     mask = np.empty(x.shape, np.bool_)
-    groups_shape = (*x.shape[:-1], x.shape[-1] // m, m)
-    groups, target = x.reshape(groups_shape), mask.reshape(groups_shape)
+    grouped = (*x.shape[:axis], x.shape[axis] // m, m, *x.shape[axis + 1 :])
+    groups = np.moveaxis(x.reshape(grouped), axis + 1, -1)
+    target = np.moveaxis(mask.reshape(grouped), axis + 1, -1)
 
     def work(index: Index) -> None:
-        loops.mask_n_of_m(_values(groups[index]).reshape(-1, m), n, target[index].reshape(-1, m))
+        values = _values(groups[index]).reshape(-1, m)
+        _update(target[index], lambda out: loops.mask_n_of_m(values, n, out.reshape(-1, m)))
 
-    mapped(work, list(partition(groups_shape, max(PIECE, m))))
+    mapped(work, list(partition(groups.shape, max(PIECE, m))))
     return mask
 
 
