@@ -136,7 +136,7 @@ def removable(graph: Graph, coupling: Coupling, masks: Mapping[str, Flags]) -> F
         parameter = graph.parameters[name]
         if parameter.role == "kernel" and parameter.axes[axis] == "in":
             cut[units[_any_kept(graph, masks, name, axis) & (units >= 0)]] = False
-    for units in (*coupling.units.values(), *coupling.tensors.values(), *coupling.groups.values()):
+    for units in (*coupling.units.values(), *coupling.tensors.values()):
         if (units >= 0).all() and cut[units].all():
             cut[units[0]] = False
     return cut
