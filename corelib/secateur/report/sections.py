@@ -1,0 +1,115 @@
+"""The parts that tell about one pruned model, shared by its own page and by the demo's."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from secateur.report import formats, plots, tables
+from secateur.report.blocks import grid, heading, notes
+from secateur.report.diagram import structure_diagram, unit_strip
+from secateur.report.html import Page
+from secateur.report.markup import Markup, element, join
+from secateur.report.numbers import Curve, Details, Distribution, LayerRow, Removal
+
+KINDS = {"weight": "Weights", "gradient": "Gradients", "score": "Scores"}
+
+
+def structure_blocks(page: Page, layers: Sequence[LayerRow]) -> list[Markup]:
+    """The silhouette, the layer table, sparsity and costs by layer."""
+    if not layers:
+        return []
+    drawing = element("div", structure_diagram(layers), class_="scroll")
+    charts = [page.figure(plots.sparsity_figure(layers), "Sparsity by layer")]
+    changed = any(row.cost_after != row.cost_before for row in layers)
+    if changed:
+        charts += [
+            page.figure(plots.layer_cost_figure(layers, "parameters"), "Parameters by layer"),
+            page.figure(plots.layer_cost_figure(layers, "flops"), "FLOPs by layer"),
+        ]
+    return [drawing, tables.layer_table(layers), grid(charts, small=True), grid(_kept_maps(page, layers))]
+
+
+def _kept_maps(page: Page, layers: Sequence[LayerRow]) -> Iterator[Markup]:
+    for row in layers:
+        if row.kept_map:
+            shape = formats.shape(row.shape_before)
+            yield page.figure(plots.kept_map_figure(row), f"Kept weights of {row.layer}", f"kernel of {shape}")
+
+
+def distribution_blocks(page: Page, distributions: Sequence[Distribution], kind: str) -> list[Markup]:
+    """The histograms of one kind, and how well the fitted models match."""
+    chosen = [item for item in distributions if item.kind == kind]
+    figures = [
+        page.figure(plots.distribution_figure(item), item.parameter, _about(item))
+        for item in chosen
+        if item.before.total
+    ]
+    empty = [f"{item.parameter} has no elements." for item in chosen if not item.before.total]
+    return [grid(figures), notes(empty), tables.fit_table(chosen)]
+
+
+def _about(item: Distribution) -> str:
+    total = item.before.total
+    parts = [f"{formats.count(total)} values"]
+    if item.before.zeros:
+        parts.append(f"{formats.percent(item.before.zeros / total)} exactly zero before")
+    if item.after is not None and item.after.total:
+        parts.append(f"{formats.percent(item.after.zeros / item.after.total)} exactly zero after")
+    outside = item.before.below + item.before.above
+    if outside:
+        parts.append(f"{formats.count(outside)} beyond the axis")
+    if item.thresholds:
+        parts.append(f"cut at {formats.number(max(item.thresholds))}")
+    return ", ".join(parts)
+
+
+def removal_blocks(page: Page, details: Details) -> list[Markup]:
+    """What was removed from each layer and why; the units themselves where they are known."""
+    return [tables.removal_table(details.removals), *(_units(page, item) for item in details.removals if item.units)]
+
+
+def _units(page: Page, item: Removal) -> Markup:
+    title = f"{item.layer}: {len(item.units)} of {item.total} {item.what} removed"
+    strip = element("div", unit_strip(item), class_="scroll")
+    if not item.scores:
+        return join((heading(title), strip))
+    scores = page.figure(plots.unit_scores_figure(item), f"Scores of the {item.what} of {item.layer}")
+    return join((heading(title), strip, scores))
+
+
+def frozen_blocks(details: Details) -> list[Markup]:
+    """What stays by necessity, by operation."""
+    return [tables.frozen_table(details.frozen)]
+
+
+def curve_blocks(page: Page, curves: Sequence[Curve]) -> list[Markup]:
+    """One chart for all curves of the same axis."""
+    ordered = sorted((curve for curve in curves if curve.x), key=lambda curve: curve.y_label)
+    groups = itertools.groupby(ordered, key=lambda curve: curve.y_label)
+    return [grid([page.figure(plots.curves_figure(list(group)), _capital(label)) for label, group in groups])]
+
+
+def note_blocks(details: Details) -> list[Markup]:
+    """Remarks that came with the numbers."""
+    return [notes(details.notes)]
+
+
+def run_blocks(page: Page, details: Details) -> list[Markup]:
+    """All of the above under small headings, for one run among many."""
+    parts = {
+        "Structure before and after": structure_blocks(page, details.layers),
+        "Weights before and after": distribution_blocks(page, details.distributions, "weight"),
+        "Gradients before and after": distribution_blocks(page, details.distributions, "gradient"),
+        "Scores": distribution_blocks(page, details.distributions, "score"),
+        "What was removed, and why": removal_blocks(page, details),
+        "What had to stay": frozen_blocks(details),
+        "Training": curve_blocks(page, details.curves),
+        "Notes": note_blocks(details),
+    }
+    filled = {title: [block for block in blocks if block] for title, blocks in parts.items()}
+    return [join((heading(title), *blocks)) for title, blocks in filled.items() if blocks]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
