@@ -15,7 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from secateur.errors import EmptyInputError, ShapeMismatchError, UnsupportedDtypeError
+from secateur.errors import (
+    DeviceMismatchError,
+    EmptyInputError,
+    ReadOnlyArrayError,
+    ShapeMismatchError,
+    UnsupportedDtypeError,
+)
 
 Array = npt.NDArray[Any]
 Index = tuple[Any, ...]
@@ -58,6 +64,7 @@ def as_array(value: Any, name: str = "the array", writable: bool = False) -> Any
 
     Raises:
         UnsupportedDtypeError: not an array, or its elements are not float16, bfloat16, float32 or float64.
+        ReadOnlyArrayError: ``writable``, but the memory cannot be shared.
     """
     result = _any_array(value, name, writable)
     dtype = dtype_of(result)
@@ -101,6 +108,35 @@ def as_arrays(arrays: Any, names: Sequence[str] | None = None) -> list[Named]:
     if len(labels) != len(values):
         raise ShapeMismatchError(f"{len(values)} arrays but {len(labels)} names")
     return [Named(label, as_array(value, label)) for label, value in zip(labels, values, strict=True)]
+
+
+def require_alike(first: Named, second: Named) -> None:
+    """Check that two arrays can be combined element by element.
+
+    Raises:
+        ShapeMismatchError: their shapes differ.
+        DeviceMismatchError: one lies on a CUDA device, the other does not.
+    """
+    if tuple(first.array.shape) != tuple(second.array.shape):
+        raise ShapeMismatchError(
+            f"{first.name} has shape {tuple(first.array.shape)}, {second.name} {tuple(second.array.shape)}"
+        )
+    if is_cuda(first.array) != is_cuda(second.array):
+        raise DeviceMismatchError(f"{first.name} and {second.name} lie on different devices: move one of them")
+
+
+def require_writable(given: Any, item: Named) -> None:
+    """Check that ``item``, made of ``given`` by :func:`as_array`, can be written in place.
+
+    Raises:
+        ReadOnlyArrayError: it cannot.
+    """
+    if is_cuda(item.array):
+        writable = not item.array.__cuda_array_interface__["data"][1]
+    else:
+        writable = bool(item.array.flags.writeable) and not isinstance(given, (np.generic, float))
+    if not writable:
+        raise ReadOnlyArrayError(f"{item.name} cannot be written: give a writable array")
 
 
 def total_size(arrays: Sequence[Named]) -> int:
@@ -162,19 +198,21 @@ def as_stored(first: Array, *others: Array) -> list[Array]:
 
 
 def _any_array(value: Any, name: str, writable: bool) -> Any:
-    if isinstance(value, np.ndarray) or is_cuda(value):
+    if is_cuda(value):
         return value
-    if isinstance(value, (np.generic, float)):
+    if isinstance(value, (np.ndarray, np.generic, float)):
         return np.asarray(value)
     if hasattr(value, "__dlpack__"):
         try:
             return _from_dlpack(value)
         except (BufferError, RuntimeError, TypeError, ValueError) as reason:
-            if writable or not hasattr(value, "__array__"):
+            if not hasattr(value, "__array__"):
                 raise UnsupportedDtypeError(f"{name} could not be read through DLPack: {reason}") from reason
-    if hasattr(value, "__array__") and not writable:
-        return np.asarray(value)
-    raise UnsupportedDtypeError(f"{name} is a {type(value).__name__}, which shares no memory with NumPy")
+    if not hasattr(value, "__array__"):
+        raise UnsupportedDtypeError(f"{name} is a {type(value).__name__}, not an array")
+    if writable:
+        raise ReadOnlyArrayError(f"{name} is a {type(value).__name__}, which cannot be written in place: change a copy")
+    return np.asarray(value)
 
 
 class _AsUnsigned:

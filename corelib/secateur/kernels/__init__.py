@@ -15,7 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from secateur.arrays import is_cuda
+from secateur.arrays import Named, is_cuda
+from secateur.errors import InvalidTensorError
 from secateur.kernels.formats import Kind
 
 Counts = npt.NDArray[np.int64]
@@ -92,6 +93,21 @@ def of(array: object) -> Kernels:
     from secateur.kernels import cpu
 
     return cpu
+
+
+def refuse_nan(arrays: Sequence[Named]) -> None:
+    """Check that numbers can be ranked.
+
+    Raises:
+        InvalidTensorError: names the first array that holds NaN, and the first position in C order.
+    """
+    for name, array in arrays:
+        position = of(array).first_nan(array)
+        if position >= 0:
+            index = tuple(int(at) for at in np.unravel_index(position, array.shape))
+            raise InvalidTensorError(
+                f"{name} holds NaN at index {index}, which cannot be ranked: find where it comes from"
+            )
 
 
 def round_sums(sums: Counts, kind: Kind, root: bool = False) -> Floats:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from secateur.arrays import PIECE, Index, as_stored, partition, single_dtype
 from secateur.kernels import formats, limbs, loops
 from secateur.kernels.formats import Kind
-from secateur.kernels.threads import mapped
+from secateur.kernels.threads import mapped, thread_count
 
 Array = npt.NDArray[Any]
 Counts = npt.NDArray[np.int64]
@@ -233,10 +233,11 @@ def _update(view: Array, change: Callable[[Array], None]) -> None:
         view[...] = line
 
 
-def _stripes(shape: Sequence[int], count: int = 16) -> list[list[Index]]:
-    """The pieces of an array dealt into at most ``count`` hands, each of which shares one large buffer of counts."""
+def _stripes(shape: Sequence[int]) -> list[list[Index]]:
+    """The pieces of an array dealt to the threads, so that each needs its large buffer of counts once."""
     indices = list(partition(shape))
-    return [indices[i::count] for i in range(min(count, len(indices)))]
+    hands = min(thread_count(), len(indices))
+    return [indices[i::hands] for i in range(hands)]
 
 
 def _added(parts: Sequence[Counts], shape: tuple[int, ...]) -> Counts:

@@ -1,0 +1,155 @@
+"""Saliency scores: one number a weight, or one an index of an axis; low is pruned first.
+
+All functions take NumPy arrays of float16, bfloat16, float32 or float64, CPU arrays of any library that speaks DLPack,
+and CUDA arrays; results are new NumPy arrays, or arrays on the same CUDA device. All but :func:`accumulate` raise
+InvalidTensorError if a score is NaN, naming ``name`` and the first position. All raise UnsupportedDtypeError for
+integers and other types.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from secateur import kernels
+from secateur.arrays import Named, as_array, common_dtype, dtype_of, require_alike, require_writable, single_dtype
+from secateur.errors import EmptyInputError, OutOfRangeError, RecipeError, UnsupportedDtypeError
+from secateur.kernels import formats
+from secateur.kernels.formats import Kind
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+Norm = Literal[1, 2, "mean"] | float
+"""1, 2, ``math.inf`` (or ``"inf"``), or ``"mean"``."""
+
+_SLAB_BYTES = 1 << 24
+"""Exact sums under way at once take no more memory than this."""
+
+
+def magnitude(weight: Any, name: str = "the weight") -> Array:
+    """|w|: small weights matter least (Han et al. 2015). Dtype and shape of ``weight``."""
+    return _absolute(weight, name)
+
+
+def gradient(mean_abs_gradient: Any, name: str = "the gradient") -> Array:
+    """Mean |dL/dw| over batches: weights that the loss hardly feels matter least.
+
+    The statistic is gathered beforehand, for example by :func:`accumulate`; its magnitude is taken once more, so a
+    signed mean may be given as well.
+    """
+    return _absolute(mean_abs_gradient, name)
+
+
+def accumulate(total: Any, gradient: Any, absolute: bool = True) -> Any:
+    """Add one batch's |g| (or g) to a running total in place, and return it; over the number of batches it is the mean.
+
+    Args:
+        total: float32 or float64, at least as wide as ``gradient``, of the same shape. Batches are added in call order.
+        gradient: dL/dw of one batch's mean loss.
+        absolute: whether the magnitude is added.
+
+    Raises:
+        UnsupportedDtypeError: the total is narrower than the gradient, or than float32.
+        ShapeMismatchError, DeviceMismatchError: the two do not fit each other.
+        ReadOnlyArrayError: the total cannot be written.
+    """
+    target, source = as_array(total, "the total", writable=True), as_array(gradient, "the gradient")
+    require_alike(Named("the total", target), Named("the gradient", source))
+    require_writable(total, Named("the total", target))
+    wanted = np.result_type(np.float32, common_dtype([Named("", source)]))
+    if np.result_type(wanted, single_dtype(dtype_of(target))) != dtype_of(target):
+        raise UnsupportedDtypeError(f"the total has dtype {dtype_of(target)}, but the sum needs {wanted}")
+    kernels.of(target).accumulate(target, source, absolute)
+    return total
+
+
+def taylor(weight: Any, gradient: Any, name: str = "the weight times its gradient") -> Array:
+    """|w * g|: first-order estimate of the change in loss when w is set to zero (Molchanov et al. 2017).
+
+    Args:
+        weight: any shape.
+        gradient: mean dL/dw over batches, of the same shape.
+        name: what error messages call the result.
+
+    Returns:
+        float64 if either is, else float32: the product of two 16-bit floats would often vanish in 16 bits.
+
+    Raises:
+        ShapeMismatchError: the shapes differ.
+        DeviceMismatchError: one lies on a CUDA device, the other does not.
+    """
+    weight, gradient = as_array(weight, "the weight"), as_array(gradient, "the gradient")
+    require_alike(Named("the weight", weight), Named("the gradient", gradient))
+    return _checked(kernels.of(weight).product_absolute(weight, gradient), name)
+
+
+def reduce(score: Any, axis: int = 0, norm: Norm = 1, name: str = "the score") -> Floats:
+    """One score per index of ``axis``: of neurons, channels or heads, from the scores of their weights.
+
+    Args:
+        score: any shape of at least one axis. In the canonical view neurons are axis 0, in Keras's own layout of a
+            kernel they are the *last* axis.
+        axis: the axis that is kept; all others are summed over.
+        norm: of the magnitudes: 1, their sum; 2, the root of the sum of squares; ``math.inf``, the largest;
+            ``"mean"``, the mean.
+        name: what error messages call the array.
+
+    Returns:
+        float64[score.shape[axis]], in host memory. Sums are exact and rounded once, so layout and order do not matter.
+
+    Raises:
+        OutOfRangeError: no such axis.
+        RecipeError: unknown norm.
+        EmptyInputError: the mean over no elements.
+    """
+    score = as_array(score, name)
+    axis = _axis(axis, score.ndim, name)
+    norm = _norm(norm)
+    kernels.refuse_nan([Named(name, score)])
+    block = tuple(1 if i == axis else max(1, size) for i, size in enumerate(score.shape))
+    if norm == math.inf:
+        return kernels.of(score).largest_magnitudes(score, block).reshape(-1)
+    sums = _sums(score, axis, block, "square" if norm == 2 else "absolute")
+    if norm != "mean":
+        return sums
+    if len(sums) and math.prod(score.shape) == 0:
+        raise EmptyInputError(f"{name} has shape {tuple(score.shape)}: there is nothing to take the mean of")
+    return sums / math.prod(block)
+
+
+def _absolute(value: Any, name: str) -> Array:
+    array = as_array(value, name)
+    return _checked(kernels.of(array).absolute(array), name)
+
+
+def _checked(score: Array, name: str) -> Array:
+    kernels.refuse_nan([Named(name, score)])
+    return score
+
+
+def _sums(score: Any, axis: int, block: tuple[int, ...], kind: Kind) -> Floats:
+    """Rounded sums, or roots of sums of squares, for each index of ``axis``, so many at once as memory allows."""
+    rows = max(1, _SLAB_BYTES // (8 * formats.WIDTH[kind]))
+    result = np.empty(score.shape[axis])
+    for start in range(0, score.shape[axis], rows):
+        slab = score[(slice(None),) * axis + (slice(start, start + rows),)]
+        exact = kernels.of(slab).exact_sums(slab, kind, block)
+        result[start : start + rows] = kernels.round_sums(exact, kind, root=kind == "square").reshape(-1)
+    return result
+
+
+def _axis(axis: int, dimensions: int, name: str) -> int:
+    if not -dimensions <= axis < dimensions:
+        raise OutOfRangeError(f"{name} has {dimensions} axes, so there is no axis {axis}")
+    return axis % dimensions
+
+
+def _norm(norm: Norm) -> Norm:
+    if norm in ("inf", math.inf):
+        return math.inf
+    if norm not in (1, 2, "mean"):
+        raise RecipeError(f"unknown norm {norm!r}: use 1, 2, math.inf or 'mean'")
+    return norm
