@@ -15,13 +15,12 @@ import numpy.typing as npt
 
 from secateur import scores
 from secateur.adapter import PRUNABLE_ROLES, Parameter
-from secateur.arrays import require_rankable
 from secateur.errors import EmptyLayerError, ExampleError, MissingDataError, NoMatchError
 from secateur.recipe import Neurons, Recipe
 from secateur.recipe.score import Score
 from secateur.structure.coupling import Coupling, couple
 from secateur.structure.graph import Graph
-from secateur.structure.removal import unit_masks
+from secateur.structure.removal import plan, unit_masks
 
 Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
@@ -114,6 +113,7 @@ class NeuronRanking:
                     "use scope='layer'"
                 )
             removed[members[~kept[layer]]] = True
+        plan(self.graph, self.coupling, removed)  # raises if an axis between the layers would become empty
         return unit_masks(self.graph, self.coupling, removed)
 
     def _layers(self) -> list[tuple[str, npt.NDArray[np.int64]]]:
@@ -137,5 +137,4 @@ def _score(parameter: Parameter, score: Score, statistics: Statistics) -> Array:
             f"{parameter.name} has no {' or '.join(score.needs)}: its layer is frozen or the loss does not depend on it; "
             "exclude it from the recipe or score it by Magnitude()"
         )
-    require_rankable(parameter.view, parameter.name)
-    return score(parameter.view, own)
+    return score(parameter.view, own, parameter.name)

@@ -22,8 +22,8 @@ class Score(Protocol):
 
     needs: ClassVar[tuple[str, ...]]
 
-    def __call__(self, weight: Array, statistics: Mapping[str, Array]) -> Array:
-        """One saliency an element of ``weight``; low is pruned first."""
+    def __call__(self, weight: Array, statistics: Mapping[str, Array], name: str) -> Array:
+        """One saliency an element of ``weight``; low is pruned first. Errors call the weight ``name``."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Magnitude:
 
     needs: ClassVar[tuple[str, ...]] = ()
 
-    def __call__(self, weight: Array, statistics: Mapping[str, Array]) -> Array:
+    def __call__(self, weight: Array, statistics: Mapping[str, Array], name: str) -> Array:
         """See :func:`secateur.scores.magnitude`."""
-        return scores.magnitude(weight)
+        return scores.magnitude(weight, name)
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Gradient:
 
     needs: ClassVar[tuple[str, ...]] = ("mean_abs_gradient",)
 
-    def __call__(self, weight: Array, statistics: Mapping[str, Array]) -> Array:
+    def __call__(self, weight: Array, statistics: Mapping[str, Array], name: str) -> Array:
         """See :func:`secateur.scores.gradient`."""
-        return scores.gradient(statistics["mean_abs_gradient"])
+        return scores.gradient(statistics["mean_abs_gradient"], f"the gradient of {name}")
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class Taylor:
 
     needs: ClassVar[tuple[str, ...]] = ("mean_gradient",)
 
-    def __call__(self, weight: Array, statistics: Mapping[str, Array]) -> Array:
+    def __call__(self, weight: Array, statistics: Mapping[str, Array], name: str) -> Array:
         """See :func:`secateur.scores.taylor`."""
-        return scores.taylor(weight, statistics["mean_gradient"])
+        return scores.taylor(weight, statistics["mean_gradient"], name)
 
 
 SCORES: dict[str, type] = {"Magnitude": Magnitude, "Gradient": Gradient, "Taylor": Taylor}

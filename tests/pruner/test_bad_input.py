@@ -1,0 +1,193 @@
+"""Every mistake gets its own error, which names what is wrong, and nothing is changed: in both frameworks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+
+import secateur_keras as sk
+import secateur_torch as st
+from secateur import Cubic, Gradient, KSigma, Neurons, Percentile, Recipe
+from secateur.errors import (
+    EmptyLayerError,
+    ExampleError,
+    InvalidTensorError,
+    MissingDataError,
+    MissingWeightsError,
+    NoMatchError,
+    OutOfRangeError,
+    RecipeError,
+    SecateurError,
+    UnbuiltModelError,
+    UnsupportedDtypeError,
+)
+
+X = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+Y = np.random.default_rng(1).integers(0, 3, 40)
+
+
+@dataclass(frozen=True)
+class Framework:
+    """One adapter, with a model for it and ways to look at the model's weights."""
+
+    adapter: Any
+    build: Callable[[], Any]
+    weights: Callable[[Any], list[np.ndarray]]
+    loss: Callable[[], Any]
+
+
+def torch_model() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+
+
+def keras_model() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(8, activation="relu"), keras.layers.Dense(3)])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+FRAMEWORKS = {
+    "torch": Framework(
+        st,
+        torch_model,
+        lambda model: [tensor.detach().clone().numpy() for tensor in model.state_dict().values()],
+        torch.nn.CrossEntropyLoss,
+    ),
+    "keras": Framework(sk, keras_model, lambda model: [np.array(w) for w in model.get_weights()], lambda: None),
+}
+
+
+@pytest.fixture(params=FRAMEWORKS)
+def framework(request: pytest.FixtureRequest) -> Framework:
+    return FRAMEWORKS[request.param]
+
+
+def refused(framework: Framework, error: type[SecateurError], match: str, recipe: Recipe, **options: Any) -> None:
+    """``prune`` raises this error and leaves every weight as it was."""
+    model = options.pop("model", None) or framework.build()
+    before = framework.weights(model)
+    with pytest.raises(error, match=match):
+        framework.adapter.prune(model, recipe, **options)
+    for left, right in zip(before, framework.weights(model), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize("target", [-1, 101])
+def test_percentile_outside_its_range(target: float) -> None:
+    with pytest.raises(OutOfRangeError, match="outside 0 to 100"):
+        Recipe(Percentile(target))
+
+
+def test_sparsity_of_one() -> None:
+    with pytest.raises(OutOfRangeError, match="outside 0 <= sparsity < 1"):
+        Recipe(1.0)
+
+
+@pytest.mark.parametrize("granularity", [None, Neurons()])
+def test_nan_in_a_weight(framework: Framework, granularity: Neurons | None) -> None:
+    model = framework.build()
+    if isinstance(model, torch.nn.Module) and framework.adapter is st:
+        with torch.no_grad():
+            model[0].weight[3, 2] = float("nan")
+        name = "0.weight"
+    else:
+        kernel = model.layers[0].kernel
+        values = np.array(kernel)
+        values[2, 3] = np.nan
+        kernel.assign(values)
+        name = kernel.path
+    recipe = Recipe(0.5) if granularity is None else Recipe(0.5, granularity=granularity)
+    refused(framework, InvalidTensorError, rf"{name}.*\(3, 2\)", recipe, model=model, example=X[:2])
+
+
+def test_a_recipe_that_would_empty_a_layer(framework: Framework) -> None:
+    refused(framework, EmptyLayerError, "would prune all", Recipe(KSigma(50.0), scope="layer"))
+    recipe = Recipe(KSigma(50.0), granularity=Neurons())
+    refused(framework, EmptyLayerError, "would remove all", recipe, example=X[:2])
+
+
+def test_a_pattern_that_matches_no_layer(framework: Framework) -> None:
+    refused(framework, NoMatchError, "'convolution' matches no layer", Recipe(0.5, include=["convolution"]))
+    refused(framework, NoMatchError, "'convolution' matches no layer", Recipe(0.5, exclude=["convolution"]))
+
+
+def test_no_neuron_can_be_removed(framework: Framework) -> None:
+    layers = [parameter.layer for parameter in framework.adapter.parameters(framework.build())]
+    recipe = Recipe(0.5, granularity=Neurons(), include=[layers[-1]])
+    refused(framework, NoMatchError, "no neuron of the chosen layers", recipe, example=X[:2])
+
+
+def test_data_without_labels(framework: Framework) -> None:
+    recipe = Recipe(0.5, score=Gradient())
+    refused(framework, MissingDataError, "without labels", recipe, data=X, loss=framework.loss())
+    refused(framework, MissingDataError, "without labels", recipe, data=[X[:8], X[8:16]], loss=framework.loss())
+    refused(framework, MissingDataError, "data", recipe, loss=framework.loss())
+    refused(framework, MissingDataError, "no batch", recipe, data=iter([]), loss=framework.loss())
+
+
+def test_gradients_without_a_loss() -> None:
+    refused(FRAMEWORKS["torch"], MissingDataError, "loss", Recipe(0.5, score=Gradient()), data=(X, Y))
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    refused(FRAMEWORKS["keras"], MissingDataError, "loss", Recipe(0.5, score=Gradient()), data=(X, Y), model=model)
+
+
+def test_labels_of_another_length(framework: Framework) -> None:
+    recipe = Recipe(0.5, score=Gradient())
+    refused(framework, SecateurError, "40 inputs but 39 labels", recipe, data=(X, Y[:39]), loss=framework.loss())
+
+
+def test_an_example_of_another_shape(framework: Framework) -> None:
+    refused(framework, ExampleError, "", Recipe(0.5, granularity=Neurons()), example=np.zeros((2, 7), np.float32))
+
+
+def test_a_schedule_needs_a_pruner(framework: Framework) -> None:
+    refused(framework, RecipeError, "Pruner", Recipe(0.5, schedule=Cubic(begin=0, end=10, every=1)))
+
+
+def test_neurons_without_an_example() -> None:
+    refused(FRAMEWORKS["torch"], ExampleError, "example=", Recipe(0.5, granularity=Neurons()))
+
+
+def test_an_unbuilt_keras_model() -> None:
+    with pytest.raises(UnbuiltModelError, match="build"):
+        sk.prune(keras.Sequential([keras.layers.Dense(3)]), Recipe(0.5))
+
+
+def test_a_lazy_torch_module() -> None:
+    with pytest.raises(UnbuiltModelError):
+        st.prune(torch.nn.Sequential(torch.nn.LazyLinear(3)), Recipe(0.5))
+
+
+def test_a_model_on_the_meta_device() -> None:
+    with pytest.raises(MissingWeightsError, match="meta"):
+        st.prune(torch.nn.Linear(3, 3, device="meta"), Recipe(0.5))
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.complex64])
+def test_an_integer_or_complex_weight(dtype: torch.dtype) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
+    model[1].weight = torch.nn.Parameter(torch.ones(3, 3, dtype=dtype), requires_grad=False)
+    with pytest.raises(UnsupportedDtypeError, match=r"1\.weight"):
+        st.prune(model, Recipe(0.5))
+
+
+def test_a_generator_cannot_feed_a_schedule() -> None:
+    model = torch_model()
+    recipe = Recipe(0.5, score=Gradient(), schedule=Cubic(begin=0, end=10, every=1))
+    batches = (pair for pair in [(X, Y)])
+    with pytest.raises(MissingDataError, match="generator"):
+        st.Pruner(model, recipe, torch.optim.SGD(model.parameters(), 0.1), data=batches, loss=torch.nn.CrossEntropyLoss())
+
+
+def test_a_keras_pruner_before_training_says_so() -> None:
+    with pytest.raises(SecateurError, match="fit"):
+        _ = sk.Pruner(Recipe(0.5)).masks
