@@ -57,19 +57,23 @@ def _axis(draw: st.DrawFn, builder: GraphBuilder, x: int) -> int:
     return draw(st.one_of(st.just(1), st.integers(1, len(builder.shape(x)) - 1)))
 
 
-def _linear(draw: st.DrawFn, builder: GraphBuilder, x: int) -> int:
-    """Half the time with a kernel that fits and is in use already: shared parameters."""
-    axis = _axis(draw, builder, x)
-    width = builder.shape(x)[axis]
-    known = [
+def _in_use(builder: GraphBuilder, shape: tuple[int | None, ...]) -> list[str | None]:
+    """Kernels of this shape (None: any size) that are used already, so that parameters get shared; or none."""
+    fits = [
         name
         for name, own in builder.parameters.items()
-        if own.role == "kernel" and len(own.shape) == 2 and own.shape[1] == width
+        if own.role == "kernel"
+        and len(own.shape) == len(shape)
+        and all(wanted in (None, size) for wanted, size in zip(shape, own.shape, strict=True))
     ]
-    if known and draw(st.booleans()):
-        name = draw(st.sampled_from(known))
-        return builder.linear(x, builder.parameters[name].shape[0], axis, name, bias=draw(st.booleans()))
-    return builder.linear(x, draw(WIDTHS), axis, bias=draw(st.booleans()))
+    return [None, *fits]
+
+
+def _linear(draw: st.DrawFn, builder: GraphBuilder, x: int) -> int:
+    axis = _axis(draw, builder, x)
+    name = draw(st.sampled_from(_in_use(builder, (None, builder.shape(x)[axis]))))
+    out = draw(WIDTHS) if name is None else builder.parameters[name].shape[0]
+    return builder.linear(x, out, axis, name, bias=draw(st.booleans()))
 
 
 def _convolution(draw: st.DrawFn, builder: GraphBuilder, x: int) -> int | None:
@@ -80,7 +84,10 @@ def _convolution(draw: st.DrawFn, builder: GraphBuilder, x: int) -> int | None:
     channels = builder.shape(x)[axis]
     groups = draw(st.sampled_from([size for size in range(1, channels + 1) if channels % size == 0]))
     out = groups * draw(WIDTHS if groups == 1 else st.integers(1, 3))
-    return builder.convolution(x, out, draw(st.sampled_from([1, 3])), groups, axis)
+    size = draw(st.sampled_from([1, 3]))
+    window = (size,) * (len(builder.shape(x)) - 2)
+    name = draw(st.sampled_from(_in_use(builder, (out, channels // groups, *window))))
+    return builder.convolution(x, out, size, groups, axis, name)
 
 
 def _bottleneck(draw: st.DrawFn, builder: GraphBuilder, x: int) -> int | None:
@@ -122,8 +129,12 @@ def _broadcasts(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
 
 
 def _concat(draw: st.DrawFn, builder: GraphBuilder, x: int) -> int:
-    """With earlier tensors of the same shape but for one axis."""
+    """With a constant, or with earlier tensors of the same shape but for one axis."""
     axis, shape = _axis(draw, builder, x), builder.shape(x)
+    if not draw(st.integers(0, 3)):
+        return builder.concat(
+            x, builder.constant(*shape[:axis], draw(st.integers(1, 4)), *shape[axis + 1 :]), axis=axis
+        )
     others = [
         other
         for other, size in enumerate(builder.tensors)

@@ -100,6 +100,27 @@ def test_a_split_axis_loses_what_its_readers_allow() -> None:
         assert coupling.units["first", 0].tolist() == expected
 
 
+def test_a_split_axis_that_stays_in_part_loses_the_rest() -> None:
+    """Rows (0, 1, 2) and (3, constant, constant): only 0 and 3 can go, and only together."""
+    builder = GraphBuilder()
+    x = builder.concat(builder.linear(builder.input(2, 5), 4, name="first"), builder.constant(2, 2))
+    coupling = couple(builder.build(builder.linear(builder.shuffle(x, 2), 3, name="second")))
+    assert units_of(coupling, ("first", 0), ("second", 1)) == [[0, -1, -1, 0], [0, 0, -1, -1, -1, -1]]
+
+
+def test_choices_that_are_forced_settle_the_open_ones_before_them() -> None:
+    """A split that could lose four columns loses three rows, because a later merge leaves nothing else."""
+    builder = GraphBuilder()
+    x = builder.input(2, 5)
+    parted = builder.reshape(builder.linear(x, 12, name="first"), 2, 3, 4)
+    crossed = builder.reshape(builder.permute(parted, 0, 2, 1), 2, 12)
+    left, right = builder.softmax(builder.linear(x, 4)), builder.linear(x, 3, name="right")
+    outer = builder.combine(builder.reshape(left, 2, 4, 1), builder.reshape(right, 2, 1, 3), function="multiply")
+    gated = builder.combine(crossed, builder.reshape(outer, 2, 12), function="multiply")
+    coupling = couple(builder.build(builder.linear(gated, 2, name="head")))
+    assert units_of(coupling, ("first", 0), ("right", 0)) == [[0] * 4 + [1] * 4 + [2] * 4, [0, 1, 2]]
+
+
 def test_two_live_axes_that_merge_keep_the_longer_choice() -> None:
     builder = GraphBuilder()
     x = builder.input(2, 3)

@@ -105,7 +105,7 @@ def _freeze_last(components: Components, elements: Elements, layouts: Sequence[L
         if id(nodes) in seen or not nodes.size:
             continue
         seen.add(id(nodes))
-        labels = components.labels[nodes]
+        labels = components.labels(nodes)
         if not components.frozen[labels[0]] and (labels == labels[0]).all():
             components.freeze(Freeze(nodes[:1], index, "without it an axis would be empty"))
 
@@ -134,10 +134,10 @@ def _freeze_unread(components: Components, elements: Elements, kernels: Mapping[
     is_read = np.zeros(components.frozen.size, dtype=np.bool_)
     for name in kernels:
         if (name, 1) in elements.parameters:
-            is_read[components.labels[elements.parameters[name, 1]]] = True
+            is_read[components.labels(elements.parameters[name, 1])] = True
     for name, operation in kernels.items():
         nodes = elements.parameters[name, 0]
-        unread = nodes[~is_read[components.labels[nodes]] & ~components.stays(nodes)]
+        unread = nodes[~is_read[components.labels(nodes)] & ~components.stays(nodes)]
         components.freeze(Freeze(unread, operation, "no later kernel reads it, so no mask stands for its removal"))
 
 
@@ -148,14 +148,14 @@ def _number(
     names = tuple(kernels)
     outs = [elements.parameters[name, 0] for name in names]
     owner = np.repeat(np.arange(len(names)), [nodes.size for nodes in outs])
-    produced = components.labels[np.concatenate([np.zeros(0, np.int64), *outs])]
+    produced = components.labels(np.concatenate([np.zeros(0, np.int64), *outs]))
     live = ~components.frozen[produced]
     labels, first = np.unique(produced[live], return_index=True)
     order = np.argsort(first)
     unit = np.full(components.frozen.size, -1, dtype=np.int64)
     unit[labels[order]] = np.arange(labels.size)
     used, layers = np.unique(owner[live][first[order]], return_inverse=True)
-    of_node = unit[components.labels]
+    of_node = unit[components.labels(np.arange(elements.count))]
     return Coupling(
         count=int(labels.size),
         units=_translate(of_node, elements.parameters),
@@ -191,7 +191,7 @@ def _explain(
     if not causes or not names:
         return ()
     cause = np.repeat([causes[f.operation, f.reason] for f in freezes], [f.nodes.size for f in freezes])
-    touched = components.labels[np.concatenate([freeze.nodes for freeze in freezes])]
+    touched = components.labels(np.concatenate([freeze.nodes for freeze in freezes]))
     width = components.frozen.size
     by_cause = coo_array((np.ones(cause.size), (cause, touched)), shape=(len(causes), width)).tocsr()
     by_label = coo_array((np.ones(owner.size), (produced, owner)), shape=(width, len(names))).tocsr()

@@ -21,9 +21,9 @@ kind                    meaning and ``settings``
 ``unknown``             anything else: freezes all that it touches, and is listed
 ======================  ====================================================================================
 
-Parts in ``Operation.parameters``: ``kernel``, ``bias``, ``scale``, ``shift``, ``mean``, ``variance``; ``elementwise`` and
-``unknown`` operations may use any names. A tensor that no operation writes is an input or a constant: nothing of it can
-go. An operation of a kind that is not in the table counts as ``unknown``.
+Parts in ``Operation.parameters``: ``kernel``, ``bias``, ``scale``, ``shift``, ``mean``, ``variance``; operations of
+kind ``elementwise`` and ``unknown`` may use any names. A tensor that no operation writes is an input or a constant:
+nothing of it can go. An operation of a kind that is not in the table counts as ``unknown``.
 """
 
 from __future__ import annotations

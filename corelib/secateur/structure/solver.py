@@ -13,38 +13,54 @@ from secateur.structure.elements import FROZEN, Choice, Elements, Freeze, Nodes,
 
 Flags = npt.NDArray[np.bool_]
 
+STAYS = -1
+
 
 class Components:
-    """The component of every node (``labels``), which components stay (``frozen``), and why (``freezes``)."""
+    """The component of every node, which components stay (``frozen``), and why (``freezes``).
+
+    Merging renames only the components that merge: what is known about a choice stays true while none of its do.
+    """
 
     def __init__(self, elements: Elements) -> None:
-        self.labels = np.arange(elements.count, dtype=np.int64)
-        self.frozen = np.zeros(elements.count, dtype=np.bool_)
-        self.frozen[FROZEN] = True
+        edges = elements.ties or [(np.zeros(0, np.int64),) * 2]
+        left, right = (np.concatenate(side) for side in zip(*edges, strict=True))
+        count, self._first = connected(elements.count, left, right)
+        self._merged = np.arange(count, dtype=np.int64)
+        self.frozen = np.zeros(count, dtype=np.bool_)
+        self.frozen[self.labels(np.array([FROZEN]))] = True
         self.freezes: list[Freeze] = []
-        if elements.ties:
-            left, right = (np.concatenate(side) for side in zip(*elements.ties, strict=True))
-            self.tie(left, right)
         for freeze in elements.freezes:
             self.freeze(freeze)
 
-    def tie(self, left: Nodes, right: Nodes) -> None:
-        """Merge the components of each pair of nodes; neither may be FROZEN."""
-        count, merged = connected(self.frozen.size, self.labels[left], self.labels[right])
-        frozen = np.zeros(count, dtype=np.bool_)
-        frozen[merged[self.frozen]] = True
-        self.labels, self.frozen = merged[self.labels], frozen
+    def labels(self, nodes: Nodes) -> Nodes:
+        """The component of each node."""
+        return self._merged[self._first[nodes]]
+
+    def stays(self, nodes: Nodes) -> Flags:
+        """Whether each node stays."""
+        return self.frozen[self.labels(nodes)]
 
     def freeze(self, freeze: Freeze) -> None:
         """Let whole components stay, and remember why."""
         live = freeze.nodes[freeze.nodes != FROZEN]
         if live.size:
-            self.frozen[self.labels[live]] = True
+            self.frozen[self.labels(live)] = True
             self.freezes.append(Freeze(live, freeze.operation, freeze.reason))
 
-    def stays(self, nodes: Nodes) -> Flags:
-        """Whether each node stays."""
-        return self.frozen[self.labels[nodes]]
+    def tie(self, left: Nodes, right: Nodes) -> None:
+        """Merge the components of each pair of nodes; neither may be FROZEN."""
+        labels = np.concatenate([self.labels(left), self.labels(right)])
+        known, local = np.unique(labels, return_inverse=True)
+        count, merged = connected(known.size, *np.split(local, 2))
+        frozen = np.zeros(count, dtype=np.bool_)
+        frozen[merged[self.frozen[known]]] = True
+        names = np.empty(count, dtype=np.int64)
+        names[merged] = known
+        renamed = np.arange(self._merged.size)
+        renamed[known] = names[merged]
+        self.frozen[names] = frozen
+        self._merged = renamed[self._merged]
 
     def settle(self, choice: Choice, option: Option) -> None:
         """Let ``option`` hold."""
@@ -61,13 +77,14 @@ def solve(elements: Elements) -> Components:
     An open choice takes the option that leaves the most components to remove.
     """
     components = Components(elements)
+    gains = _Gains(components)
     pending = list(elements.choices)
     while pending:
-        forced = [choice for choice in pending if len(_open(components, choice)) < 2]
-        for choice in forced or pending[:1]:
-            components.settle(choice, _best(components, choice))
-        settled = {id(choice) for choice in forced or pending[:1]}
-        pending = [choice for choice in pending if id(choice) not in settled]
+        open_options = [int(np.count_nonzero(gains.of(choice))) for choice in pending]
+        settled = [index for index, count in enumerate(open_options) if count < 2] or [0]
+        for choice in (pending[index] for index in settled):
+            components.settle(choice, choice.options[int(np.argmax(gains.of(choice)))])
+        pending = [choice for index, choice in enumerate(pending) if index not in set(settled)]
     return components
 
 
@@ -81,25 +98,29 @@ def connected(count: int, left: Nodes, right: Nodes) -> tuple[int, Nodes]:
     return int(number), labels.astype(np.int64)
 
 
-def _open(components: Components, choice: Choice) -> list[Option]:
-    """The options by which anything could still be removed, judged without the ties that they would add."""
-    return [
-        option
-        for option in choice.options
-        if not (components.stays(option.left) | components.stays(option.right)).all()
-    ]
+class _Gains:
+    """How much each option of a choice leaves to remove, worked out again only where components changed."""
+
+    def __init__(self, components: Components) -> None:
+        self._components = components
+        self._known: dict[int, tuple[Nodes, list[int]]] = {}
+
+    def of(self, choice: Choice) -> list[int]:
+        """For each option, the number of components of which it could still free a tensor."""
+        parts = [part for option in choice.options for part in (option.left, option.right, option.stays)]
+        nodes = np.concatenate(parts)
+        labels = np.where(self._components.stays(nodes), STAYS, self._components.labels(nodes))
+        known = self._known.get(id(choice))
+        if known is None or not np.array_equal(known[0], labels):
+            split = np.split(labels, np.cumsum([part.size for part in parts])[:-1])
+            options = zip(split[::3], split[1::3], split[2::3], strict=True)
+            known = self._known[id(choice)] = (labels, [_gain(*option) for option in options])
+        return known[1]
 
 
-def _best(components: Components, choice: Choice) -> Option:
-    options = _open(components, choice) or choice.options[:1]
-    return options[0] if len(options) == 1 else max(options, key=lambda option: _removable(components, option))
-
-
-def _removable(components: Components, option: Option) -> int:
-    """Number of components to remove among the nodes that ``option`` ties."""
-    labels = [components.labels[side] for side in (option.left, option.right)]
-    known, local = np.unique(np.concatenate(labels), return_inverse=True)
+def _gain(left: Nodes, right: Nodes, stays: Nodes) -> int:
+    """Components that could go once ``left`` and ``right`` are tied; if none of them stays, one must."""
+    known, local = np.unique(np.concatenate([left, right]), return_inverse=True)
     count, merged = connected(known.size, *np.split(local, 2))
-    stays = np.zeros(count, dtype=np.bool_)
-    stays[merged[components.frozen[known] | np.isin(known, components.labels[option.stays])]] = True
-    return int(count - stays.sum())
+    held = np.unique(merged[(known == STAYS) | np.isin(known, stays)])
+    return int(count - held.size) if held.size else count - 1
