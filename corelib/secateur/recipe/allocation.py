@@ -13,16 +13,16 @@ from secateur import masks
 from secateur.recipe.targets import Target
 
 Array = npt.NDArray[Any]
-Scope = str
+BoolArray = npt.NDArray[np.bool_]
 SCOPES = ("model", "layer")
 
 
-def competitions(layers: Sequence[str], scope: Scope) -> list[list[str]]:
+def competitions(layers: Sequence[str], scope: str) -> list[list[str]]:
     """The layers that are ranked together: all of them, or each by itself."""
     return [list(layers)] if scope == "model" else [[layer] for layer in layers]
 
 
-def budgets(scores: Mapping[str, Array], target: Target, scope: Scope) -> list[int]:
+def budgets(scores: Mapping[str, Array], target: Target, scope: str) -> list[int]:
     """How many elements the target prunes in each competition, in the order of :func:`competitions`."""
     groups = competitions(list(scores), scope)
     return [_size(scores, group) - target.keep([scores[layer] for layer in group]) for group in groups]
@@ -31,9 +31,9 @@ def budgets(scores: Mapping[str, Array], target: Target, scope: Scope) -> list[i
 def allocate(
     scores: Mapping[str, Array],
     pruned: Sequence[int],
-    scope: Scope,
-    kept: Mapping[str, npt.NDArray[np.bool_]] | None = None,
-) -> dict[str, npt.NDArray[np.bool_]]:
+    scope: str,
+    kept: Mapping[str, BoolArray] | None = None,
+) -> dict[str, BoolArray]:
     """Keep the largest scores of every competition.
 
     Args:
@@ -42,14 +42,14 @@ def allocate(
         scope: ``"model"`` or ``"layer"``.
         kept: an earlier result; what it pruned ranks below everything else, so that it stays pruned.
     """
-    result: dict[str, npt.NDArray[np.bool_]] = {}
+    result: dict[str, BoolArray] = {}
     for group, count in zip(competitions(list(scores), scope), pruned, strict=True):
         ranked = [_below_all(scores[layer], None if kept is None else kept[layer]) for layer in group]
         result.update(zip(group, masks.keep_largest(ranked, _size(scores, group) - count), strict=True))
     return {layer: result[layer] for layer in scores}
 
 
-def _below_all(score: Array, kept: npt.NDArray[np.bool_] | None) -> Array:
+def _below_all(score: Array, kept: BoolArray | None) -> Array:
     return score if kept is None else np.where(kept, score, score.dtype.type(-math.inf))
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Protocol, TypeVar
 
 from secateur.errors import FileFormatError, NoMatchError, RecipeError
-from secateur.recipe.allocation import SCOPES
+from secateur.recipe.allocation import SCOPES, Array, BoolArray, allocate, budgets
 from secateur.recipe.granularity import GRANULARITIES, Granularity, Weights
 from secateur.recipe.score import SCORES, Magnitude, Score
 from secateur.recipe.serial import decode, encode
@@ -91,6 +91,17 @@ class Recipe:
         if not chosen:
             raise NoMatchError("include and exclude together leave no layer to prune; loosen one of them")
         return chosen
+
+    def budgets(self, scores: Mapping[str, Array]) -> list[int]:
+        """How many elements the target prunes, for each of the rankings that the scope makes of the layers' scores."""
+        target = Sparsity(self.target) if isinstance(self.target, (int, float)) else self.target
+        return budgets(scores, target, self.scope)
+
+    def allocate(
+        self, scores: Mapping[str, Array], pruned: Sequence[int], kept: Mapping[str, BoolArray] | None = None
+    ) -> dict[str, BoolArray]:
+        """Layer -> which elements stay; see :func:`secateur.recipe.allocation.allocate`."""
+        return allocate(scores, pruned, self.scope, kept)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only, ready for JSON."""

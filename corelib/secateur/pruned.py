@@ -1,0 +1,228 @@
+"""A model under masks that hold, and everything that can be asked of it: compact, summary, report, save.
+
+:func:`secateur.pruner.prune` and :func:`secateur.pruner.load` return one; a :class:`secateur.pruner.Pruner` is one that
+goes on pruning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from secateur import storage
+from secateur.adapter import Adapter, Hold, Parameter
+from secateur.errors import ExampleError, TraceError, VerificationError
+from secateur.ranking import Statistics, prunable
+from secateur.recipe import Recipe
+from secateur.report.collect import details, layer_rows, measured, sampled
+from secateur.report.numbers import PruningReport, StageMetrics
+from secateur.report.overview import Overview
+from secateur.report.words import recipe_words
+from secateur.structure.cost import Cost, cost
+from secateur.structure.coupling import Coupling, couple
+from secateur.structure.graph import Graph
+from secateur.structure.removal import Plan, plan, removable
+
+Array = npt.NDArray[Any]
+BoolArray = npt.NDArray[np.bool_]
+
+# The largest difference between outputs that counts as rounding, relative to the largest output.
+TOLERANCES = {"float64": 1e-9, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
+
+
+class Pruned:
+    """A model under masks that hold.
+
+    Attributes:
+        model: the user's own model; masked weights are exactly 0.0 and stay so through training.
+        recipe: what was asked for.
+        max_error: after :meth:`compact`, the largest difference between the outputs of the masked and of the smaller
+            model, relative to the largest output; None before.
+        statistics: statistic -> parameter name -> array in canonical layout, as of the last pruning; empty if the score
+            needs none.
+        thresholds: the largest pruned score: of ``"model"``, or of each layer if the layers were ranked one by one.
+    """
+
+    def __init__(self, adapter: Adapter, model: Any, recipe: Recipe, example: Any | None, graph: Graph | None) -> None:
+        self.adapter = adapter
+        self.model = model
+        self.recipe = recipe
+        self.max_error: float | None = None
+        self.statistics: Statistics = {}
+        self.thresholds: dict[str, float] = {}
+        self._example = example
+        self._graph = graph
+        self._masks: dict[str, BoolArray] = {}
+        self._hold: Hold | None = None
+        self._dense = sampled(self.parameters())
+
+    @property
+    def masks(self) -> dict[str, BoolArray]:
+        """Parameter name -> mask in the parameter's own layout; True = kept. Copies: changing them changes nothing."""
+        return self.adapter.native(self.model, self._masks)
+
+    @property
+    def sparsity(self) -> float:
+        """The fraction of all kernel weights of the model that the masks prune."""
+        kernels = prunable(self.parameters())
+        masks = [self._masks[kernel.name] for kernel in kernels if kernel.name in self._masks]
+        pruned = sum(mask.size - int(np.count_nonzero(mask)) for mask in masks)
+        return pruned / max(1, sum(kernel.view.size for kernel in kernels))
+
+    def parameters(self) -> list[Parameter]:
+        """The model's parameters as the core sees them, in the order of the forward pass where that is known."""
+        return self.adapter.parameters(self.model, self._graph)
+
+    def release(self) -> None:
+        """Stop holding the masks; weights keep their values and train freely from now on."""
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
+
+    def plan(self, example: Any | None = None) -> Plan:
+        """Which indices of which parameters :meth:`compact` keeps."""
+        graph = self._traced(example)
+        coupling = couple(graph)
+        return plan(graph, coupling, removable(graph, coupling, self._masks))
+
+    def compact(self, example: Any | None = None) -> Any:
+        """The smaller, ordinary model without the units that the masks mark wholly; ``model`` itself is not touched.
+
+        Args:
+            example: an input on which the smaller model is verified; the one that ``prune`` had if None.
+
+        Raises:
+            ExampleError: no example is known and the framework needs one.
+            VerificationError: the smaller model gave other outputs; it is thrown away.
+        """
+        example = self._example if example is None else example
+        removal = self.plan(example)
+        expected = self.adapter.outputs(self.model, example)
+        small = self.adapter.compact(self.model, self._traced(example), removal)
+        self.max_error = _verify(expected, self.adapter.outputs(small, example))
+        return small
+
+    def summary(self, example: Any | None = None) -> Overview:
+        """A table for people: each prunable layer with its shape, what is kept, and what it costs before and after.
+
+        Args:
+            example: as for :meth:`compact`; without any, a PyTorch model has no FLOPs in the table.
+        """
+        graph, removal = self._structure(example)
+        coupling = self._coupling()
+        rows = layer_rows(self.recipe, self.parameters(), self._masks, graph, removal)
+        return Overview(rows, coupling.frozen if coupling is not None else ())
+
+    def report(self, path: str | Path, example: Any | None = None) -> Path:
+        """Write one self-contained HTML file: distributions before and after, structure, what was removed and why.
+
+        Raises:
+            MissingDependencyError: plotly is not installed (``pip install 'secateur[report]'``).
+        """
+        from secateur.report import write_report
+
+        graph, removal = self._structure(example)
+        told = details(
+            self.recipe,
+            measured(self._dense, self.statistics),
+            self.parameters(),
+            self._masks,
+            kept=self._kept_elements(),
+            scores=self._last_scores(),
+            thresholds=self.thresholds,
+            statistics=self.statistics,
+            graph=graph,
+            coupling=self._coupling(),
+            plan=removal,
+        )
+        report = PruningReport(
+            model=str(getattr(self.model, "name", None) or type(self.model).__name__),
+            framework=self.adapter.framework,
+            backend=self.adapter.backend,
+            recipe=recipe_words(self.recipe),
+            stages={} if graph is None else self._stages(graph, removal),
+            details=told,
+            max_error=self.max_error,
+        )
+        return write_report(path, report)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the masked model, its masks, recipe and removal plan to a folder; the adapter's ``load`` restores them.
+
+        Raises:
+            FileFormatError: the folder exists and holds something else.
+        """
+        removal = self.plan().to_dict() if self._graph is not None else None
+        with storage.replaced_folder(Path(folder)) as fresh:
+            self.adapter.write_model(self.model, fresh)
+            storage.write(fresh, self.adapter.framework, self.recipe, self._masks, removal)
+
+    def _kept_elements(self) -> Mapping[str, BoolArray]:
+        """Layer -> which of its elements stay; known to a pruner, not to a model that was loaded."""
+        return {}
+
+    def _last_scores(self) -> Mapping[str, Array]:
+        """Layer -> the scores of its elements, of a pruner."""
+        return {}
+
+    def _coupling(self) -> Coupling | None:
+        """The units that competed, if units did."""
+        return None
+
+    def _traced(self, example: Any | None) -> Graph:
+        if self._graph is None:
+            self._graph = self.adapter.graph(self.model, self._example if example is None else example)
+        return self._graph
+
+    def _structure(self, example: Any | None) -> tuple[Graph | None, Plan | None]:
+        """Graph and removal plan, or neither where the structure cannot be known: tables then tell what they can."""
+        try:
+            return self._traced(example), self.plan(example)
+        except (ExampleError, TraceError):
+            if example is not None:
+                raise
+            return None, None
+
+    def _stages(self, graph: Graph, removal: Plan | None) -> dict[str, StageMetrics]:
+        trained = [parameter.view for parameter in self.parameters() if parameter.role not in ("mean", "variance")]
+        nonzero = sum(int(np.count_nonzero(view)) for view in trained)
+        return {"pruned": _stage(cost(graph), nonzero), "compact": _stage(cost(graph, removal), nonzero)}
+
+    def _hold_masks(self, masks: dict[str, BoolArray], optimizer: Any | None = None) -> None:
+        if self._hold is None:
+            self._hold = self.adapter.hold(self.model, masks, optimizer)
+        else:
+            self._hold.update(masks)
+        self._masks = masks
+
+
+def _stage(figures: Cost, nonzero: int) -> StageMetrics:
+    return StageMetrics(
+        parameters=figures.parameters, nonzero=nonzero, flops=figures.flops, bytes=figures.bytes, latency_ms=None
+    )
+
+
+def _verify(expected: Sequence[Array], actual: Sequence[Array]) -> float:
+    """The largest relative difference, if rounding explains it."""
+    if [output.shape for output in expected] != [output.shape for output in actual]:
+        raise VerificationError("the smaller model's outputs have other shapes than the masked one's; it was thrown away")
+    error = max((_relative_error(*pair) for pair in zip(expected, actual, strict=True)), default=0.0)
+    tolerance = max((TOLERANCES.get(output.dtype.name, 0.0) for output in expected), default=0.0)
+    if not error <= tolerance:
+        raise VerificationError(
+            f"the smaller model's outputs differ from the masked model's by {error:.2g} of the largest output (rounding "
+            f"explains {tolerance:.0e}); it was thrown away. Were masked weights changed after release()?"
+        )
+    return error
+
+
+def _relative_error(expected: Array, actual: Array) -> float:
+    if not expected.size:
+        return 0.0
+    difference = float(np.abs(expected.astype(np.float64) - actual.astype(np.float64)).max())
+    largest = float(np.abs(expected.astype(np.float64)).max())
+    return difference / largest if largest > 0 else difference
