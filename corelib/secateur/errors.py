@@ -89,3 +89,7 @@ class MissingDependencyError(SecateurError, ImportError):
 
 class DataNotFoundError(SecateurError, FileNotFoundError):
     """A data set is in none of the places where it is looked for."""
+
+
+class WorkerError(SecateurError, RuntimeError):
+    """A process that the demo started failed or ended; the message holds what it wrote last."""
