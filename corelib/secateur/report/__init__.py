@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from secateur.report.collect import Outcome, details, measured
 from secateur.report.demo_page import write_demo_report
 from secateur.report.numbers import (
     METRICS,
     STAGES,
-    Agreement,
     Curve,
-    DemoReport,
-    DemoRun,
     Details,
     Distribution,
     FittedCurve,
@@ -17,10 +15,13 @@ from secateur.report.numbers import (
     LayerRow,
     PruningReport,
     Removal,
-    RunNumbers,
     StageMetrics,
 )
+from secateur.report.picture import read_runs, write_picture
 from secateur.report.pruning_page import write_report
+from secateur.report.runs import Agreement, DemoReport, DemoRun, RunNumbers
+from secateur.report.tensorboard import write_events
+from secateur.report.words import recipe_words
 
 __all__ = [
     "METRICS",
@@ -34,10 +35,17 @@ __all__ = [
     "FittedCurve",
     "Histogram",
     "LayerRow",
+    "Outcome",
     "PruningReport",
     "Removal",
     "RunNumbers",
     "StageMetrics",
+    "details",
+    "measured",
+    "read_runs",
+    "recipe_words",
     "write_demo_report",
+    "write_events",
+    "write_picture",
     "write_report",
 ]

@@ -64,8 +64,13 @@ def key_figures(values: Mapping[str, tuple[str, str]]) -> Markup:
 
 def facts_list(facts: Mapping[str, str]) -> Markup:
     """Facts as a list of names and values."""
-    items = [element("div", element("dt", name), element("dd", value)) for name, value in facts.items()]
+    items = [element("div", element("dt", capitalised(name)), element("dd", value)) for name, value in facts.items()]
     return element("dl", *items, class_="list") if items else Markup()
+
+
+def capitalised(text: str) -> str:
+    """The text with its first letter in upper case, the others as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def folded(summary: object, *blocks: object, key: str) -> Markup:

@@ -11,7 +11,8 @@ from secateur.report.blocks import facts_list, folded, grid, heading, key_figure
 from secateur.report.files import write_text
 from secateur.report.html import Page
 from secateur.report.markup import Markup, element, join
-from secateur.report.numbers import METRICS, Agreement, DemoReport, DemoRun, RunNumbers
+from secateur.report.numbers import METRICS
+from secateur.report.runs import Agreement, DemoReport, DemoRun, RunNumbers
 from secateur.report.sections import run_blocks
 
 METRIC_NAMES = {"accuracy": "Accuracy", "precision": "Precision", "recall": "Recall", "f1": "F1"}

@@ -8,8 +8,9 @@ from typing import Any
 
 from secateur.report.chart import figure, graph_objects, hover_names, panels, rows_height
 from secateur.report.formats import STAGE_NAMES
-from secateur.report.numbers import STAGES, RunNumbers
+from secateur.report.numbers import STAGES
 from secateur.report.palette import STAGE_COLOURS, light
+from secateur.report.runs import RunNumbers
 
 SYMBOLS = {"circle": "●", "square-open": "□", "diamond-open": "◇", "triangle-up-open": "△", "star-open": "☆"}
 DENSE_SYMBOL = "line-ns-open"

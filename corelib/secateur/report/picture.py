@@ -1,6 +1,6 @@
 """The picture for a README: accuracy and size at every stage, framework beside framework, as one static SVG.
 
-It is drawn from ``results.json`` with no browser and no plotting library, and follows the reader's light or dark colours.
+Drawn from ``results.json`` with no browser and no plotting library; it follows the reader's light or dark colours.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from secateur.errors import EmptyInputError, FileFormatError
 from secateur.report import formats
 from secateur.report.files import write_text
 from secateur.report.markup import Markup, element, join, raw
-from secateur.report.numbers import RunNumbers
 from secateur.report.palette import STAGE_COLOURS, style_sheet
+from secateur.report.runs import RunNumbers
 
 PANEL, GAP, MARGIN = 420, 48, 24
 LABELS, BARS, ROW, BAR = 84, 250, 27, 17

@@ -37,7 +37,7 @@ def pruning_page(report: PruningReport) -> Page:
     page.add(
         "Summary",
         key_figures(_key_figures(report)),
-        facts_list({name.capitalize(): value for name, value in report.recipe.items()}),
+        facts_list(report.recipe),
         *sections.note_blocks(details),
     )
     page.add("Cost and quality", tables.stage_table(report.stages) if report.stages else Markup(), lead=_COST_LEAD)

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from secateur.report import formats, plots, tables
-from secateur.report.blocks import grid, heading, notes
+from secateur.report.blocks import capitalised, grid, heading, notes
 from secateur.report.diagram import structure_diagram, unit_strip
 from secateur.report.html import Page
 from secateur.report.markup import Markup, element, join
@@ -87,7 +87,7 @@ def curve_blocks(page: Page, curves: Sequence[Curve]) -> list[Markup]:
     """One chart for all curves of the same axis."""
     ordered = sorted((curve for curve in curves if curve.x), key=lambda curve: curve.y_label)
     groups = itertools.groupby(ordered, key=lambda curve: curve.y_label)
-    return [grid([page.figure(plots.curves_figure(list(group)), _capital(label)) for label, group in groups])]
+    return [grid([page.figure(plots.curves_figure(list(group)), capitalised(label)) for label, group in groups])]
 
 
 def note_blocks(details: Details) -> list[Markup]:
@@ -109,7 +109,3 @@ def run_blocks(page: Page, details: Details) -> list[Markup]:
     }
     filled = {title: [block for block in blocks if block] for title, blocks in parts.items()}
     return [join((heading(title), *blocks)) for title, blocks in filled.items() if blocks]
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -9,7 +9,8 @@ from typing import Any
 from secateur.report import formats
 from secateur.report.blocks import table
 from secateur.report.markup import Markup, element, join
-from secateur.report.numbers import Agreement, Distribution, LayerRow, Removal, RunNumbers, StageMetrics
+from secateur.report.numbers import Distribution, LayerRow, Removal, StageMetrics
+from secateur.report.runs import Agreement, RunNumbers
 from secateur.structure.coupling import Frozen
 
 _QUANTITIES: dict[str, tuple[str, Callable[[Any], str]]] = {

@@ -1,4 +1,4 @@
-"""TensorBoard event files, written through the ``tensorboard`` package alone: neither TensorFlow nor PyTorch is imported.
+"""TensorBoard event files, written through the ``tensorboard`` package alone: no framework is imported.
 
 Steps of the figures by stage count the stages (0 dense, 1 pruned, ...), which a text on the board says too; steps of
 histograms and sparsities are 0 before and 1 after pruning; steps of training curves are their own.

@@ -1,0 +1,232 @@
+"""From the core's objects to a report's details: what a pruner knows, layer by layer, as plain records.
+
+:func:`measured` is called on the dense model, :func:`details` whenever a report is wanted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from secateur.adapter import PRUNABLE_ROLES, Masks, Parameter
+from secateur.recipe import Gradient, Magnitude, Neurons, Recipe
+from secateur.report.measure import distribution, kept_map, with_after
+from secateur.report.numbers import Details, Distribution, LayerRow, Removal
+from secateur.report.words import reason, what
+from secateur.structure.cost import Cost, layer_costs
+from secateur.structure.coupling import Coupling
+from secateur.structure.graph import Graph
+from secateur.structure.removal import Plan, parameter_shapes
+
+Array = npt.NDArray[Any]
+BoolArray = npt.NDArray[np.bool_]
+Statistics = Mapping[str, Mapping[str, Array]]
+
+WEIGHT_FAMILIES = ("normal", "uniform")
+# Statistic -> (axis label, families): magnitudes start at zero, signed gradients lie around it.
+GRADIENTS = {
+    "mean_abs_gradient": ("mean |gradient|", ("normal", "exponential")),
+    "mean_gradient": ("mean gradient", ("normal", "laplace")),
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcome:
+    """What a pruner knows when it is asked for a report. All arrays are in canonical layout.
+
+    Args:
+        recipe: the recipe that was followed.
+        parameters: the model's parameters as they are now.
+        masks: masks by parameter name.
+        before: what :func:`measured` gave for the dense model; empty to show no distributions.
+        kept: for each layer that competed, which of its elements stay: weights, or removable units.
+        scores: the scores of these elements, in the same shapes, as of the last pruning.
+        thresholds: the largest pruned score of each competition: key ``model``, or a layer's key in ``kept``.
+        statistics: gradients of the pruned model; empty if they were not gathered again.
+        graph: the structure; without it costs are those of the kernels alone.
+        coupling: its units, to tell what went with a unit and what had to stay.
+        plan: what compacting removes.
+        notes: remarks for the reader.
+    """
+
+    recipe: Recipe
+    parameters: Sequence[Parameter]
+    masks: Masks
+    before: Sequence[Distribution] = ()
+    kept: Mapping[str, BoolArray] = field(default_factory=dict)
+    scores: Mapping[str, Array] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    statistics: Statistics = field(default_factory=dict)
+    graph: Graph | None = None
+    coupling: Coupling | None = None
+    plan: Plan | None = None
+    notes: Sequence[str] = ()
+
+    @property
+    def by_units(self) -> bool:
+        """Whether whole units were pruned, not single weights."""
+        return isinstance(self.recipe.granularity, Neurons)
+
+    def threshold(self, layer: str) -> float | None:
+        """The score up to which elements of a layer were pruned; None if none was."""
+        value = self.thresholds.get(layer, self.thresholds.get("model"))
+        return value if value is not None and np.isfinite(value) else None
+
+
+def sampled(parameters: Sequence[Parameter], limit: int = 1 << 18) -> list[Parameter]:
+    """The kernels with at most ``limit`` evenly spaced elements of each, copied: enough to draw, cheap to keep."""
+    return [
+        dataclasses.replace(item, view=item.view.flat[:: max(1, -(-item.view.size // limit))].copy())
+        for item in _kernels(parameters)
+    ]
+
+
+def measured(parameters: Sequence[Parameter], statistics: Statistics) -> tuple[Distribution, ...]:
+    """How weights and gradients are spread before pruning.
+
+    Args:
+        parameters: all parameters of the dense model; only kernels, recurrent kernels and embeddings are measured.
+        statistics: statistic -> parameter name -> array; those in :data:`GRADIENTS` are measured, if given.
+    """
+    kernels = _kernels(parameters)
+    weights = [distribution(kernel.name, kernel.view, families=WEIGHT_FAMILIES) for kernel in kernels]
+    gradients = [
+        distribution(kernel.name, statistics[key][kernel.name], kind="gradient", label=label, families=families)
+        for key, (label, families) in GRADIENTS.items()
+        for kernel in kernels
+        if kernel.name in statistics.get(key, {})
+    ]
+    return (*weights, *gradients)
+
+
+def details(outcome: Outcome) -> Details:
+    """What is known about a pruned model, as records."""
+    return Details(
+        layers=_layer_rows(outcome),
+        distributions=tuple(_measured_again(outcome)),
+        removals=tuple(_removal(outcome, layer) for layer in outcome.kept),
+        frozen=outcome.coupling.frozen if outcome.coupling is not None and outcome.by_units else (),
+        notes=tuple(outcome.notes),
+    )
+
+
+def _kernels(parameters: Sequence[Parameter]) -> list[Parameter]:
+    return [parameter for parameter in parameters if parameter.role in PRUNABLE_ROLES]
+
+
+def _layer_rows(outcome: Outcome) -> tuple[LayerRow, ...]:
+    """One row for each kernel, in the model's order."""
+    graph, plan = outcome.graph, outcome.plan
+    shapes = parameter_shapes(graph, plan) if graph else {}
+    costs = (layer_costs(graph), layer_costs(graph, plan)) if graph else ({}, {})
+    kinds = _labels(graph)
+    return tuple(
+        _layer_row(outcome, kernel, kinds.get(kernel.name, kernel.role), shapes.get(kernel.name), costs)
+        for kernel in _kernels(outcome.parameters)
+    )
+
+
+def _layer_row(
+    outcome: Outcome,
+    kernel: Parameter,
+    kind: str,
+    shape_after: tuple[int, ...] | None,
+    costs: tuple[dict[str, Cost], dict[str, Cost]],
+) -> LayerRow:
+    view, mask = kernel.view, outcome.masks.get(kernel.name)
+    alone = Cost(view.size, 0, view.nbytes)
+    shape_after = view.shape if shape_after is None else shape_after
+    axis = _unit_axis(kernel)
+    return LayerRow(
+        layer=_display_name(outcome, kernel.name),
+        kind=kind,
+        shape_before=view.shape,
+        shape_after=shape_after,
+        kept=view.size if mask is None else int(np.count_nonzero(mask)),
+        total=view.size,
+        units_before=view.shape[axis],
+        units_after=shape_after[axis],
+        cost_before=costs[0].get(kernel.name, alone),
+        cost_after=costs[1].get(kernel.name, alone),
+        kept_map=() if mask is None or outcome.by_units else kept_map(mask),
+    )
+
+
+def _unit_axis(kernel: Parameter) -> int:
+    wanted = "features" if kernel.role == "embedding" else "out"
+    return kernel.axes.index(wanted) if wanted in kernel.axes else 0
+
+
+def _display_name(outcome: Outcome, name: str) -> str:
+    """The name of the layer that owns a kernel, where it has no other; else the kernel's own."""
+    kernels = _kernels(outcome.parameters)
+    layer = next((kernel.layer for kernel in kernels if kernel.name == name), "")
+    return layer if layer and sum(kernel.layer == layer for kernel in kernels) == 1 else name
+
+
+def _labels(graph: Graph | None) -> dict[str, str]:
+    """Kernel -> the framework's name of the operation that uses it first."""
+    labels: dict[str, str] = {}
+    for operation in graph.operations if graph else ():
+        kernel = operation.parameters.get("kernel")
+        if kernel is not None:
+            labels.setdefault(kernel, operation.label or operation.kind)
+    return labels
+
+
+def _measured_again(outcome: Outcome) -> list[Distribution]:
+    weights = {kernel.name: kernel.view for kernel in _kernels(outcome.parameters)}
+    gradients = {label: outcome.statistics.get(key, {}) for key, (label, _) in GRADIENTS.items()}
+    return [
+        with_after(
+            item,
+            (weights if item.kind == "weight" else gradients[item.label]).get(item.parameter),
+            _cuts(outcome, item),
+        )
+        for item in outcome.before
+    ]
+
+
+def _cuts(outcome: Outcome, item: Distribution) -> tuple[float, ...]:
+    """Where pruning cut on this axis: known only where single weights were scored by the very values that are drawn."""
+    threshold, score = outcome.threshold(item.parameter), outcome.recipe.score
+    if threshold is None or outcome.by_units:
+        return ()
+    if item.kind == "weight" and isinstance(score, Magnitude):
+        return (-threshold, threshold)
+    if item.label == GRADIENTS["mean_abs_gradient"][0] and isinstance(score, Gradient):
+        return (threshold,)
+    return ()
+
+
+def _removal(outcome: Outcome, layer: str) -> Removal:
+    stays, threshold = outcome.kept[layer], outcome.threshold(layer)
+    scores = outcome.scores.get(layer)
+    return Removal(
+        layer=_display_name(outcome, layer),
+        what=what(outcome.recipe),
+        removed=stays.size - int(np.count_nonzero(stays)),
+        total=stays.size,
+        reason=reason(outcome.recipe, threshold),
+        threshold=threshold,
+        units=tuple(np.flatnonzero(~stays).tolist()) if outcome.by_units else (),
+        scores=tuple(scores.tolist()) if outcome.by_units and scores is not None else (),
+        follows=_follows(outcome, layer) if outcome.by_units else (),
+    )
+
+
+def _follows(outcome: Outcome, layer: str) -> tuple[tuple[str, str, int], ...]:
+    """Slices of other parameters that go with the removed units of a layer: (parameter, axis, how many)."""
+    coupling, graph = outcome.coupling, outcome.graph
+    if coupling is None or graph is None:
+        return ()
+    members = np.flatnonzero(coupling.layers == coupling.layer_names.index(layer))
+    gone = np.zeros(coupling.count + 1, np.bool_)  # one more, for the -1 of indices that stay
+    gone[members[~outcome.kept[layer]]] = True
+    found = ((name, graph.parameters[name].axes[axis], gone[units]) for (name, axis), units in coupling.units.items())
+    return tuple((name, axis, int(slices.sum())) for name, axis, slices in found if slices.any() and name != layer)

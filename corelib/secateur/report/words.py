@@ -1,0 +1,57 @@
+"""A recipe in words, for headings and for the reason why something was removed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from secateur.recipe import Gradient, KSigma, Magnitude, Neurons, Percentile, Recipe, Sparsity, Taylor
+from secateur.report.formats import number
+from secateur.schedules import OneShot
+
+SCORES: dict[type, str] = {Magnitude: "|weight|", Gradient: "mean |gradient|", Taylor: "|weight × gradient|"}
+
+_TARGETS: dict[type, Callable[[Any], str]] = {
+    Sparsity: lambda target: f"the lowest {100 * target.sparsity:g} %",
+    Percentile: lambda target: (
+        f"percentile {target.q:g}"
+        + (f" of the fitted {target.distribution} distribution" if target.distribution else "")
+    ),
+    KSigma: lambda target: f"mean {'+' if target.k >= 0 else '−'} {abs(target.k):g} σ",
+}
+_SCOPES = {"model": "over the whole model", "layer": "within each layer"}
+_NORMS: dict[int | str, str] = {1: "sum of", 2: "Euclidean norm of", "inf": "largest", "mean": "mean"}
+
+
+def target_words(recipe: Recipe) -> str:
+    """The target: ``percentile 50``, ``mean + 1 σ``, ``the lowest 90 %``."""
+    return _TARGETS[type(recipe.target)](recipe.target)
+
+
+def what(recipe: Recipe) -> str:
+    """What is removed as one: ``neurons`` or ``weights``."""
+    return "neurons" if isinstance(recipe.granularity, Neurons) else "weights"
+
+
+def recipe_words(recipe: Recipe) -> dict[str, str]:
+    """The recipe as a list of facts."""
+    once = isinstance(recipe.schedule, OneShot)
+    facts = {
+        "granularity": what(recipe),
+        "score": SCORES[type(recipe.score)],
+        "target": target_words(recipe),
+        "scope": _SCOPES[recipe.scope],
+        "schedule": "at once" if once else type(recipe.schedule).__name__.lower(),
+    }
+    patterns = {"include": recipe.include, "exclude": recipe.exclude}
+    chosen = {name: ", ".join(some) for name, some in patterns.items() if some and tuple(some) != ("*",)}
+    return facts | chosen
+
+
+def reason(recipe: Recipe, threshold: float | None) -> str:
+    """Why something went: ``|weight| is 0.3 or less: percentile 90 over the whole model``."""
+    score = SCORES[type(recipe.score)]
+    if isinstance(recipe.granularity, Neurons):
+        score = f"the {_NORMS[recipe.granularity.norm]} {score} over all weights into the neuron"
+    reached = "is lowest" if threshold is None else f"is {number(threshold)} or less"
+    return f"{score} {reached}: {target_words(recipe)} {_SCOPES[recipe.scope]}"

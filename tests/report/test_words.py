@@ -1,0 +1,43 @@
+"""A recipe told in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from secateur.recipe import Gradient, KSigma, Neurons, Percentile, Recipe, Taylor
+from secateur.report.words import reason, recipe_words
+from secateur.schedules import Cubic
+
+
+def test_every_part_of_a_recipe_is_told() -> None:
+    recipe = Recipe(
+        Percentile(50), Neurons(norm=2), Gradient(), scope="layer", schedule=Cubic(0, 10), exclude=["head*", "stem"]
+    )
+    assert recipe_words(recipe) == {
+        "granularity": "neurons",
+        "score": "mean |gradient|",
+        "target": "percentile 50",
+        "scope": "within each layer",
+        "schedule": "cubic",
+        "exclude": "head*, stem",
+    }
+
+
+@pytest.mark.parametrize(
+    ("recipe", "threshold", "expected"),
+    [
+        (Recipe(0.9), 0.3, "|weight| is 0.3 or less: the lowest 90 % over the whole model"),
+        (
+            Recipe(Percentile(75, "normal"), score=Taylor()),
+            None,
+            "|weight × gradient| is lowest: percentile 75 of the fitted normal distribution over the whole model",
+        ),
+        (
+            Recipe(KSigma(-0.5), Neurons(norm=1), scope="layer"),
+            2.0,
+            "the sum of |weight| over all weights into the neuron is 2 or less: mean − 0.5 σ within each layer",
+        ),
+    ],
+)
+def test_the_reason_for_a_removal(recipe: Recipe, threshold: float | None, expected: str) -> None:
+    assert reason(recipe, threshold) == expected
