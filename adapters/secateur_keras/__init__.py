@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from secateur import pruner
 from secateur.adapter import Parameter
-from secateur.pruner import Pruned
+from secateur.pruned import Pruned
 from secateur.recipe import Recipe
 from secateur.structure.graph import Graph
 from secateur_keras.adapter import KerasAdapter
@@ -57,8 +57,8 @@ def load(folder: str | Path, model: keras.Model | None = None, example: Any | No
 
     Args:
         folder: the saved folder.
-        model: a model of the original architecture, which receives the weights; None to rebuild it from the folder, which
-            needs no code unless the model has layers of your own.
+        model: a model of the original architecture, which receives the weights; None to rebuild it from the folder,
+            which needs no code unless the model has layers of your own.
         example: an input for a later ``compact()``.
     """
     return pruner.load(_ADAPTER, folder, model, example)

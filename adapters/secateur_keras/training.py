@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur import pruner
-from secateur.ranking import Statistics
 from secateur.errors import HoldError
+from secateur.ranking import Statistics
 from secateur.recipe import Recipe
 from secateur_keras import backends
 from secateur_keras.adapter import KerasAdapter

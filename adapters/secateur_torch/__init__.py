@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from secateur import pruner
 from secateur.adapter import Parameter
-from secateur.pruner import Pruned
+from secateur.pruned import Pruned
 from secateur.recipe import Recipe
 from secateur.structure.graph import Graph
 from secateur_torch.adapter import TorchAdapter
@@ -46,8 +46,8 @@ def prune(
         recipe: what to prune and how much; ``Recipe(0.9)`` is 90 % of the weights by magnitude.
         data: for scores that need gradients: ``(x, y)`` arrays or tensors, or an iterable of ``(inputs, labels)``.
         loss: for the same: a callable ``loss(outputs, labels)``, such as ``torch.nn.CrossEntropyLoss()``.
-        example: an input (a tensor, a tuple of positional or a dict of keyword arguments), needed to prune neurons and to
-            compact; the first batch of ``data`` if None.
+        example: an input (a tensor, a tuple of positional or a dict of keyword arguments), needed to prune neurons
+            and to compact; the first batch of ``data`` if None.
         statistics: what :func:`statistics` returned, instead of ``data``.
 
     Example:

@@ -48,7 +48,14 @@ class Pruner(pruner.Pruner):
         statistics: Statistics | None = None,
     ) -> None:
         super().__init__(
-            TorchAdapter(), model, recipe, optimizer=optimizer, data=data, loss=loss, example=example, statistics=statistics
+            TorchAdapter(),
+            model,
+            recipe,
+            optimizer=optimizer,
+            data=data,
+            loss=loss,
+            example=example,
+            statistics=statistics,
         )
         self._counter = optimizer.register_step_post_hook(lambda *_: self.advance())
 

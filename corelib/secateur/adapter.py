@@ -1,8 +1,8 @@
 """The protocol that an adapter fulfils, and nothing else.
 
-An adapter is the only code that knows a framework. It hands weights, statistics and the traced structure to the core as
-NumPy arrays in the canonical view, and takes masks and removal plans back. The loop in :mod:`secateur.pruner` is written
-against this protocol alone, which is what makes both frameworks give one answer.
+An adapter is the only code that knows a framework. It hands weights, statistics and the traced structure to the core
+as NumPy arrays in the canonical view, and takes masks and removal plans back. The loop in :mod:`secateur.pruner` is
+written against this protocol alone, which is what makes both frameworks give one answer.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Parameter:
 
     Args:
         name: the framework's own name, unique in the model (``fc1.weight``, ``dense/kernel``).
-        role: ``kernel``, ``recurrent``, ``embedding``, ``bias``, ``scale``, ``shift``, ``mean``, ``variance``, ``other``.
+        role: ``kernel``, ``recurrent``, ``embedding``, ``bias``, ``scale``, ``shift``, ``mean``, ``variance``,
+            ``other``.
         view: the numbers, oriented canonically: ``(out, in, *spatial)`` for kernels, ``(gate, out, in)`` for recurrent
             kernels, ``(out,)`` for vectors, ``(entries, features)`` for embeddings; without a copy where the framework
             allows it, and never to be written by the core.
@@ -69,9 +70,7 @@ class Adapter(Protocol):
         Raises UnbuiltModelError, MissingWeightsError, UnsupportedDtypeError (a kernel of integers or complex numbers).
         """
 
-    def statistics(
-        self, model: Any, data: Any, loss: Any, needs: Iterable[str]
-    ) -> dict[str, dict[str, Array]]:
+    def statistics(self, model: Any, data: Any, loss: Any, needs: Iterable[str]) -> dict[str, dict[str, Array]]:
         """Statistic name -> parameter name -> array in canonical layout, averaged over the batches of ``data``.
 
         The model is left as found: weights, gradients, running statistics, training mode. Raises MissingDataError.
@@ -103,5 +102,3 @@ class Adapter(Protocol):
 
     def read_model(self, folder: Path, model: Any | None) -> Any:
         """The model that was written, built from the folder or, where that is impossible, from ``model``."""
-
-

@@ -30,9 +30,11 @@ PIECE = 1 << 18
 """Elements of one piece: large enough to hide the cost of a call, small enough for a core's cache."""
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
-_DLPACK_FLOAT_TO_UINT = 1
+_DLPACK_UNSIGNED = 1
 # Where DLTensor.dtype.code lies in a DLManagedTensor and in a DLManagedTensorVersioned (dlpack.h, 64-bit).
 _DTYPE_CODE_OFFSET = {b"dltensor": 20, b"dltensor_versioned": 52}
+# What libraries raise when an array's numbers cannot be reached.
+_UNREADABLE = (BufferError, NotImplementedError, RuntimeError, TypeError, ValueError)
 
 
 class Named(NamedTuple):
@@ -202,17 +204,20 @@ def _any_array(value: Any, name: str, writable: bool) -> Any:
         return value
     if isinstance(value, (np.ndarray, np.generic, float)):
         return np.asarray(value)
+    failure: Exception = TypeError("it has neither __dlpack__ nor __array__")
     if hasattr(value, "__dlpack__"):
         try:
             return _from_dlpack(value)
-        except (BufferError, RuntimeError, TypeError, ValueError) as reason:
-            if not hasattr(value, "__array__"):
-                raise UnsupportedDtypeError(f"{name} could not be read through DLPack: {reason}") from reason
-    if not hasattr(value, "__array__"):
-        raise UnsupportedDtypeError(f"{name} is a {type(value).__name__}, not an array")
-    if writable:
-        raise ReadOnlyArrayError(f"{name} is a {type(value).__name__}, which cannot be written in place: change a copy")
-    return np.asarray(value)
+        except _UNREADABLE as reason:
+            failure = reason
+    if hasattr(value, "__array__"):
+        if writable:
+            raise ReadOnlyArrayError(f"{name} is a {type(value).__name__}, which cannot be written here: change a copy")
+        try:
+            return np.asarray(value)
+        except _UNREADABLE as reason:
+            failure = reason
+    raise UnsupportedDtypeError(f"{name} is a {type(value).__name__} that cannot be read: {failure}") from failure
 
 
 class _AsUnsigned:
@@ -232,7 +237,7 @@ class _AsUnsigned:
         api.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
         label = api.PyCapsule_GetName(capsule)
         address = api.PyCapsule_GetPointer(capsule, label) + _DTYPE_CODE_OFFSET[label]
-        ctypes.c_uint8.from_address(address).value = _DLPACK_FLOAT_TO_UINT
+        ctypes.c_uint8.from_address(address).value = _DLPACK_UNSIGNED
         return capsule
 
 

@@ -18,7 +18,8 @@ def batches(data: Any, size: int = BATCH_SIZE) -> Iterator[tuple[Any, Any]]:
 
     Args:
         data: a tuple ``(x, y)`` of arrays or tensors, which is cut into batches of ``size``; or any iterable of batches
-            ``(x, y)`` or ``(x, y, sample_weight)``: a PyTorch ``DataLoader``, a ``tf.data.Dataset``, a generator, a list.
+            ``(x, y)`` or ``(x, y, sample_weight)``: a PyTorch ``DataLoader``, a ``tf.data.Dataset``, a generator,
+            a list.
         size: examples a batch when arrays are given; iterables bring their own batches.
 
     Raises:
@@ -26,13 +27,17 @@ def batches(data: Any, size: int = BATCH_SIZE) -> Iterator[tuple[Any, Any]]:
         ShapeMismatchError: inputs and labels of different length.
     """
     if data is None:
-        raise MissingDataError("this score is computed from gradients and needs data: pass data=(x, y) or a data loader")
+        raise MissingDataError(
+            "this score is computed from gradients and needs data: pass data=(x, y) or a data loader"
+        )
     yielded = False
     for batch in _slices(data, size) if _is_pair_of_arrays(data) else _labelled(data):
         yielded = True
         yield batch
     if not yielded:
-        raise MissingDataError("data holds no batch (an exhausted generator?): pass arrays, a data loader or a fresh generator")
+        raise MissingDataError(
+            "data holds no batch (an exhausted generator?): pass arrays, a data loader or a fresh generator"
+        )
 
 
 def _is_pair_of_arrays(data: Any) -> bool:

@@ -6,7 +6,8 @@ goes on pruning.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,15 @@ import numpy.typing as npt
 from secateur import storage
 from secateur.adapter import Adapter, Hold, Parameter
 from secateur.errors import ExampleError, TraceError, VerificationError
-from secateur.ranking import Statistics, prunable
+from secateur.ranking import Statistics, prunable, units
 from secateur.recipe import Recipe
-from secateur.report.collect import details, layer_rows, measured, sampled
+from secateur.report.collect import Outcome, details, measured, sampled
 from secateur.report.numbers import PruningReport, StageMetrics
 from secateur.report.overview import Overview
 from secateur.report.words import recipe_words
 from secateur.structure.cost import Cost, cost
-from secateur.structure.coupling import Coupling, couple
 from secateur.structure.graph import Graph
-from secateur.structure.removal import Plan, plan, removable
+from secateur.structure.removal import STATISTICS, Plan, plan, removable
 
 Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
@@ -86,7 +86,7 @@ class Pruned:
     def plan(self, example: Any | None = None) -> Plan:
         """Which indices of which parameters :meth:`compact` keeps."""
         graph = self._traced(example)
-        coupling = couple(graph)
+        coupling = units(self.recipe, self.parameters(), graph)
         return plan(graph, coupling, removable(graph, coupling, self._masks))
 
     def compact(self, example: Any | None = None) -> Any:
@@ -112,10 +112,8 @@ class Pruned:
         Args:
             example: as for :meth:`compact`; without any, a PyTorch model has no FLOPs in the table.
         """
-        graph, removal = self._structure(example)
-        coupling = self._coupling()
-        rows = layer_rows(self.recipe, self.parameters(), self._masks, graph, removal)
-        return Overview(rows, coupling.frozen if coupling is not None else ())
+        told = details(self._outcome(example))
+        return Overview(told.layers, told.frozen)
 
     def report(self, path: str | Path, example: Any | None = None) -> Path:
         """Write one self-contained HTML file: distributions before and after, structure, what was removed and why.
@@ -125,27 +123,14 @@ class Pruned:
         """
         from secateur.report import write_report
 
-        graph, removal = self._structure(example)
-        told = details(
-            self.recipe,
-            measured(self._dense, self.statistics),
-            self.parameters(),
-            self._masks,
-            kept=self._kept_elements(),
-            scores=self._last_scores(),
-            thresholds=self.thresholds,
-            statistics=self.statistics,
-            graph=graph,
-            coupling=self._coupling(),
-            plan=removal,
-        )
+        outcome = dataclasses.replace(self._outcome(example), before=measured(self._dense, self.statistics))
         report = PruningReport(
             model=str(getattr(self.model, "name", None) or type(self.model).__name__),
             framework=self.adapter.framework,
             backend=self.adapter.backend,
             recipe=recipe_words(self.recipe),
-            stages={} if graph is None else self._stages(graph, removal),
-            details=told,
+            stages={} if outcome.graph is None else _stages(outcome.graph, outcome.plan, outcome.parameters),
+            details=details(outcome),
             max_error=self.max_error,
         )
         return write_report(path, report)
@@ -161,17 +146,18 @@ class Pruned:
             self.adapter.write_model(self.model, fresh)
             storage.write(fresh, self.adapter.framework, self.recipe, self._masks, removal)
 
-    def _kept_elements(self) -> Mapping[str, BoolArray]:
-        """Layer -> which of its elements stay; known to a pruner, not to a model that was loaded."""
-        return {}
-
-    def _last_scores(self) -> Mapping[str, Array]:
-        """Layer -> the scores of its elements, of a pruner."""
-        return {}
-
-    def _coupling(self) -> Coupling | None:
-        """The units that competed, if units did."""
-        return None
+    def _outcome(self, example: Any | None) -> Outcome:
+        """What a report is drawn from."""
+        graph, removal = self._structure(example)
+        return Outcome(
+            recipe=self.recipe,
+            parameters=self.parameters(),
+            masks=self._masks,
+            thresholds=self.thresholds,
+            statistics=self.statistics,
+            graph=graph,
+            plan=removal,
+        )
 
     def _traced(self, example: Any | None) -> Graph:
         if self._graph is None:
@@ -187,17 +173,18 @@ class Pruned:
                 raise
             return None, None
 
-    def _stages(self, graph: Graph, removal: Plan | None) -> dict[str, StageMetrics]:
-        trained = [parameter.view for parameter in self.parameters() if parameter.role not in ("mean", "variance")]
-        nonzero = sum(int(np.count_nonzero(view)) for view in trained)
-        return {"pruned": _stage(cost(graph), nonzero), "compact": _stage(cost(graph, removal), nonzero)}
-
     def _hold_masks(self, masks: dict[str, BoolArray], optimizer: Any | None = None) -> None:
         if self._hold is None:
             self._hold = self.adapter.hold(self.model, masks, optimizer)
         else:
             self._hold.update(masks)
         self._masks = masks
+
+
+def _stages(graph: Graph, removal: Plan | None, parameters: Sequence[Parameter]) -> dict[str, StageMetrics]:
+    trained = [parameter.view for parameter in parameters if parameter.role not in STATISTICS]
+    nonzero = sum(int(np.count_nonzero(view)) for view in trained)
+    return {"pruned": _stage(cost(graph), nonzero), "compact": _stage(cost(graph, removal), nonzero)}
 
 
 def _stage(figures: Cost, nonzero: int) -> StageMetrics:
@@ -209,13 +196,15 @@ def _stage(figures: Cost, nonzero: int) -> StageMetrics:
 def _verify(expected: Sequence[Array], actual: Sequence[Array]) -> float:
     """The largest relative difference, if rounding explains it."""
     if [output.shape for output in expected] != [output.shape for output in actual]:
-        raise VerificationError("the smaller model's outputs have other shapes than the masked one's; it was thrown away")
+        raise VerificationError(
+            "the smaller model's outputs have other shapes than the masked one's; it was thrown away"
+        )
     error = max((_relative_error(*pair) for pair in zip(expected, actual, strict=True)), default=0.0)
     tolerance = max((TOLERANCES.get(output.dtype.name, 0.0) for output in expected), default=0.0)
     if not error <= tolerance:
         raise VerificationError(
-            f"the smaller model's outputs differ from the masked model's by {error:.2g} of the largest output (rounding "
-            f"explains {tolerance:.0e}); it was thrown away. Were masked weights changed after release()?"
+            f"the smaller model's outputs differ from the masked model's by {error:.2g} of the largest output "
+            f"(rounding explains {tolerance:.0e}); it was thrown away. Were masked weights changed after release()?"
         )
     return error
 

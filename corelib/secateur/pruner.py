@@ -1,11 +1,12 @@
 """The loop that every adapter runs: statistics -> scores -> allocation -> masks -> hold.
 
-:func:`prune` does it once; a :class:`Pruner` does it again at each due step of the recipe's schedule. Nothing is written
-to the model before every check has passed and every mask is known.
+:func:`prune` does it once; a :class:`Pruner` does it again at each due step of the recipe's schedule. Nothing is
+written to the model before every check has passed and every mask is known.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,8 +22,8 @@ from secateur.errors import ExampleError, FileFormatError, MissingDataError, Rec
 from secateur.pruned import Pruned
 from secateur.ranking import NeuronRanking, Statistics, prunable, ranking
 from secateur.recipe import Neurons, Recipe
+from secateur.report.collect import Outcome
 from secateur.schedules import OneShot
-from secateur.structure.coupling import Coupling
 from secateur.structure.graph import Graph
 
 Array = npt.NDArray[Any]
@@ -108,14 +109,10 @@ class Pruner(Pruned):
             self.statistics = self.adapter.statistics(self.model, self._data, self._loss, needs)
         return self._ranking.scores(self.parameters(), self.recipe.score, self.statistics)
 
-    def _kept_elements(self) -> Mapping[str, BoolArray]:
-        return self._kept or {}
-
-    def _last_scores(self) -> Mapping[str, Array]:
-        return self._scores
-
-    def _coupling(self) -> Coupling | None:
-        return self._ranking.coupling if isinstance(self._ranking, NeuronRanking) else None
+    def _outcome(self, example: Any | None) -> Outcome:
+        coupling = self._ranking.coupling if isinstance(self._ranking, NeuronRanking) else None
+        known = super()._outcome(example)
+        return dataclasses.replace(known, kept=self._kept or {}, scores=self._scores, coupling=coupling)
 
 
 def prune(
@@ -181,8 +178,8 @@ def _check_data(recipe: Recipe, data: Any | None, statistics: Statistics | None)
         raise MissingDataError(f"{name} is computed from gradients: pass data=(x, y) or a data loader, and loss=")
     if recipe.schedule != OneShot() and not is_repeatable(data):
         raise MissingDataError(
-            f"{name} with {recipe.schedule} reads data at every update, but a generator can be read once; pass arrays or "
-            "a data loader"
+            f"{name} with {recipe.schedule} reads data at every update, but a generator can be read once; pass "
+            "arrays or a data loader"
         )
 
 

@@ -42,22 +42,34 @@ def prunable(parameters: Sequence[Parameter]) -> list[Parameter]:
     return [parameter for parameter in parameters if parameter.role in PRUNABLE_ROLES and parameter.view.size]
 
 
+def units(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph) -> Coupling:
+    """The model's units; those of layers that the recipe leaves out stay."""
+    candidates = prunable(parameters)
+    chosen = {parameter.name for parameter in recipe.select(candidates)}
+    return couple(graph, exclude=[parameter.name for parameter in candidates if parameter.name not in chosen])
+
+
 def ranking(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph | None) -> Ranking:
     """What the recipe ranks in this model.
 
     Raises:
         NoMatchError: a pattern of the recipe matches nothing, or no unit can be removed.
     """
-    chosen = [parameter.name for parameter in recipe.select(prunable(parameters))]
+    chosen = recipe.select(prunable(parameters))
     if not isinstance(recipe.granularity, Neurons):
-        return WeightRanking(tuple(chosen))
+        return WeightRanking(tuple(parameter.name for parameter in chosen))
     if graph is None:
-        raise ExampleError("neurons can only be pruned where the structure is known: pass example=, an input of the model")
-    excluded = [parameter.name for parameter in prunable(parameters) if parameter.name not in chosen]
-    coupling = couple(graph, exclude=excluded)
+        raise ExampleError(
+            "neurons can only be pruned where the structure is known: pass example=, an input of the model"
+        )
+    coupling = units(recipe, parameters, graph)
     if coupling.count == 0:
-        reasons = "; ".join(f"{frozen.source}: {frozen.reason}" for frozen in coupling.frozen) or "nothing feeds on them"
-        raise NoMatchError(f"no neuron of the chosen layers can be removed ({reasons}); choose other layers or Weights()")
+        reasons = (
+            "; ".join(f"{frozen.source}: {frozen.reason}" for frozen in coupling.frozen) or "nothing feeds on them"
+        )
+        raise NoMatchError(
+            f"no neuron of the chosen layers can be removed ({reasons}); choose other layers or Weights()"
+        )
     return NeuronRanking(graph, coupling, recipe.granularity.norm)
 
 
@@ -92,7 +104,7 @@ class NeuronRanking:
     norm: int | str
 
     def scores(self, parameters: Sequence[Parameter], score: Score, statistics: Statistics) -> dict[str, Array]:
-        """Layer -> float64 score of each of its units: the norm of the unit's incoming weights, over all its producers."""
+        """Layer -> float64 score of each of its units: the norm of its incoming weights, over all its producers."""
         total = np.zeros(self.coupling.count, np.float64)
         for parameter in parameters:
             axis = _producing_axis(parameter)
@@ -118,7 +130,8 @@ class NeuronRanking:
 
     def _layers(self) -> list[tuple[str, npt.NDArray[np.int64]]]:
         return [
-            (name, np.flatnonzero(self.coupling.layers == index)) for index, name in enumerate(self.coupling.layer_names)
+            (name, np.flatnonzero(self.coupling.layers == index))
+            for index, name in enumerate(self.coupling.layer_names)
         ]
 
 
@@ -134,7 +147,7 @@ def _score(parameter: Parameter, score: Score, statistics: Statistics) -> Array:
     own = {need: statistics[need][parameter.name] for need in score.needs if parameter.name in statistics.get(need, {})}
     if len(own) < len(score.needs):
         raise MissingDataError(
-            f"{parameter.name} has no {' or '.join(score.needs)}: its layer is frozen or the loss does not depend on it; "
-            "exclude it from the recipe or score it by Magnitude()"
+            f"{parameter.name} has no {' or '.join(score.needs)}: its layer is frozen or the loss does not depend on "
+            "it; exclude it from the recipe or score it by Magnitude()"
         )
     return score(parameter.view, own, parameter.name)

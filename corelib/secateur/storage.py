@@ -49,7 +49,9 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(workspace)
 
 
-def write(folder: Path, framework: str, recipe: Recipe, masks: Mapping[str, BoolArray], plan: dict[str, Any] | None) -> None:
+def write(
+    folder: Path, framework: str, recipe: Recipe, masks: Mapping[str, BoolArray], plan: dict[str, Any] | None
+) -> None:
     """Write recipe, plan (None if the structure is not known) and masks (canonical layout, 1 bit an element)."""
     from safetensors.numpy import save_file
 
@@ -68,7 +70,9 @@ def read(folder: Path, framework: str) -> tuple[Recipe, dict[str, BoolArray]]:
     """
     about = _json(folder / PLAN)
     if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise FileFormatError(f"{folder / PLAN} is not of format {FORMAT}; it may come from a newer version of Secateur")
+        raise FileFormatError(
+            f"{folder / PLAN} is not of format {FORMAT}; it may come from a newer version of Secateur"
+        )
     if about.get("framework") != framework:
         raise FileFormatError(f"{folder} was saved from {about.get('framework')}; load it with that adapter")
     return Recipe.from_dict(_json(folder / RECIPE)), _masks(folder / MASKS)

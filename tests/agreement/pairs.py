@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,7 @@ def dense_pair(widths: Sequence[int], seed: int = 0, ties: bool = False) -> Pair
     keras_layers: list[Any] = [keras.Input((widths[0],))]
     arrays = []
     last = len(widths) - 2
-    for index, (fan_in, fan_out) in enumerate(zip(widths, widths[1:], strict=False)):
+    for index, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
         torch_layers += [torch.nn.Linear(fan_in, fan_out)] + ([torch.nn.ReLU()] if index < last else [])
         keras_layers.append(keras.layers.Dense(fan_out, activation="relu" if index < last else None))
         arrays.append((values(generator, (fan_out, fan_in), ties), values(generator, (fan_out,), ties)))
@@ -93,7 +94,11 @@ def convolutional_pair(channels: int, classes: int, seed: int = 0, ties: bool = 
 
 
 def _fill(module: torch.nn.Module, layer: Any, generator: np.random.Generator, ties: bool) -> None:
-    own = {name: values(generator, tuple(tensor.shape), ties) for name, tensor in module.state_dict().items() if tensor.ndim}
+    own = {
+        name: values(generator, tuple(tensor.shape), ties)
+        for name, tensor in module.state_dict().items()
+        if tensor.ndim
+    }
     if "running_var" in own:
         own["running_var"] = np.abs(own["running_var"]) + 1
     module.load_state_dict({name: torch.tensor(array) for name, array in own.items()}, strict=False)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from agreement.pairs import Pair, canonical_masks, convolutional_pair, dense_pair
 from hypothesis import given, settings
 from hypothesis import strategies as hs
 
 import secateur_keras as sk
 import secateur_torch as st
+from agreement.pairs import Pair, canonical_masks, convolutional_pair, dense_pair
 from secateur import Gradient, KSigma, Magnitude, Neurons, Percentile, Recipe, Sparsity, Taylor, Weights, scores
 from secateur.errors import EmptyLayerError
 
@@ -21,9 +21,7 @@ pairs = hs.one_of(
         seed=hs.integers(0, 2**16),
         ties=hs.booleans(),
     ),
-    hs.builds(
-        convolutional_pair, hs.integers(1, 5), hs.integers(1, 4), seed=hs.integers(0, 2**16), ties=hs.booleans()
-    ),
+    hs.builds(convolutional_pair, hs.integers(1, 5), hs.integers(1, 4), seed=hs.integers(0, 2**16), ties=hs.booleans()),
 )
 targets = hs.one_of(
     hs.builds(Sparsity, hs.floats(0, 0.9)), hs.builds(Percentile, hs.floats(0, 90)), hs.builds(KSigma, hs.floats(-1, 1))

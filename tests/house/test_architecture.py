@@ -20,7 +20,8 @@ def test_imports_point_one_way() -> None:
 
 def loaded_by(statement: str) -> set[str]:
     """Top-level modules that a fresh interpreter holds after the statement."""
-    code = f"import sys; sys.path[:0] = ['corelib', 'adapters']\n{statement}\nprint(*{{n.split('.')[0] for n in sys.modules}})"
+    tell = "print(*{name.split('.')[0] for name in sys.modules})"
+    code = f"import sys; sys.path[:0] = ['corelib', 'adapters']\n{statement}\n{tell}"
     output = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return set(output.split())
 

@@ -185,7 +185,9 @@ def test_a_generator_cannot_feed_a_schedule() -> None:
     recipe = Recipe(0.5, score=Gradient(), schedule=Cubic(begin=0, end=10, every=1))
     batches = (pair for pair in [(X, Y)])
     with pytest.raises(MissingDataError, match="generator"):
-        st.Pruner(model, recipe, torch.optim.SGD(model.parameters(), 0.1), data=batches, loss=torch.nn.CrossEntropyLoss())
+        st.Pruner(
+            model, recipe, torch.optim.SGD(model.parameters(), 0.1), data=batches, loss=torch.nn.CrossEntropyLoss()
+        )
 
 
 def test_a_keras_pruner_before_training_says_so() -> None:

@@ -13,7 +13,20 @@ import torch
 
 import secateur_keras as sk
 import secateur_torch as st
-from secateur import Cubic, Gradient, KSigma, Linear, Neurons, OneShot, Percentile, Recipe, Taylor, masks, scores, thresholds
+from secateur import (
+    Cubic,
+    Gradient,
+    KSigma,
+    Linear,
+    Neurons,
+    OneShot,
+    Percentile,
+    Recipe,
+    Taylor,
+    masks,
+    scores,
+    thresholds,
+)
 from secateur.errors import FileFormatError, VerificationError
 
 RANDOM = np.random.default_rng(0)
@@ -176,7 +189,13 @@ def test_pruning_while_fit_runs() -> None:
 def test_scores_from_gradients_over_any_kind_of_data(score: Any) -> None:
     tensors = torch.tensor(X), torch.tensor(Y)
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*tensors), batch_size=32)
-    kinds = [(X, Y), tensors, loader, [(X[:32], Y[:32]), (X[32:], Y[32:])], ((X[i : i + 32], Y[i : i + 32]) for i in (0, 32))]
+    kinds = [
+        (X, Y),
+        tensors,
+        loader,
+        [(X[:32], Y[:32]), (X[32:], Y[32:])],
+        ((X[i : i + 32], Y[i : i + 32]) for i in (0, 32)),
+    ]
     recipe = Recipe(0.5, score=score)
     for data in kinds:
         ours = st.prune(torch_model(), recipe, data=data, loss=LOSS).masks

@@ -137,7 +137,9 @@ def test_patterns_match_layer_or_parameter_names() -> None:
     assert Recipe(0.5, exclude=["head.weight"]).select(LAYERS) == LAYERS[:2]
 
 
-@pytest.mark.parametrize("options", [{"include": ["tail*"]}, {"exclude": ["tail*"]}, {"include": ["*"], "exclude": ["*"]}])
+@pytest.mark.parametrize(
+    "options", [{"include": ["tail*"]}, {"exclude": ["tail*"]}, {"include": ["*"], "exclude": ["*"]}]
+)
 def test_a_pattern_that_matches_nothing_is_an_error(options: dict[str, list[str]]) -> None:
     with pytest.raises(NoMatchError):
         Recipe(0.5, **options).select(LAYERS)  # type: ignore[arg-type]

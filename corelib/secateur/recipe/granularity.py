@@ -11,7 +11,7 @@ NORMS = (1, 2, "inf", "mean")
 
 @dataclass(frozen=True)
 class Weights:
-    """Single connections. Zeros appear where they are pruned; the model's shapes change only where a whole unit dies."""
+    """Single connections. The model's shapes change only where a whole unit is no longer read."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Neurons:
     """Whole output units of a layer: neurons of a dense layer, channels (filters) of a convolution.
 
     Args:
-        norm: how the scores of a unit's incoming weights become one score: ``1`` their sum of absolute values, ``2`` the
-            Euclidean norm, ``"inf"`` the largest, ``"mean"`` the mean absolute value. Only ``"mean"`` lets layers of
+        norm: how the scores of a unit's incoming weights become one score: ``1`` their sum of absolute values, ``2``
+            the Euclidean norm, ``"inf"`` the largest, ``"mean"`` the mean absolute value. Only ``"mean"`` lets layers of
             different fan-in compete fairly in scope ``"model"``; within one layer it ranks as ``1`` does.
     """
 

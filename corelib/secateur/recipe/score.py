@@ -39,7 +39,7 @@ class Magnitude:
 
 @dataclass(frozen=True)
 class Gradient:
-    """Mean ``|dL/dw|`` over batches: weights that the loss hardly feels matter least. Needs labelled data and a loss."""
+    """Mean ``|dL/dw|`` over batches: what the loss hardly feels matters least. Needs labelled data and a loss."""
 
     needs: ClassVar[tuple[str, ...]] = ("mean_abs_gradient",)
 
@@ -50,7 +50,7 @@ class Gradient:
 
 @dataclass(frozen=True)
 class Taylor:
-    """``|w * dL/dw|``, first-order estimate of the loss change (Molchanov et al. 2017). Needs labelled data and a loss."""
+    """``|w * dL/dw|``, first-order estimate of the loss change (Molchanov et al. 2017). Needs data and a loss."""
 
     needs: ClassVar[tuple[str, ...]] = ("mean_gradient",)
 

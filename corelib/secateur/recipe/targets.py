@@ -76,7 +76,9 @@ class Percentile:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.q <= 100.0:
-            raise OutOfRangeError(f"percentile {self.q!r} is outside 0 to 100; Percentile(90) prunes 90 % of the elements")
+            raise OutOfRangeError(
+                f"percentile {self.q!r} is outside 0 to 100; Percentile(90) prunes 90 % of the elements"
+            )
         if self.distribution is not None and self.distribution not in distributions.FAMILIES:
             raise RecipeError(
                 f"unknown distribution {self.distribution!r}; use one of {', '.join(distributions.FAMILIES)}"
