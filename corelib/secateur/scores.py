@@ -103,21 +103,21 @@ def reduce(score: Any, axis: int = 0, norm: Norm = 1, name: str = "the score") -
     Raises:
         OutOfRangeError: no such axis.
         RecipeError: unknown norm.
-        EmptyInputError: the mean over no elements.
+        EmptyInputError: the mean over no elements; the other norms are then 0.
     """
     score = as_array(score, name)
     axis = _axis(axis, score.ndim, name)
     norm = _norm(norm)
     kernels.refuse_nan([Named(name, score)])
-    block = tuple(1 if i == axis else max(1, size) for i, size in enumerate(score.shape))
+    if math.prod(score.shape) == 0:
+        if norm == "mean" and score.shape[axis]:
+            raise EmptyInputError(f"{name} has shape {tuple(score.shape)}: there is nothing to take the mean of")
+        return np.zeros(score.shape[axis])
+    block = tuple(1 if i == axis else size for i, size in enumerate(score.shape))
     if norm == math.inf:
         return kernels.of(score).largest_magnitudes(score, block).reshape(-1)
     sums = _sums(score, axis, block, "square" if norm == 2 else "absolute")
-    if norm != "mean":
-        return sums
-    if len(sums) and math.prod(score.shape) == 0:
-        raise EmptyInputError(f"{name} has shape {tuple(score.shape)}: there is nothing to take the mean of")
-    return sums / math.prod(block)
+    return sums / math.prod(block) if norm == "mean" else sums
 
 
 def _absolute(value: Any, name: str) -> Array:

@@ -1,0 +1,184 @@
+"""The CPU kernels against real-number arithmetic, for every cut into pieces and every number of threads."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import naive
+import strategies
+from secateur import kernels
+from secateur.arrays import Named
+from secateur.errors import InvalidTensorError
+from secateur.kernels import cpu, formats
+
+KINDS = st.sampled_from(["value", "absolute", "square"])
+wide = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(strategies.arrays(), KINDS, st.data(), strategies.cuts)
+def test_exact_sums_of_every_block(array, kind, data, cut):
+    block = tuple(data.draw(st.integers(1, max(1, side))) for side in array.shape)
+    with strategies.cut(*cut):
+        sums = cpu.exact_sums(array, kind, block)
+        largest = cpu.largest_magnitudes(array, block)
+    found = kernels.round_sums(sums, kind)
+    for at in np.ndindex(*found.shape):
+        part = array[tuple(slice(i * side, (i + 1) * side) for i, side in zip(at, block, strict=True))]
+        values = naive.numbers([part])
+        terms = values if kind == "value" else [abs(value) for value in values]
+        squared = [Fraction(v) ** 2 for v in terms if math.isfinite(v)]
+        expected = naive.total(terms)
+        if kind == "square" and math.isfinite(max(terms, default=0.0)):
+            expected = naive.rounded(sum(squared, Fraction(0)))
+        assert np.array_equal(found[at], expected, equal_nan=True)
+        assert largest[at] == max((abs(v) for v in values), default=0.0)
+
+
+@given(st.lists(wide, max_size=30), KINDS)
+@example([2.0**-1074, 1.0], "value")
+@example([1.7976931348623157e308] * 3 + [-1.7976931348623157e308] * 2, "value")
+@example([1.0, 2.0**-53, 2.0**-300], "value")
+@example([1.0, 2.0**-53], "value")
+@example([-1.0, -(2.0**-53), 2.0**-900], "value")
+@example([2.0**53, 1.0, 2.0**-1074], "value")
+@example([5e-324, 1.5e-323], "square")
+def test_sums_of_all_float64_are_exact_and_rounded_once(values, kind):
+    sums = cpu.exact_sums(np.array(values), kind, (max(1, len(values)),)).reshape(-1, formats.WIDTH[kind])
+    exact = naive.exact_sum([abs(v) if kind == "absolute" else v for v in values], 2 if kind == "square" else 1)
+    for row in sums:
+        assert Fraction(kernels.exact_integer(row)) * Fraction(2) ** formats.UNIT[kind] == exact
+        assert kernels.round_sums(row, kind) == naive.rounded(exact)
+    if kind == "square" and values:
+        assert kernels.round_sums(sums[0], kind, root=True) == naive.root(exact)
+
+
+@given(st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=50))
+def test_sums_are_those_of_fsum(values):
+    sums = cpu.exact_sums(np.array(values), "value", (len(values),))
+    assert kernels.round_sums(sums, "value").item() == math.fsum(values)
+
+
+@given(st.lists(wide, min_size=1, max_size=20), st.randoms(use_true_random=False), st.integers(0, 20))
+def test_equal_sums_have_equal_limbs_however_they_came_about(values, random, split):
+    shuffled = random.sample(values, len(values))
+    whole = cpu.exact_sums(np.array(values), "value", (len(values),))[0]
+    parts = [np.array(part) for part in (shuffled[:split], shuffled[split:]) if part]
+    merged = sum(cpu.exact_sums(part, "value", part.shape) for part in parts)
+    cpu.limbs.carry_rows(merged)
+    assert np.array_equal(merged[0], whole)
+
+
+@given(strategies.arrays(), strategies.cuts)
+def test_counts_extremes_and_histogram(array, cut):
+    values = naive.numbers([array])
+    with strategies.cut(*cut):
+        assert cpu.first_nan(array) == -1
+        assert cpu.extremes(array) == (min(values, default=math.inf), max(values, default=-math.inf), values.count(0.0))
+        counts = cpu.histogram(array)
+    expected = np.zeros(formats.HISTOGRAM_BINS, np.int64)
+    edges = formats.magnitude_edges()
+    for value in values:
+        step = min(int(np.searchsorted(edges, abs(value), side="right")), formats.MAGNITUDES)
+        expected[formats.MAGNITUDES + (step if value > 0 else -step)] += 1
+    assert np.array_equal(counts, expected)
+
+
+@given(strategies.arrays(), st.data(), strategies.cuts)
+def test_threshold_counts_and_masks_fill_equal_elements_from_the_end(array, data, cut):
+    values = naive.numbers([array])
+    threshold = data.draw(st.sampled_from([0.0, 0.3, math.inf, -math.inf, *values]))
+    equal = values.count(threshold)
+    last = data.draw(st.integers(0, equal))
+    with strategies.cut(*cut):
+        assert cpu.count_above_equal(array, threshold) == (sum(v > threshold for v in values), equal)
+        mask = cpu.mask_above(array, threshold, last)
+    at = [i for i, value in enumerate(values) if value == threshold]
+    kept = set(at[len(at) - last :])
+    assert mask.shape == array.shape and mask.flags.c_contiguous
+    assert mask.ravel().tolist() == [value > threshold or i in kept for i, value in enumerate(values)]
+
+
+@given(strategies.arrays(), st.booleans(), strategies.cuts)
+def test_digit_counts_follow_the_order_of_the_numbers(array, double, cut):
+    dtype = np.dtype(np.float64 if double or array.dtype == np.float64 else np.float32)
+    keys: list[int] = [0]
+    with strategies.cut(*cut):
+        for level in range(formats.levels(dtype)):
+            counts = cpu.digit_counts(array, dtype, keys, level)
+            found = [
+                (k << formats.DIGIT_BITS | int(d), int(c[d]))
+                for k, c in zip(keys, counts, strict=True)
+                for d in np.flatnonzero(c)
+            ]
+            keys = [key for key, _ in found]
+    values = sorted(naive.numbers([array]))
+    assert [formats.key_to_float(key, dtype) for key, count in found for _ in range(count)] == values
+
+
+@given(strategies.arrays(layouts=False), st.data(), strategies.cuts)
+def test_the_first_nan_is_found_in_c_order(array, data, cut):
+    positions = data.draw(st.sets(st.integers(0, max(0, array.size - 1)), max_size=3)) if array.size else set()
+    array.reshape(-1)[list(positions)] = np.nan
+    array = data.draw(strategies.laid_out(array))
+    with strategies.cut(*cut):
+        assert cpu.first_nan(array) == min(positions, default=-1)
+    if positions:
+        index = tuple(int(i) for i in np.unravel_index(min(positions), array.shape))
+        with pytest.raises(InvalidTensorError) as caught:
+            kernels.refuse_nan([Named("fc1.weight", array)])
+        assert f"fc1.weight holds NaN at index {index}" in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", strategies.FLOATS)
+def test_every_nan_pattern_counts_as_nan_and_no_infinity_does(dtype):
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    array = (
+        bits.view(dtype)
+        if dtype.itemsize == 2
+        else (bits.astype(f"u{dtype.itemsize}") << (dtype.itemsize * 8 - 16)).view(dtype)
+    )
+    with np.errstate(invalid="ignore"):
+        array = array[~np.isnan(array)]
+    assert cpu.first_nan(array) == -1
+    assert cpu.first_nan(np.append(array, array.dtype.type(np.nan))) == array.size
+
+
+@given(strategies.arrays(layouts=False), st.data(), strategies.cuts)
+def test_zeroing_leaves_every_other_bit(array, data, cut):
+    if array.size:
+        array.reshape(-1)[data.draw(st.integers(0, array.size - 1))] = np.nan
+    mask = data.draw(
+        strategies.laid_out(
+            np.array(data.draw(st.lists(st.booleans(), min_size=array.size, max_size=array.size)), bool).reshape(
+                array.shape
+            )
+        )
+    )
+    target = data.draw(strategies.laid_out(array).filter(lambda x: x.flags.writeable)).copy(order="K")
+    with strategies.cut(*cut):
+        cpu.zero_where_false(target, mask)
+    expected = np.where(mask, array.view(f"u{array.itemsize}"), 0)
+    assert np.array_equal(target.view(f"u{array.itemsize}"), expected)
+
+
+def test_digits_and_sums_of_many_elements_need_several_carries():
+    array = np.full(3_000_000, -3.0e38, np.float32)
+    assert kernels.round_sums(cpu.exact_sums(array, "value", array.shape), "value").item() == 3_000_000 * float(
+        array[0]
+    )
+    assert cpu.digit_counts(array, np.dtype(np.float32), [0], 0).sum() == array.size
+
+
+def test_infinities_of_one_sign_win_and_of_both_are_no_number():
+    for values, expected in [([np.inf, 1.0], np.inf), ([-np.inf, 1.0], -np.inf), ([np.inf, -np.inf], np.nan)]:
+        sums = cpu.exact_sums(np.array(values), "value", (2,))
+        assert np.array_equal(kernels.round_sums(sums, "value"), [expected], equal_nan=True)
+        assert (
+            kernels.round_sums(cpu.exact_sums(np.array(values), "square", (2,)), "square", root=True).item() == np.inf
+        )

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import naive
+import strategies
+from secateur import masks, thresholds
+from secateur.errors import (
+    EmptyInputError,
+    InvalidTensorError,
+    OutOfRangeError,
+    ReadOnlyArrayError,
+    ShapeMismatchError,
+    UnsupportedDtypeError,
+)
+
+bool_arrays = hnp.arrays(np.bool_, strategies.shapes())
+
+
+@given(strategies.collections(min_elements=0), st.data(), strategies.cuts)
+def test_keep_largest_keeps_exactly_so_many_and_prunes_the_earlier_of_equals(arrays, data, cut):
+    keep = data.draw(st.integers(0, sum(array.size for array in arrays)))
+    with strategies.cut(*cut):
+        found = masks.keep_largest(arrays, keep)
+    assert sum(int(mask.sum()) for mask in found) == keep
+    for mask, expected in zip(found, naive.keep_largest(arrays, keep), strict=True):
+        assert mask.dtype == np.bool_ and np.array_equal(mask, expected)
+
+
+@given(strategies.arrays(), st.data())
+def test_one_array_gives_one_mask_and_masks_are_nested(score, data):
+    low, high = sorted(data.draw(st.tuples(*[st.integers(0, score.size)] * 2)))
+    fewer, more = masks.keep_largest(score, low), masks.keep_largest(score, high)
+    assert isinstance(fewer, np.ndarray) and fewer.shape == score.shape
+    assert not (fewer & ~more).any()
+    if low and low < score.size:
+        assert score[fewer].astype(float).min() >= score[~fewer].astype(float).max()
+
+
+def test_a_constant_tensor_at_half_keeps_exactly_half():
+    """The trap: score > threshold keeps none of 100 equal weights."""
+    constant = np.full((10, 10), 0.3, np.float32)
+    assert masks.keep_above(constant, thresholds.percentile(constant, 50)).sum() == 0
+    kept = masks.keep_largest(constant, 50)
+    assert kept.sum() == 50 and not kept.ravel()[:50].any()
+
+
+def test_ties_are_broken_over_arrays_in_list_order():
+    kept = masks.keep_largest([np.zeros(3), -np.zeros(2), np.full(1, 5.0)], 3)
+    assert [mask.tolist() for mask in kept] == [[False] * 3, [True, True], [True]]
+
+
+def test_infinite_scores_go_last_and_first():
+    score = np.array([1.0, np.inf, -np.inf, np.inf])
+    assert masks.keep_largest(score, 2).tolist() == [False, True, False, True]
+    assert masks.keep_largest(score, 3).tolist() == [True, True, False, True]
+
+
+@given(strategies.arrays(), st.floats(allow_nan=False), strategies.cuts)
+def test_keep_above_compares_real_numbers(score, threshold, cut):
+    with strategies.cut(*cut):
+        found = masks.keep_above(score, threshold)
+    assert np.array_equal(found, score.astype(np.float64) > threshold)
+
+
+def test_keep_above_does_not_round_the_threshold():
+    assert masks.keep_above(np.array([np.float32(0.1)]), 0.1).all()  # float32(0.1) is a little more than 0.1
+
+
+@given(st.data(), st.integers(1, 40), strategies.cuts)
+def test_n_of_m_keeps_the_n_largest_of_each_group(data, m, cut):
+    n = data.draw(st.integers(0, m))
+    shape = list(data.draw(strategies.shapes(min_dims=1, max_dims=3, max_side=3)))
+    axis = data.draw(st.integers(-len(shape), len(shape) - 1))
+    shape[axis] *= m
+    score = data.draw(strategies.arrays(shape=tuple(shape)))
+    with strategies.cut(*cut):
+        found = masks.n_of_m(score, n, m, axis)
+    assert np.array_equal(found, naive.n_of_m(score, n, m, axis))
+
+
+def test_two_of_four_is_the_default():
+    assert masks.n_of_m(np.array([[3.0, 1.0, 1.0, 1.0]])).tolist() == [[True, False, False, True]]
+
+
+@given(strategies.arrays(shape=strategies.shapes(max_dims=3, max_side=9), infinities=False), st.data(), strategies.cuts)
+def test_blocks_keep_exactly_so_many_of_the_largest_mean(score, data, cut):
+    shape = tuple(data.draw(st.integers(1, 4)) for _ in score.shape)
+    count = math.prod(-(-extent // side) for extent, side in zip(score.shape, shape, strict=True))
+    keep = data.draw(st.integers(0, count))
+    with strategies.cut(*cut):
+        found = masks.blocks(score, shape, keep=keep)
+    assert found.flags.c_contiguous and np.array_equal(found, naive.blocks(score, shape, keep))
+
+
+@given(strategies.arrays(layouts=False), st.data(), strategies.cuts)
+def test_apply_writes_zeros_in_place_and_touches_no_other_bit(weight, data, cut):
+    mask = data.draw(hnp.arrays(np.bool_, weight.shape))
+    target = data.draw(strategies.laid_out(weight)).copy(order="K")
+    with strategies.cut(*cut):
+        assert masks.apply(target, mask) is target
+    unsigned = f"u{weight.itemsize}"
+    assert np.array_equal(target.view(unsigned), np.where(mask, weight.view(unsigned), 0))
+
+
+def test_apply_clears_what_is_no_number_and_keeps_what_is_kept():
+    weight = np.array([np.inf, np.nan, -0.0, np.nan, -1.0])
+    masks.apply(weight, np.array([False, False, True, True, False]))
+    assert weight.tolist()[:2] == [0.0, 0.0] and np.signbit(weight).tolist() == [False, False, True, False, False]
+    assert np.isnan(weight[3])
+
+
+def test_apply_writes_through_views_and_into_torch_parameters():
+    matrix = np.ones((4, 6), np.float32)
+    masks.apply(matrix[::2, ::-3], np.zeros((2, 2), bool))
+    assert matrix.sum() == 20.0
+    for dtype in (torch.float32, torch.bfloat16):
+        parameter = torch.nn.Parameter(torch.ones(2, 3, dtype=dtype))
+        mask = torch.tensor([[True, False, True], [False, True, True]])
+        assert masks.apply(parameter, mask) is parameter
+        assert torch.equal(parameter.detach().bool(), mask)
+
+
+def test_apply_refuses_before_it_writes():
+    weight = np.ones((2, 3), np.float32)
+    for bad, error in [(np.zeros((3, 2), bool), ShapeMismatchError), (np.zeros((2, 3)), UnsupportedDtypeError)]:
+        with pytest.raises(error):
+            masks.apply(weight, bad)
+    assert weight.sum() == 6.0
+    frozen = weight.copy()
+    frozen.flags.writeable = False
+    for target in (frozen, np.float32(1.0), 1.0):
+        with pytest.raises(ReadOnlyArrayError):
+            masks.apply(target, np.zeros(np.shape(target), bool))
+    with pytest.raises(UnsupportedDtypeError):
+        masks.apply(np.ones(2, np.int32), np.zeros(2, bool))
+
+
+@given(st.data())
+def test_packing_is_by_bits_in_c_order_and_can_be_undone(data):
+    mask = data.draw(strategies.laid_out(data.draw(bool_arrays)))
+    bits = masks.pack(mask)
+    assert bits.dtype == np.uint8 and bits.tolist() == naive.packed(mask)
+    assert np.array_equal(masks.unpack(bits, mask.shape), mask)
+
+
+def test_unpacking_needs_bits_that_fit_the_shape():
+    for bits, shape in [
+        (np.zeros(2, np.uint8), (8,)),
+        (np.zeros(1, np.int64), (8,)),
+        (np.zeros((1, 1), np.uint8), (8,)),
+    ]:
+        with pytest.raises(ShapeMismatchError):
+            masks.unpack(bits, shape)
+
+
+@given(st.lists(bool_arrays, min_size=1, max_size=3))
+def test_sparsity_is_the_share_of_false(several):
+    flat = np.concatenate([mask.ravel() for mask in several])
+    if flat.size == 0:
+        with pytest.raises(EmptyInputError):
+            masks.sparsity(several)
+    else:
+        assert masks.sparsity(several) == np.count_nonzero(~flat) / flat.size
+        assert masks.sparsity(flat) == masks.sparsity(several)
+
+
+@given(st.data())
+def test_overlap_is_intersection_over_union_of_what_is_pruned(data):
+    a = data.draw(bool_arrays)
+    b = data.draw(hnp.arrays(np.bool_, a.shape))
+    pruned_by_a, pruned_by_b = ({i for i, kept in enumerate(mask.ravel()) if not kept} for mask in (a, b))
+    union = pruned_by_a | pruned_by_b
+    assert masks.overlap(a, b) == (len(pruned_by_a & pruned_by_b) / len(union) if union else 1.0)
+    assert masks.overlap([a, b], [b, a]) == masks.overlap(a, b)
+
+
+def test_overlap_of_nothing_pruned_is_complete():
+    assert masks.overlap(np.ones(3, bool), np.ones(3, bool)) == 1.0
+    assert masks.overlap(np.ones(3, bool), np.array([True, True, False])) == 0.0
+    with pytest.raises(ShapeMismatchError):
+        masks.overlap(np.ones(3, bool), np.ones(4, bool))
+
+
+def test_arguments_out_of_range_are_refused():
+    score = np.ones((4, 6), np.float32)
+    for call, message in [
+        (lambda: masks.keep_largest(score, 25), "keep is 25, but there are 24"),
+        (lambda: masks.keep_largest([score], -1), "keep is -1"),
+        (lambda: masks.keep_above(score, math.nan), "threshold is NaN"),
+        (lambda: masks.n_of_m(score, 3, 2), "3 of 2"),
+        (lambda: masks.n_of_m(score, 0, 0), "0 of 0"),
+        (lambda: masks.n_of_m(score, 1, 2, axis=2), "no axis 2"),
+        (lambda: masks.blocks(score, (2, 2), keep=7), "keep is 7, but there are 6"),
+        (lambda: masks.blocks(score, (0, 2), keep=1), "sides from 1"),
+    ]:
+        with pytest.raises(OutOfRangeError, match=message):
+            call()
+    with pytest.raises(ShapeMismatchError, match="no multiple of 4"):
+        masks.n_of_m(score)
+    with pytest.raises(ShapeMismatchError, match="2 axes"):
+        masks.blocks(score, (2,), keep=1)
+
+
+def test_nan_is_refused_by_name_and_position():
+    bad = np.zeros((2, 4), np.float32)
+    bad[1, 2] = np.nan
+    for call in (
+        lambda: masks.keep_largest([bad], 0, names=["fc1"]),
+        lambda: masks.keep_largest([np.zeros(2), bad], 3, names=["conv", "fc1"]),
+        lambda: masks.keep_above(bad, 0.0, name="fc1"),
+        lambda: masks.n_of_m(bad, name="fc1"),
+        lambda: masks.blocks(bad, (1, 2), keep=1, name="fc1"),
+    ):
+        with pytest.raises(InvalidTensorError, match=r"fc1 holds NaN at index \(1, 2\)"):
+            call()

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import naive
+import strategies
+from secateur import scores
+from secateur.errors import (
+    EmptyInputError,
+    InvalidTensorError,
+    OutOfRangeError,
+    ReadOnlyArrayError,
+    RecipeError,
+    ShapeMismatchError,
+    UnsupportedDtypeError,
+)
+
+NORMS = [1, 2, math.inf, "inf", "mean"]
+
+
+@given(strategies.arrays(), strategies.cuts)
+def test_magnitude_and_gradient_are_the_absolute_value_in_the_same_dtype(weight, cut):
+    with strategies.cut(*cut):
+        for score in (scores.magnitude(weight), scores.gradient(weight)):
+            assert score.dtype == weight.dtype and score.shape == weight.shape
+            assert np.array_equal(score, np.abs(weight)) and not np.signbit(score).any()
+
+
+@given(st.data(), strategies.cuts)
+def test_taylor_is_the_product_in_single_precision_or_wider(data, cut):
+    weight = data.draw(strategies.arrays(infinities=False))
+    gradient = data.draw(strategies.arrays(shape=weight.shape, infinities=False))
+    with strategies.cut(*cut):
+        score = scores.taylor(weight, gradient)
+    dtype = np.float64 if np.float64 in (weight.dtype, gradient.dtype) else np.float32
+    assert score.dtype == dtype
+    with np.errstate(over="ignore"):
+        assert np.array_equal(score, np.abs(weight.astype(dtype) * gradient.astype(dtype)))
+
+
+def test_taylor_of_sixteen_bit_floats_does_not_vanish():
+    weight = np.full(2, 2.0**-14, np.float16)
+    assert (scores.taylor(weight, weight) == 2.0**-28).all()
+
+
+@given(st.data(), strategies.cuts)
+def test_accumulated_gradients_are_the_sequential_sum(data, cut):
+    batches = data.draw(st.lists(strategies.arrays(shape=(3, 4), dtype=np.float32, infinities=False), max_size=4))
+    absolute = data.draw(st.booleans())
+    total = data.draw(strategies.laid_out(np.zeros((3, 4), np.float32))).copy(order="K")
+    expected = np.zeros((3, 4), np.float32)
+    with strategies.cut(*cut), np.errstate(over="ignore", invalid="ignore"):
+        for batch in batches:
+            assert scores.accumulate(total, batch, absolute) is total
+            expected = expected + (np.abs(batch) if absolute else batch)
+    assert np.array_equal(total, expected, equal_nan=True)
+
+
+def test_accumulating_needs_a_total_that_is_wide_enough_and_writable():
+    for total, gradient in [(np.float16, np.float16), (np.float32, np.float64)]:
+        with pytest.raises(UnsupportedDtypeError, match="the total has dtype"):
+            scores.accumulate(np.zeros(2, total), np.zeros(2, gradient))
+    with pytest.raises(ReadOnlyArrayError):
+        scores.accumulate(np.broadcast_to(np.float32(0.0), (2,)), np.zeros(2, np.float32))
+    with pytest.raises(ShapeMismatchError):
+        scores.accumulate(np.zeros(2), np.zeros(3))
+
+
+@given(strategies.arrays(shape=strategies.shapes(min_dims=1)), st.data(), st.sampled_from(NORMS), strategies.cuts)
+def test_reduce_gives_the_rounded_exact_norm_of_each_index(score, data, norm, cut):
+    axis = data.draw(st.integers(-score.ndim, score.ndim - 1))
+    if norm == "mean" and score.size == 0 and score.shape[axis]:
+        with pytest.raises(EmptyInputError):
+            scores.reduce(score, axis, norm)
+        return
+    with strategies.cut(*cut):
+        found = scores.reduce(score, axis, norm)
+    assert found.dtype == np.float64
+    assert found.tolist() == naive.reduce(score, axis, math.inf if norm == "inf" else norm)
+
+
+def test_reduce_in_slabs_gives_the_same(monkeypatch):
+    score = np.random.default_rng(0).standard_normal((50, 3, 7))
+    whole = [scores.reduce(score, axis, norm) for axis in range(3) for norm in NORMS]
+    monkeypatch.setattr(scores, "_SLAB_BYTES", 4000)
+    slabs = [scores.reduce(score, axis, norm) for axis in range(3) for norm in NORMS]
+    assert all(np.array_equal(a, b) for a, b in zip(whole, slabs, strict=True))
+
+
+def test_reduce_of_a_keras_kernel_along_axis_1_would_score_its_inputs():
+    """The trap: Keras stores (inputs, neurons), the canonical view is (neurons, inputs)."""
+    kernel = np.array([[1.0, 10.0, 100.0], [2.0, 20.0, 200.0]], np.float32)
+    neurons = [3.0, 30.0, 300.0]
+    assert scores.reduce(kernel.T).tolist() == neurons
+    assert scores.reduce(kernel, axis=-1).tolist() == neurons
+    assert np.sum(np.abs(kernel), axis=1).tolist() == [111.0, 222.0] == scores.reduce(kernel, axis=0).tolist()
+
+
+def test_either_layout_of_a_kernel_gives_the_same_bits():
+    kernel = (np.random.default_rng(3).standard_normal((200, 64)) * 10.0 ** (np.arange(64) % 30)).astype(np.float32)
+    stored_by_torch = np.ascontiguousarray(kernel.T)
+    assert np.array_equal(scores.reduce(stored_by_torch), scores.reduce(kernel.T))
+
+
+def test_euclidean_norm_neither_overflows_nor_vanishes():
+    huge, tiny = 2.0**700, 2.0**-700
+    pairs = np.array([[3.0 * huge, 4.0 * huge], [3.0 * tiny, 4.0 * tiny]])
+    assert scores.reduce(pairs, norm=2).tolist() == [5.0 * huge, 5.0 * tiny]
+
+
+def test_bad_input_is_refused_by_name():
+    bad = np.array([[1.0, 2.0], [np.nan, 3.0]], np.float32)
+    for call in (scores.magnitude, scores.gradient, scores.reduce):
+        with pytest.raises(InvalidTensorError, match=r"fc1 holds NaN at index \(1, 0\)"):
+            call(bad, name="fc1")
+    with pytest.raises(InvalidTensorError, match=r"index \(0,\)"):
+        scores.taylor(np.array([np.inf]), np.array([0.0]))
+    with pytest.raises(ShapeMismatchError, match=r"\(2,\).*\(3,\)"):
+        scores.taylor(np.ones(2), np.ones(3))
+    with pytest.raises(OutOfRangeError, match="no axis 2"):
+        scores.reduce(np.ones((2, 2)), axis=2)
+    with pytest.raises(OutOfRangeError, match="no axis 0"):
+        scores.reduce(np.float32(1.0))
+    with pytest.raises(RecipeError, match="unknown norm 3"):
+        scores.reduce(np.ones((2, 2)), norm=3)
+    with pytest.raises(UnsupportedDtypeError):
+        scores.magnitude(np.ones(3, np.int64))

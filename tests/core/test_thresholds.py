@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import naive
+import strategies
+from secateur import thresholds
+from secateur.errors import EmptyInputError, InvalidTensorError, OutOfRangeError
+
+percents = st.one_of(st.sampled_from([0, 25, 50, 90, 100, 0.0, 33.3, 99.99]), st.floats(0.0, 100.0))
+
+
+@given(strategies.collections(infinities=False), percents, strategies.cuts)
+def test_percentile_has_numpys_value_and_dtype(arrays, q, cut):
+    with strategies.cut(*cut):
+        found = thresholds.percentile(arrays, q)
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = np.percentile(naive.joined(arrays), q)
+    if not np.isnan(expected):
+        assert found == expected
+    assert found.dtype == expected.dtype and found.shape == expected.shape
+
+
+@given(strategies.collections(infinities=False), st.lists(percents, max_size=20))
+def test_percentiles_of_several_q_have_numpys_values_and_dtype(arrays, q):
+    q = np.array(q)
+    found = thresholds.percentile(arrays, q)
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = np.percentile(naive.joined(arrays), q)
+    assert found.dtype == expected.dtype and found.shape == expected.shape
+    known = ~np.isnan(expected)
+    assert np.array_equal(found[known], expected[known])
+
+
+@given(strategies.collections(), percents)
+def test_percentile_is_never_nan_and_lies_between_neighbours(arrays, q):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = float(thresholds.percentile(arrays, q))
+    values = sorted(naive.numbers(arrays))
+    place = (len(values) - 1) * (q / 100)
+    assert values[int(place)] <= found <= values[min(int(place) + 1, len(values) - 1)]
+
+
+def test_percentile_of_infinite_neighbours_is_the_nearer_one():
+    assert thresholds.percentile(np.array([1.0, np.inf]), 10) == np.inf
+    assert thresholds.percentile(np.array([1.0, np.inf, np.inf]), 0) == 1.0
+    assert thresholds.percentile(np.array([np.inf, np.inf]), 50) == np.inf
+    assert thresholds.percentile(np.array([-np.inf, np.inf]), 40) == -np.inf
+    assert thresholds.percentile(np.array([-np.inf, np.inf]), 60) == np.inf
+
+
+@given(strategies.collections(), st.data(), strategies.cuts)
+def test_smallest_is_the_element_at_that_place_of_the_sorted_list(arrays, data, cut):
+    values = sorted(naive.numbers(arrays))
+    count = data.draw(st.integers(1, len(values)))
+    with strategies.cut(*cut):
+        found = thresholds.smallest(arrays, count)
+    assert float(found) == values[count - 1]
+    assert found.dtype == naive.common_dtype(arrays)
+
+
+@given(strategies.collections(), st.data())
+def test_order_statistics_count_what_lies_below_and_what_is_equal(arrays, data):
+    values = naive.numbers(arrays)
+    ranks = data.draw(st.lists(st.integers(0, len(values) - 1), max_size=12))
+    items = [thresholds.Named(f"array {i}", array) for i, array in enumerate(arrays)]
+    for rank, found in zip(ranks, thresholds.order_statistics(items, ranks), strict=True):
+        assert found.value == sorted(values)[rank]
+        assert found.below == sum(value < found.value for value in values)
+        assert found.equal == values.count(found.value)
+
+
+@given(strategies.collections(infinities=False), st.floats(-4.0, 4.0))
+def test_k_sigma_comes_from_the_rounded_exact_mean_and_sigma(arrays, k):
+    values = naive.numbers(arrays)
+    found = thresholds.k_sigma(arrays, k)
+    assert isinstance(found, np.float64)
+    assert found == naive.mean(values) + k * naive.std(values)
+
+
+def test_sigma_is_right_where_it_is_small_against_the_mean():
+    weights = np.random.default_rng(0).normal(5.0, 0.02, 100_000).astype(np.float32)
+    assert thresholds.k_sigma(weights, 1.0) - thresholds.k_sigma(weights, 0.0) == pytest.approx(
+        np.std(weights.astype(np.longdouble)).astype(float), rel=1e-12
+    )
+
+
+@given(strategies.arrays(shape=strategies.shapes(min_dims=1, min_side=1)), percents, st.randoms(use_true_random=False))
+def test_neither_splitting_nor_shuffling_changes_a_threshold(array, q, random):
+    flat = array.reshape(-1)[random.sample(range(array.size), array.size)]
+    middle = random.randint(0, array.size)
+    parts = [flat[middle:], flat[:middle]]
+    assert thresholds.percentile(parts, q) == thresholds.percentile(array, q)
+
+
+def test_below_the_ninetieth_percentile_lie_ninety_percent():
+    """The trap: removing what lies below the 90th percentile leaves 10 %, not 90 %."""
+    score = np.random.default_rng(1).permutation(1000).astype(np.float32)
+    assert np.count_nonzero(score > thresholds.percentile(score, 90)) == 100
+
+
+def test_a_generator_and_mixed_dtypes_are_fine():
+    arrays = [np.array([1.5], np.float16), np.array([], np.float64), np.array([[2.5]], np.float32)]
+    assert thresholds.percentile((a for a in arrays), 50) == 2.0
+
+
+@pytest.mark.parametrize("q", [-0.1, 100.5, float("nan"), [50, 101]])
+def test_a_percentile_outside_0_to_100_is_refused(q):
+    with pytest.raises(OutOfRangeError, match="outside 0 to 100"):
+        thresholds.percentile(np.ones(3), q)
+
+
+@pytest.mark.parametrize("count", [0, -1, 4])
+def test_a_count_that_no_element_has_is_refused(count):
+    with pytest.raises(OutOfRangeError, match="3 elements"):
+        thresholds.smallest(np.ones(3), count)
+
+
+def test_values_that_have_no_order_or_no_sigma_are_refused():
+    bad = [np.ones(2, np.float32), np.array([[1.0, np.nan]], np.float32)]
+    for call in (
+        lambda: thresholds.percentile(bad, 50),
+        lambda: thresholds.smallest(bad, 1),
+        lambda: thresholds.k_sigma(bad, 1),
+    ):
+        with pytest.raises(InvalidTensorError, match=r"array 1 holds NaN at index \(0, 1\)"):
+            call()
+    with pytest.raises(InvalidTensorError, match="fc2 holds NaN"):
+        thresholds.percentile(bad, 50, names=["fc1", "fc2"])
+    with pytest.raises(InvalidTensorError, match="no sigma"):
+        thresholds.k_sigma(np.array([1.0, np.inf]), 1.0)
+    with pytest.raises(OutOfRangeError, match="finite"):
+        thresholds.k_sigma(np.ones(2), float("nan"))
+    for call in (lambda: thresholds.percentile([], 50), lambda: thresholds.k_sigma([np.ones(0)], 1)):
+        with pytest.raises(EmptyInputError):
+            call()
