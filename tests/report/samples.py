@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from structure.building import GraphBuilder
 
 from secateur import masks as mask_operations
 from secateur.adapter import Parameter
@@ -31,6 +30,7 @@ from secateur.report import (
 from secateur.structure.coupling import couple
 from secateur.structure.graph import Graph
 from secateur.structure.removal import plan, removable
+from structure.building import GraphBuilder
 
 SIZES = (6, 12, 4)
 

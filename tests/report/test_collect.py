@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from report.samples import SIZES, outcome, parameters, statistics
 
+from report.samples import SIZES, outcome, parameters, statistics
 from secateur.report import Outcome, details
 from secateur.structure.cost import layer_costs
 

@@ -42,7 +42,9 @@ def test_escaping_twice_is_escaping_once(content: str) -> None:
 
 
 def test_attributes() -> None:
-    written = element("input", type="radio", for_="a", aria_label="b", checked=True, disabled=False, title=None, x=1 / 3)
+    written = element(
+        "input", type="radio", for_="a", aria_label="b", checked=True, disabled=False, title=None, x=1 / 3
+    )
     assert written == '<input type="radio" for="a" aria-label="b" checked x="0.333333">'
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report.samples import demo_report, pruning_report, run_numbers, stage
 
+from report.samples import demo_report, pruning_report, run_numbers, stage
 from secateur.errors import ShapeMismatchError
 from secateur.report import Curve, Histogram, RunNumbers, StageMetrics
 

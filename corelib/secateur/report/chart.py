@@ -24,6 +24,11 @@ def graph_objects() -> Any:
     return objects
 
 
+def plain(text: str) -> str:
+    """Text as plotly takes it: a few HTML tags mean something to it, and names must not."""
+    return html.escape(text, quote=False)
+
+
 def figure(traces: Sequence[Any], *, x: str, y: str, height: int = 300, **layout: Any) -> Any:
     """A ``plotly.graph_objects.Figure`` of the traces in the shared frame.
 
@@ -55,8 +60,8 @@ def figure(traces: Sequence[Any], *, x: str, y: str, height: int = 300, **layout
         hovermode="closest",
         bargap=0.35,
     )
-    drawn.update_xaxes(title_text=x, **_AXIS)
-    drawn.update_yaxes(title_text=y, **_AXIS)
+    drawn.update_xaxes(title_text=plain(x), **_AXIS)
+    drawn.update_yaxes(title_text=plain(y), **_AXIS)
     return drawn.update_layout(**layout)
 
 
@@ -74,13 +79,12 @@ _AXIS: dict[str, Any] = {
 def rows_axis(names: Sequence[str], limit: int = 30) -> dict[str, Any]:
     """A vertical axis with one named row a number, the first on top.
 
-    Rows are placed by number, so that equal or shortened names never fall together; names are escaped, because
-    plotly reads a few HTML tags in them.
+    Rows are placed by number, so that equal or shortened names never fall together.
     """
     return {
         "tickmode": "array",
         "tickvals": list(range(len(names))),
-        "ticktext": [html.escape(shortened(name, limit)) for name in names],
+        "ticktext": [plain(shortened(name, limit)) for name in names],
         "range": [len(names) - 0.5, -0.5],
         "showgrid": False,
         "title_text": "",
@@ -112,7 +116,7 @@ def panels(
     drawn = figure(placed, x="", y="", height=height)
     drawn.update_layout(yaxis={**rows_axis(names, 60), "showgrid": True})
     for place, (number, title, mark) in enumerate(zip(numbers, titles, marks, strict=True)):
-        axis = {**_AXIS, "title_text": title, "domain": _domain(place, len(titles))}
+        axis = {**_AXIS, "title_text": plain(title), "domain": _domain(place, len(titles))}
         drawn.update_layout({f"xaxis{number}": axis | ({"rangemode": "tozero"} if from_zero else {})})
         if mark is not None:
             line = {"color": light("muted"), "width": 1, "dash": "dot"}
@@ -128,8 +132,3 @@ def _domain(place: int, number: int, gap: float = 0.045) -> list[float]:
 def rows_height(rows: int, each: int = ROW_HEIGHT) -> int:
     """Height in pixels of a chart with that many rows."""
     return 100 + each * max(rows, 1)
-
-
-def hover_names(names: Sequence[str]) -> list[str]:
-    """Names as they may stand in a hover text."""
-    return [html.escape(name) for name in names]

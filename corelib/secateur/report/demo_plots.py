@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from secateur.report.chart import figure, graph_objects, hover_names, panels, rows_height
+from secateur.report.chart import figure, graph_objects, panels, plain, rows_height
 from secateur.report.formats import STAGE_NAMES
 from secateur.report.numbers import STAGES
 from secateur.report.palette import STAGE_COLOURS, light
@@ -114,7 +114,7 @@ def _points(
         x=values,
         y=[rows[run.configuration] + platform.offset for run in runs],
         mode="markers",
-        customdata=hover_names([f"{run.configuration}, {run.platform}" for run in runs]),
+        customdata=[plain(f"{run.configuration}, {run.platform}") for run in runs],
         hovertemplate=hover + "<extra></extra>",
         **style,
     )
@@ -143,7 +143,7 @@ def _dense_points(runs: Sequence[RunNumbers]) -> Any:
         y=[100 * accuracy for _, accuracy in values],
         mode="markers",
         marker=_marker("muted", "x", 8),
-        customdata=hover_names([platform for platform, _ in values]),
+        customdata=[plain(platform) for platform, _ in values],
         hovertemplate="dense, %{customdata}: %{y:.2f} %<extra></extra>",
     )
 
@@ -151,14 +151,14 @@ def _dense_points(runs: Sequence[RunNumbers]) -> Any:
 def _size_points(platform: _Platform, group: str, colour: str, size: str) -> Any:
     chosen = [run for run in platform.runs if _group(run) == group and run.last.accuracy is not None]
     return graph_objects().Scatter(
-        name=hover_names([group])[0],
-        legendgroup=group,
+        name=plain(group),
+        legendgroup=plain(group),
         showlegend=platform.first,
         x=[_left(run, size) for run in chosen],
         y=[100 * (run.last.accuracy or 0.0) for run in chosen],
         mode="markers",
         marker=_marker(colour, platform.symbol, 10),
-        customdata=hover_names([f"{run.configuration}, {run.platform}" for run in chosen]),
+        customdata=[plain(f"{run.configuration}, {run.platform}") for run in chosen],
         hovertemplate="%{customdata}<br>%{y:.2f} % accurate with %{x:.1f} % left<extra></extra>",
     )
 

@@ -34,9 +34,9 @@ class Overview(Record):
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(*(Text(name) for name in ("layer", "shape")))
+        table = Table("layer", "shape")
         for heading in _NUMBERS:
-            table.add_column(Text(heading), justify="right")
+            table.add_column(heading, justify="right")
         for cells in [*map(_cells, self.rows), self._total()]:
             table.add_row(*map(Text, cells))
         stream = io.StringIO()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from secateur.report.chart import figure, graph_objects, hover_names, rows_axis, rows_height
+from secateur.report.chart import figure, graph_objects, plain, rows_axis, rows_height
 from secateur.report.numbers import Curve, Distribution, FittedCurve, Histogram, LayerRow, Removal
 from secateur.report.palette import FAMILY_COLOURS, light
 
@@ -54,7 +54,7 @@ def _bars(histogram: Histogram, name: str, colour: str) -> Any:
 
 def _density(fit: FittedCurve, bin_width: float, number: int) -> Any:
     return graph_objects().Scatter(
-        name=f"{fit.family} (KS {fit.ks_distance:.3f})",
+        name=plain(f"{fit.family} (KS {fit.ks_distance:.3f})"),
         x=list(fit.x),
         y=[100 * bin_width * density for density in fit.density],
         mode="lines",
@@ -63,7 +63,7 @@ def _density(fit: FittedCurve, bin_width: float, number: int) -> Any:
             "width": 1.8,
             "dash": DASHES[number % len(DASHES)],
         },
-        hovertemplate=f"{fit.family} model<br>%{{x:.3~g}}<extra></extra>",
+        hovertemplate=f"{plain(fit.family)} model<br>%{{x:.3~g}}<extra></extra>",
     )
 
 
@@ -122,7 +122,7 @@ def _rows(name: str, values: list[Any], names: Sequence[str], colour: str, texts
         y=list(range(len(values))),
         orientation="h",
         marker={"color": light(colour), "line_width": 0},
-        customdata=[[layer, text] for layer, text in zip(hover_names(names), texts, strict=True)],
+        customdata=[[layer, text] for layer, text in zip(map(plain, names), texts, strict=True)],
         hovertemplate="%{customdata[0]}<br>%{customdata[1]}<extra></extra>",
     )
 
@@ -193,7 +193,7 @@ def curves_figure(curves: Sequence[Curve]) -> Any:
     colours = ("blue", "vermillion", "green", "purple", "orange", "muted")
     traces = [
         graph_objects().Scatter(
-            name=hover_names([curve.name])[0],
+            name=plain(curve.name),
             x=list(curve.x),
             y=list(curve.y),
             mode="lines+markers" if len(curve.x) <= 12 else "lines",

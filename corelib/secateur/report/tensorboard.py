@@ -87,10 +87,11 @@ def _points(messages: Any, curve: Curve) -> Iterator[tuple[int, Any]]:
 
 
 def _histogram(messages: Any, histogram: Histogram) -> Any:
-    """TensorBoard's form: upper limits and counts, tails and zeros included."""
+    """TensorBoard's form: upper limits and counts, zeros included, and the tails where there are any."""
     limits = [*histogram.edges, max(histogram.edges[-1], histogram.maximum)]
     counts = [histogram.below, *histogram.counts, histogram.above]
     counts[min(bisect_left(limits, 0.0), len(counts) - 1)] += histogram.zeros
+    tails = slice(0 if counts[0] else 1, None if counts[-1] else -1)
     total = histogram.total
     return messages.HistogramProto(
         min=histogram.minimum,
@@ -98,8 +99,8 @@ def _histogram(messages: Any, histogram: Histogram) -> Any:
         num=total,
         sum=histogram.mean * total,
         sum_squares=(histogram.std**2 + histogram.mean**2) * total,
-        bucket_limit=limits,
-        bucket=counts,
+        bucket_limit=limits[tails],
+        bucket=counts[tails],
     )
 
 
