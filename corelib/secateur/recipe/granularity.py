@@ -20,8 +20,8 @@ class Neurons:
 
     Args:
         norm: how the scores of a unit's incoming weights become one score: ``1`` their sum of absolute values, ``2``
-            the Euclidean norm, ``"inf"`` the largest, ``"mean"`` the mean absolute value. Only ``"mean"`` lets layers of
-            different fan-in compete fairly in scope ``"model"``; within one layer it ranks as ``1`` does.
+            the Euclidean norm, ``"inf"`` the largest, ``"mean"`` the mean absolute value. Only ``"mean"`` lets layers
+            of different fan-in compete fairly in scope ``"model"``; within one layer it ranks as ``1`` does.
     """
 
     norm: int | str = "mean"
