@@ -42,7 +42,8 @@ def versions() -> dict[str, str]:
 
 def build(network: Network) -> keras.Sequential:
     """See :meth:`secateur.demo.twin.Twin.build`; the model gives probabilities, as is usual in Keras."""
-    return keras.Sequential(_perceptron(network) if network.name == "mlp" else _convolutional(network))
+    stack = _perceptron(network) if network.name == "mlp" else _convolutional(network)
+    return keras.Sequential(stack, name=network.name)
 
 
 def assign(model: keras.Model, weights: Mapping[str, Array]) -> None:
@@ -143,7 +144,7 @@ def download_mnist(path: Path) -> None:
     """See :meth:`secateur.demo.twin.Twin.download_mnist`: ``keras.datasets.mnist``."""
     try:
         (x_train, y_train), (x_test, y_test) = keras.datasets.mnist.load_data()
-    except Exception as error:  # noqa: BLE001 - urllib, ssl and keras raise plain exceptions of many kinds
+    except Exception as error:  # urllib, ssl and Keras raise exceptions of many kinds
         raise DataNotFoundError(f"keras.datasets.mnist failed: {error}") from error
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.part.npz")

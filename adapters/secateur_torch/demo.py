@@ -90,9 +90,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def pruner(
-    model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, images: Array, labels: Array
-) -> Pruner:
+def pruner(model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, images: Array, labels: Array) -> Pruner:
     """See :meth:`secateur.demo.twin.Twin.pruner`."""
     data = (inputs(images), torch.from_numpy(labels))
     return Pruner(model, recipe, optimizer=optimizer, data=data, loss=LOSS)

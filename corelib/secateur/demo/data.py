@@ -1,7 +1,7 @@
 """The demo's data: where it is found, and how it is split.
 
-Images and labels are always split together, class by class in equal shares. The test part is put aside before anything is
-chosen: the number of epochs, thresholds and the best epoch are decided on the validation part alone.
+Images and labels are always split together, class by class in equal shares. The test part is put aside before anything
+is chosen: the number of epochs, thresholds and the best epoch are decided on the other two alone.
 """
 
 from __future__ import annotations
@@ -65,14 +65,18 @@ class DataSet:
     def save(self, path: Path) -> None:
         """Write all three parts to one ``.npz`` file."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
-        arrays = {f"{name}_{kind}": getattr(part, kind) for name, part in parts.items() for kind in ("images", "labels")}
+        arrays = {
+            f"{name}_{kind}": getattr(part, kind) for name, part in parts.items() for kind in ("images", "labels")
+        }
         np.savez(path, name=np.array(self.name), **arrays)
 
     @classmethod
     def read(cls, path: Path) -> DataSet:
         """The inverse of :meth:`save`."""
         with np.load(path, allow_pickle=False) as file:
-            parts = (Examples(file[f"{name}_images"], file[f"{name}_labels"]) for name in ("train", "validation", "test"))
+            parts = (
+                Examples(file[f"{name}_images"], file[f"{name}_labels"]) for name in ("train", "validation", "test")
+            )
             return cls(str(file["name"]), *parts)
 
 
@@ -122,9 +126,9 @@ def find_mnist(download: Callable[[Path], None] | None = None) -> Path:
         except DataNotFoundError as error:
             reason = str(error)
     raise DataNotFoundError(
-        f"MNIST is not at {' or '.join(map(str, places))}, and could not be downloaded ({reason}). Put mnist.npz, with the "
-        f"arrays {', '.join(MNIST_SHAPES)} as keras.datasets.mnist has them, into a folder and name it in {ENVIRONMENT}; "
-        "or use --data digits, which needs no download"
+        f"MNIST is not at {' or '.join(map(str, places))}, and could not be downloaded ({reason}). Put mnist.npz, with "
+        f"the arrays {', '.join(MNIST_SHAPES)} as keras.datasets.mnist has them, into a folder and name the folder in "
+        f"{ENVIRONMENT}; or use --data digits, which needs no download"
     )
 
 

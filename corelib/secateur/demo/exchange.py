@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors.numpy import load_file, save_file
 
 from secateur.demo.data import DataSet
 
@@ -44,14 +45,13 @@ class Exchange:
             owner: the platform that made them.
         """
         path = self._path(kind, model, owner)
-        partial = path.with_suffix(".part.npz")
-        np.savez(partial, **dict(arrays))
+        partial = path.with_suffix(".part")
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, partial)
         partial.replace(path)
 
     def read(self, kind: str, model: str, owner: str = "all") -> dict[str, Array]:
         """What :meth:`write` wrote."""
-        with np.load(self._path(kind, model, owner), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        return dict(load_file(self._path(kind, model, owner)))
 
     def _path(self, kind: str, model: str, owner: str) -> Path:
-        return self.folder / f"{owner.replace('/', '-')}-{model}-{kind}.npz"
+        return self.folder / f"{owner.replace('/', '-')}-{model}-{kind}.safetensors"

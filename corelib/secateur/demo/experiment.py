@@ -1,13 +1,14 @@
 """What one process does: train the networks in one framework, prune them by every recipe, and measure.
 
-Written once for all frameworks: what belongs to a framework is in its :class:`~secateur.demo.twin.Twin`, and all pruning in
-its adapter.
+Written once for all frameworks: what belongs to a framework is in its :class:`~secateur.demo.twin.Twin`, and all
+pruning in its adapter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
@@ -46,6 +47,7 @@ class Experiment:
         self.exchange = exchange
         self.emit = emit
         self._models: dict[str, dict[str, Any]] = {}
+        self._trained_masks: dict[str, dict[str, Array]] = {}
 
     @cached_property
     def data(self) -> DataSet:
@@ -82,8 +84,7 @@ class Experiment:
         for kind, gathered in {"shared-masks": shared, "own-masks": own}.items():
             masks: dict[str, Array] = {}
             for choice in plan.choices(model, self.options.everything):
-                made = self._masks(bench, weights, gathered, choice)
-                masks.update({f"{choice.label}/{name}": mask for name, mask in made.items()})
+                masks |= _labelled(choice, self._masks(bench, weights, gathered, choice))
             self.exchange.write(kind, model, masks, self.platform)
         return {}
 
@@ -93,7 +94,8 @@ class Experiment:
         run = PrunedRun(self._bench(model), choice, self._training(model), self.options.seed, self.emit, self._tick)
         weights = self.exchange.read("trained", model, self.platform)
         figures = run.perform(weights, self.exchange.read("statistics", model, self.platform))
-        self.exchange.write(f"masks-{'-'.join(choice.words)}", model, run.masks, self.platform)
+        self._trained_masks.setdefault(model, {}).update(_labelled(choice, run.masks))
+        self.exchange.write("trained-masks", model, self._trained_masks[model], self.platform)
         self._models[f"{model}/{choice.label}"] = run.models
         return figures
 
@@ -104,6 +106,11 @@ class Experiment:
             run: {stage: latency_ms(partial(self.twin.forward, model, inputs)) for stage, model in models.items()}
             for run, models in self._models.items()
         }
+
+    def download(self, path: str) -> dict[str, Any]:
+        """Fetch MNIST by the framework's own loader."""
+        self.twin.download_mnist(Path(path))
+        return {}
 
     def _masks(self, bench: Workbench, weights: Named, gathered: Named, choice: Choice) -> dict[str, Array]:
         """The masks at the end of a recipe's schedule, with weights and statistics standing still."""
@@ -123,3 +130,7 @@ class Experiment:
 
     def _tick(self) -> None:
         self.emit("tick")
+
+
+def _labelled(choice: Choice, masks: Named) -> dict[str, Array]:
+    return {f"{choice.label}/{name}": mask for name, mask in masks.items()}

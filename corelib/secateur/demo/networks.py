@@ -1,8 +1,8 @@
 """The demo's networks as the core sees them: names, shapes and one set of initial weights for every framework.
 
-Weights have common names, ``<layer>.<role>``, and lie in the canonical layout of :class:`secateur.adapter.Parameter`. The
-one thing on which frameworks differ for good is the order in which a convolution's output is flattened; the common order
-is channels first, and :func:`channels_last` and :func:`channels_first` translate.
+Weights have common names, ``<layer>.<role>``, and lie in the canonical layout of :class:`secateur.adapter.Parameter`.
+The one thing on which frameworks differ for good is the order in which a convolution's output is flattened; the common
+order is channels first, and :func:`channels_last` and :func:`channels_first` translate.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Network:
 
 
 def initial_weights(network: Network, seed: int) -> dict[str, Array]:
-    """Float32 weights for the whole network: Glorot uniform kernels (Glorot and Bengio 2010), biases 0, normalisation 1."""
+    """Float32 weights of all layers: Glorot uniform kernels (Glorot and Bengio 2010), biases 0, normalisation 1."""
     generator = np.random.default_rng(seed)
     weights: dict[str, Array] = {}
     for layer, shape in network.kernels.items():

@@ -49,7 +49,7 @@ class Options:
         backends: backends for Keras; empty for the first one that is installed.
         everything: the whole product of recipes instead of the subset.
         seed: of the split, the initial weights and the order of the batches.
-        epochs: epochs of the dense training; pruning and fine-tuning shrink or grow with it. None for the data's default.
+        epochs: epochs of the dense training; pruning and fine-tuning change in proportion. None for the default.
         out: the folder for results, report and event files.
     """
 
@@ -121,7 +121,7 @@ class Training:
         gradual: epochs over which a gradual recipe prunes.
         finetune: epochs of fine-tuning after the last pruning.
         rate: Adam's learning rate in the dense training.
-        finetune_rate: the same while pruning and at the start of fine-tuning, where it then falls to zero (half a cosine).
+        finetune_rate: the same while pruning and at the start of fine-tuning, where it falls to zero (half a cosine).
     """
 
     batch: int

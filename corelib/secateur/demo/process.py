@@ -58,9 +58,13 @@ class Worker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the process: it has nothing to lose but what it has already written."""
-        self._process.kill()
+        """End the process and release its pipes."""
+        self.end()
         self._process.communicate()
+
+    def end(self) -> None:
+        """End the process, whatever it is doing: it has nothing to lose. Who waits for an answer gets a WorkerError."""
+        self._process.kill()
 
     def wait_ready(self) -> None:
         """Wait until the framework is imported.
@@ -88,7 +92,9 @@ class Worker:
             raise self._ended() from None
         answer = self._answer({"done", "failed"})
         if answer["event"] == "failed":
-            raise WorkerError(f"{self.platform.name} could not {task}: {answer['message']}\n{self._last_lines()}".rstrip())
+            raise WorkerError(
+                f"{self.platform.name} could not {task}: {answer['message']}\n{self._last_lines()}".rstrip()
+            )
         result: dict[str, Any] = answer["result"]
         return result
 
@@ -103,7 +109,9 @@ class Worker:
 
     def _ended(self) -> WorkerError:
         status = self._process.wait()
-        return WorkerError(f"the process of {self.platform.name} ended (status {status}):\n{self._last_lines()}".rstrip())
+        return WorkerError(
+            f"the process of {self.platform.name} ended (status {status}):\n{self._last_lines()}".rstrip()
+        )
 
     def _last_lines(self, count: int = 20) -> str:
         return "\n".join(self._log.read_text("utf-8", errors="replace").splitlines()[-count:])

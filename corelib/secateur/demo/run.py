@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
@@ -10,7 +11,9 @@ import numpy.typing as npt
 from secateur.demo.plan import Choice, Training
 from secateur.demo.training import Trainer, constant, cosine
 from secateur.demo.workbench import Named, Workbench
-from secateur.pruner import Pruned, prune
+from secateur.pruned import Pruned
+from secateur.pruner import prune
+from secateur.report import Curve, Details, details, measured
 
 Array = npt.NDArray[Any]
 
@@ -57,7 +60,7 @@ class PrunedRun:
             gathered: gradient statistics of the same network.
 
         Returns:
-            The figures of the stages ``pruned``, ``finetuned`` and ``compact``, and ``max_error``.
+            ``stages`` (pruned, finetuned, compact), ``max_error`` and the report's ``details``.
         """
         bench, twin = self.bench, self.bench.twin
         model = bench.build(weights)
@@ -76,10 +79,20 @@ class PrunedRun:
         self.masks = bench.masks(model, pruned.masks)
         self.models = {"pruned": model, "finetuned": model, "compact": small}
         return {
-            **{name: stage.to_dict() for name, stage in stages.items()},
+            "stages": {name: stage.to_dict() for name, stage in stages.items()},
             "max_error": pruned.max_error,
-            "losses": trainer.losses,
+            "details": self._details(pruned, weights, gathered, trainer.losses).to_dict(),
         }
+
+    def _details(self, pruned: Pruned, weights: Named, gathered: Named, losses: list[float]) -> Details:
+        """Weights and gradients before and after, what was removed and why, and the validation loss of each epoch."""
+        bench, model = self.bench, pruned.model
+        before = measured(bench.parameters(bench.build(weights)), bench.statistics(model, gathered))
+        after = bench.statistics(model, bench.gather(model))
+        outcome = replace(pruned.outcome(bench.example), before=before, statistics=after)
+        epochs = tuple(float(epoch) for epoch in range(1, len(losses) + 1))
+        curve = Curve("validation", epochs, tuple(losses), y_label="cross-entropy (nats)")
+        return replace(details(outcome), curves=(curve,))
 
     def _prune(self, trainer: Trainer, gathered: Named) -> Pruned:
         """Remove at once, by what is known of the trained network; or step by step, while training goes on."""

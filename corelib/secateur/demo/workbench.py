@@ -1,7 +1,7 @@
 """A network in one framework, seen through common names: build it, read it, measure it.
 
-Common names are ``<layer>.<role>``, and the common order of flattened inputs is channels first; what leaves this file is
-in both, whatever the framework calls and orders them.
+Common names are ``<layer>.<role>``, and the common order of flattened inputs is channels first; what leaves this file
+is in both, whatever the framework calls and orders them.
 """
 
 from __future__ import annotations
@@ -59,32 +59,32 @@ class Workbench:
 
     def weights(self, model: Any) -> dict[str, Array]:
         """Copies of all weights and running statistics."""
-        return self._common({_name(parameter): np.array(parameter.view) for parameter in self._parameters(model)})
+        return self._common({_name(parameter): np.array(parameter.view) for parameter in self.parameters(model)})
 
     def gather(self, model: Any) -> dict[str, Array]:
-        """The mean |gradient| of each kernel over the batches of the training part, by the framework's own gradients."""
+        """The mean |gradient| of each parameter over the batches of the training part, as the framework computes it."""
         train = self.data.train
         data = (self.twin.inputs(train.images), train.labels)
         gathered = self.twin.ADAPTER.statistics(model, data, self.twin.LOSS, [STATISTIC])[STATISTIC]
-        names = {parameter.name: _name(parameter) for parameter in self._parameters(model)}
+        names = {parameter.name: _name(parameter) for parameter in self.parameters(model)}
         return self._common({names[name]: array for name, array in gathered.items()})
 
     def statistics(self, model: Any, gathered: Named) -> dict[str, dict[str, Array]]:
         """The inverse of :meth:`gather`: as the adapter's functions take statistics."""
         own = self._own(gathered)
-        by_name = {parameter.name: own.get(_name(parameter)) for parameter in self._parameters(model)}
+        by_name = {parameter.name: own.get(_name(parameter)) for parameter in self.parameters(model)}
         return {STATISTIC: {name: array for name, array in by_name.items() if array is not None}}
 
     def masks(self, model: Any, native: Named) -> dict[str, Array]:
         """Masks as a pruner hands them out, by common name."""
         canonical = self.twin.ADAPTER.canonical(model, native)
-        names = {parameter.name: _name(parameter) for parameter in self._parameters(model)}
+        names = {parameter.name: _name(parameter) for parameter in self.parameters(model)}
         return self._common({names[name]: mask for name, mask in canonical.items()})
 
     def stage(self, model: Any) -> StageMetrics:
         """How good the model is on the test part, and what it costs; its latency is measured later, in peace."""
         test = self.data.test
-        trainable = [parameter.view for parameter in self._parameters(model) if parameter.trainable]
+        trainable = [parameter.view for parameter in self.parameters(model) if parameter.trainable]
         return StageMetrics(
             **quality(self.twin.predict(model, test.images), test.labels),
             parameters=sum(view.size for view in trainable),
@@ -93,7 +93,8 @@ class Workbench:
             bytes=self.twin.file_size(model),
         )
 
-    def _parameters(self, model: Any) -> list[Parameter]:
+    def parameters(self, model: Any) -> list[Parameter]:
+        """All parameters, as the adapter gives them."""
         return self.twin.ADAPTER.parameters(model)
 
     def _common(self, arrays: Named) -> dict[str, Array]:

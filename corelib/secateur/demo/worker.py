@@ -1,8 +1,8 @@
 """A process of the demo: imports one framework, then does the tasks that it reads, one JSON line each.
 
-``python -m secateur.demo.worker '<job>'`` is started by :mod:`secateur.demo.process` with the framework's environment set.
-It answers with JSON lines: ``ready`` or ``missing`` once; for each task any number of events, then ``done`` with the result
-or ``failed``. Whatever a library prints goes to the error stream.
+``python -m secateur.demo.worker '<job>'`` is started by :mod:`secateur.demo.process` with the framework's environment
+set. It answers with JSON lines: ``ready`` or ``missing`` once; for each task any number of events, then ``done`` with
+the result or ``failed``. Whatever a library prints goes to the error stream.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _perform(experiment: Experiment, message: dict[str, Any], emit: Callable[...
         emit("done", result=getattr(experiment, task)(**message))
     except SecateurError as error:
         emit("failed", message=str(error))
-    except Exception as error:  # noqa: BLE001 - the other process must hear of anything that goes wrong here
+    except Exception as error:  # the other process must hear of anything that goes wrong here
         traceback.print_exc()
         emit("failed", message=f"{type(error).__name__}: {error}")
 

@@ -1,0 +1,159 @@
+"""How the demo looks in a terminal: the six steps announced, a bar for each framework, a table at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from secateur.demo.data import DataSet
+from secateur.demo.plan import STEPS, Choice
+from secateur.demo.platforms import Platform
+from secateur.demo.results import Outcome
+from secateur.report import Agreement, DemoReport, RunNumbers, StageMetrics
+from secateur.report.formats import count, duration, percent, size
+
+NUMBERS = {step: number for number, step in enumerate(STEPS, start=1)}
+
+
+class Stage:
+    """Shows a demo while it runs: an :class:`~secateur.demo.session.Audience`, and a context manager for its bars.
+
+    Args:
+        console: where to print.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bars: dict[Platform, TaskID] = {}
+        self._progress = Progress(
+            TextColumn("[bold]{task.fields[platform]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("epochs"),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+            transient=True,
+        )
+
+    def __enter__(self) -> Stage:
+        self.console.print("[bold]Importance-score pruning in six steps[/bold]")
+        for step, text in STEPS.items():
+            self.console.print(f"  {NUMBERS[step]} [bold]{step:<10}[/bold]{text}")
+        self.console.print("Starting the frameworks, each in a process of its own ...")
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def skipped(self, reason: str) -> None:
+        """A platform is not installed."""
+        self.console.print(f"[yellow]skipped:[/yellow] {escape(reason)}")
+
+    def began(self, data: DataSet, epochs: Mapping[Platform, int]) -> None:
+        """The data are loaded."""
+        self.console.print(", ".join(f"{name} {value}" for name, value in data.facts().items()))
+        width = max(len(platform.name) for platform in epochs)
+        for platform, total in epochs.items():
+            name = f"{platform.name:<{width}}"
+            self._bars[platform] = self._progress.add_task("", total=total, platform=name)
+
+    def happened(self, platform: Platform, event: Mapping[str, Any]) -> None:
+        """A step begins, or an epoch has ended."""
+        if event["event"] == "tick":
+            self._progress.advance(self._bars[platform])
+            return
+        step, text = event["step"], escape(event["text"])
+        number = NUMBERS.get(step, "=")
+        self._progress.update(self._bars[platform], description=f"{number} {step}: {text}")
+        if step in ("build", "train", "compare"):
+            self._say(platform, f"{number} [bold]{step}[/bold]  {text}")
+
+    def trained(self, platform: Platform, model: str, result: Mapping[str, Any]) -> None:
+        """A network is trained."""
+        accuracy = percent(result["dense"]["accuracy"])
+        self._say(
+            platform, f"  {model}: epoch {result['epoch']} was best on the validation part; test accuracy {accuracy}"
+        )
+
+    def ran(self, platform: Platform, model: str, choice: Choice, dense: Mapping[str, Any], outcome: Outcome) -> None:
+        """A run is done: what each of its steps came to."""
+        pruned, tuned, small = (outcome.stages[name] for name in ("pruned", "finetuned", "compact"))
+        left = percent(pruned.nonzero / pruned.parameters)
+        self._say(
+            platform,
+            f"{model} · {choice.label}\n"
+            f"    [bold]3 score[/bold] {choice.granularity} by {choice.score} → [bold]4 remove[/bold] {left} stay, "
+            f"accuracy {percent(pruned.accuracy)} → [bold]5 fine-tune[/bold] {percent(tuned.accuracy)} "
+            f"(dense {percent(dense['accuracy'])}) → [bold]6 evaluate[/bold] compact: {count(small.parameters)} "
+            f"parameters, off by {outcome.max_error:.1e}",
+        )
+
+    def timing(self, platform: Platform) -> None:
+        """Latencies are being measured."""
+        self._progress.update(self._bars[platform], description="6 evaluate: latency, with nothing else running")
+
+    def _say(self, platform: Platform, text: str) -> None:
+        self._progress.console.print(f"[cyan]{platform.name}[/cyan] {text}", highlight=False)
+
+
+def show_report(console: Console, report: DemoReport, out: Path, seconds: float) -> None:
+    """The final table, whether the frameworks agree, and where the files are."""
+    for model in dict.fromkeys(run.numbers.model for run in report.runs):
+        console.print(_table(model, [run.numbers for run in report.runs if run.numbers.model == model]))
+    for line in agreement_lines(report.agreement):
+        console.print(line, highlight=False)
+    console.print(f"[bold]{out / 'report.html'}[/bold] tells all of it, {out / 'results.json'} holds the numbers,")
+    console.print(f"tensorboard --logdir {out / 'events'} shows the events. ({seconds:.0f} s)")
+
+
+def _table(model: str, runs: Sequence[RunNumbers]) -> Table:
+    table = Table(title=f"{model}: accuracy on the test part, and dense → compact", title_justify="left")
+    for heading in ("recipe", "framework"):
+        table.add_column(heading)
+    for heading in ("dense", "pruned", "fine-tuned", "non-zero", "parameters", "FLOPs", "file", "latency"):
+        table.add_column(heading, justify="right")
+    label = ""
+    for run in runs:
+        table.add_row("" if run.configuration == label else run.configuration, run.platform, *_cells(run))
+        label = run.configuration
+    return table
+
+
+def _cells(run: RunNumbers) -> list[str]:
+    accuracies = [run.dense, run.pruned, run.finetuned]
+    costs = (("parameters", count), ("flops", count), ("bytes", size), ("latency_ms", duration))
+    changes = (f"{show(getattr(run.dense, name))} → {show(getattr(run.last, name))}" for name, show in costs)
+    return [*(percent(_accuracy(stage)) for stage in accuracies), percent(_share(run.last, run.dense)), *changes]
+
+
+def _accuracy(stage: StageMetrics | None) -> float | None:
+    return None if stage is None else stage.accuracy
+
+
+def _share(last: StageMetrics, dense: StageMetrics) -> float:
+    return last.nonzero / dense.parameters
+
+
+def agreement_lines(pairs: Sequence[Agreement]) -> list[str]:
+    """One line for each kind of comparison: how many pairs, how many mask bits, how many differ."""
+    lines = []
+    for inputs in dict.fromkeys(pair.inputs for pair in pairs):
+        chosen = [pair for pair in pairs if pair.inputs == inputs]
+        different, bits = sum(pair.different for pair in chosen), sum(pair.bits for pair in chosen)
+        colour = "green" if different == 0 else "yellow"
+        lines.append(
+            f"masks from [bold]{inputs}[/bold]: [{colour}]{count(different)} of {count(bits)} bits differ[/{colour}] "
+            f"in {len(chosen)} pairs of runs"
+        )
+    return lines or ["only one framework ran, so there is nothing to compare its masks with"]
