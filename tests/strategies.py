@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from secateur import arrays as arrays_module
+from secateur import thresholds
 from secateur.kernels import cpu
 
 Array = npt.NDArray[Any]
@@ -83,7 +84,7 @@ def collections(min_elements: int = 1, **options: Any) -> st.SearchStrategy[list
 
 @contextmanager
 def cut(piece: int | None, threads: int) -> Iterator[None]:
-    """Kernels cut arrays into pieces of ``piece`` elements (None: as always) and run on ``threads`` threads."""
+    """Kernels cut arrays into pieces of ``piece`` elements, sorting none (None: as always), on ``threads`` threads."""
     limit = piece or arrays_module.PIECE
 
     def partition(shape: Sequence[int], limit: int = limit) -> Iterator[arrays_module.Index]:
@@ -93,6 +94,7 @@ def cut(piece: int | None, threads: int) -> Iterator[None]:
     with (
         mock.patch.object(cpu, "partition", partition),
         mock.patch.object(cpu, "PIECE", limit),
+        mock.patch.object(thresholds, "_SORTED", thresholds._SORTED if piece is None else 0),
         mock.patch.dict("os.environ", settings),
     ):
         yield

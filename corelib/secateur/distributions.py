@@ -88,7 +88,7 @@ class Distribution(ABC):
             tails = max(float(model[0]), 1.0 - float(model[-1]))
             low = max(exact, tails)
             return low, max(low, float(rises.max()))
-        values = _sorted_values(data)
+        values = sorted_values(as_arrays(data))
         model = np.asarray(self.cdf(values), np.float64)
         steps = np.arange(len(values) + 1) / len(values)
         distance = float(max(np.max(steps[1:] - model), np.max(model - steps[:-1])))
@@ -268,6 +268,24 @@ def compare(data: Any, families: Sequence[str] = tuple(FAMILIES)) -> list[tuple[
     return sorted(((model, model.ks_distance(data)) for model in fitted), key=lambda pair: pair[1])
 
 
+def sorted_values(items: Sequence[Named]) -> Floats:
+    """All numbers of the arrays in one float64 array, ascending.
+
+    Raises:
+        EmptyInputError: there is no element.
+        InvalidTensorError: an array holds NaN.
+    """
+    values = np.empty(total_size(items))
+    kernels.refuse_nan(items)
+    start = 0
+    for _, array in items:
+        host = kernels.of(array).to_host(array)
+        values[start : start + host.size] = host.reshape(-1)
+        start += host.size
+    values.sort()
+    return values
+
+
 def _floats(x: npt.ArrayLike) -> Floats:
     return np.asarray(x, np.float64)
 
@@ -286,17 +304,3 @@ def _spread(summary: Summary, family: str) -> float:
             f"all {summary.count} values are {summary.mean}, so no {family} distribution can be fitted"
         )
     return std
-
-
-def _sorted_values(data: Any) -> Floats:
-    """All numbers of one or more arrays, ascending."""
-    items: list[Named] = as_arrays(data)
-    values = np.empty(total_size(items))
-    kernels.refuse_nan(items)
-    start = 0
-    for _, array in items:
-        host = kernels.of(array).to_host(array)
-        values[start : start + host.size] = host.reshape(-1)
-        start += host.size
-    values.sort()
-    return values

@@ -1,9 +1,9 @@
 """Exact thresholds over all elements of many arrays, without joining them.
 
 An order statistic is found by a radix histogram of the floats' bit patterns: two passes for 16- and 32-bit floats, four
-for float64, none of which moves an element. Arrays of different dtypes are compared as real numbers. All functions
-take an array or a list of arrays (``names`` are for error messages) and raise EmptyInputError if there is no element,
-InvalidTensorError for NaN, and UnsupportedDtypeError for integers and other types.
+for float64, none of which moves an element; only few elements are simply sorted. Arrays of different dtypes are
+compared as real numbers. All functions take an array or a list of arrays (``names`` are for error messages) and raise
+EmptyInputError if there is no element, InvalidTensorError for NaN, and UnsupportedDtypeError for integers and others.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import numpy.typing as npt
 
 from secateur import kernels
 from secateur.arrays import Named, as_arrays, common_dtype, total_size
-from secateur.distributions import summarize
+from secateur.distributions import sorted_values, summarize
 from secateur.errors import InvalidTensorError, OutOfRangeError
 from secateur.kernels import formats
 
+_SORTED = 1 << 14
+"""Up to so many elements are joined and sorted, which then takes less time than the tables of counts."""
 _PREFIXES_AT_ONCE = 8
 """Each takes a table of 65,536 counts in each thread."""
 
@@ -98,6 +100,8 @@ def smallest(arrays: Any, count: int, names: Sequence[str] | None = None) -> Any
 
 def order_statistics(arrays: Sequence[Named], ranks: Sequence[int]) -> list[OrderStatistic]:
     """The elements at ranks (0 = smallest), in the order asked for. Raises InvalidTensorError for NaN."""
+    if total_size(arrays) <= _SORTED:
+        return _by_sorting(arrays, ranks)
     kernels.refuse_nan(arrays)
     dtype = np.result_type(common_dtype(arrays), np.float32)
     open_ranks = {0: [(rank, rank) for rank in set(ranks)]}
@@ -117,6 +121,16 @@ def order_statistics(arrays: Sequence[Named], ranks: Sequence[int]) -> list[Orde
         for rank, _ in members:
             found[rank] = found[rank]._replace(value=formats.key_to_float(key, dtype))
     return [found[rank] for rank in ranks]
+
+
+def _by_sorting(arrays: Sequence[Named], ranks: Sequence[int]) -> list[OrderStatistic]:
+    values = sorted_values(arrays) + 0.0
+    found = values[list(ranks)]
+    below = np.searchsorted(values, found, side="left")
+    equal = np.searchsorted(values, found, side="right") - below
+    return [
+        OrderStatistic(*statistic) for statistic in zip(found.tolist(), below.tolist(), equal.tolist(), strict=True)
+    ]
 
 
 def _digit_counts(

@@ -26,10 +26,11 @@ def test_percentile_has_numpys_value_and_dtype(arrays, q, cut):
     assert found.dtype == expected.dtype and found.shape == expected.shape
 
 
-@given(strategies.collections(infinities=False), st.lists(percents, max_size=20))
-def test_percentiles_of_several_q_have_numpys_values_and_dtype(arrays, q):
+@given(strategies.collections(infinities=False), st.lists(percents, max_size=20), strategies.cuts)
+def test_percentiles_of_several_q_have_numpys_values_and_dtype(arrays, q, cut):
     q = np.array(q)
-    found = thresholds.percentile(arrays, q)
+    with strategies.cut(*cut):
+        found = thresholds.percentile(arrays, q)
     with np.errstate(over="ignore", invalid="ignore"):
         expected = np.percentile(naive.joined(arrays), q)
     assert found.dtype == expected.dtype and found.shape == expected.shape
@@ -37,9 +38,9 @@ def test_percentiles_of_several_q_have_numpys_values_and_dtype(arrays, q):
     assert np.array_equal(found[known], expected[known])
 
 
-@given(strategies.collections(), percents)
-def test_percentile_is_never_nan_and_lies_between_neighbours(arrays, q):
-    with warnings.catch_warnings():
+@given(strategies.collections(), percents, strategies.cuts)
+def test_percentile_is_never_nan_and_lies_between_neighbours(arrays, q, cut):
+    with warnings.catch_warnings(), strategies.cut(*cut):
         warnings.simplefilter("error")
         found = float(thresholds.percentile(arrays, q))
     values = sorted(naive.numbers(arrays))
@@ -65,12 +66,14 @@ def test_smallest_is_the_element_at_that_place_of_the_sorted_list(arrays, data, 
     assert found.dtype == naive.common_dtype(arrays)
 
 
-@given(strategies.collections(), st.data())
-def test_order_statistics_count_what_lies_below_and_what_is_equal(arrays, data):
+@given(strategies.collections(), st.data(), strategies.cuts)
+def test_order_statistics_count_what_lies_below_and_what_is_equal(arrays, data, cut):
     values = naive.numbers(arrays)
     ranks = data.draw(st.lists(st.integers(0, len(values) - 1), max_size=12))
     items = [thresholds.Named(f"array {i}", array) for i, array in enumerate(arrays)]
-    for rank, found in zip(ranks, thresholds.order_statistics(items, ranks), strict=True):
+    with strategies.cut(*cut):
+        statistics = thresholds.order_statistics(items, ranks)
+    for rank, found in zip(ranks, statistics, strict=True):
         assert found.value == sorted(values)[rank]
         assert found.below == sum(value < found.value for value in values)
         assert found.equal == values.count(found.value)
