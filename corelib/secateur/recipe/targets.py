@@ -67,8 +67,9 @@ class Percentile:
 
     Args:
         q: 0 <= q <= 100, as in ``numpy.percentile``.
-        distribution: None for the exact percentile of the scores; ``"normal"``, ``"uniform"``, ``"exponential"`` or
-            ``"laplace"`` for the quantile of that distribution fitted to them.
+        distribution: None for the exact percentile of the scores. ``"normal"``, ``"uniform"`` or ``"laplace"``: the scores
+            are taken for the magnitudes of values spread so around zero, such as weights; ``"exponential"``: for values
+            spread so from zero up, such as gradients; the threshold is the quantile of the fitted model.
     """
 
     q: float
@@ -88,8 +89,9 @@ class Percentile:
         """Exact, or from the fitted distribution."""
         if self.distribution is None:
             return float(thresholds.percentile(scores, self.q))
-        fitted = distributions.fit(distributions.summarize(scores), self.distribution)
-        return float(fitted.quantile(self.q / 100.0))
+        around_zero = [-score for score in scores] if self.distribution != "exponential" else []
+        fitted = distributions.fit(distributions.summarize([*scores, *around_zero]), self.distribution)
+        return fitted.magnitude_quantile(self.q / 100.0)
 
     def keep(self, scores: Arrays) -> int:
         """The number of scores strictly above the threshold."""
