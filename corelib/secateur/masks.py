@@ -76,12 +76,13 @@ def n_of_m(score: Any, n: int = 2, m: int = 4, axis: int = -1, name: str = "the 
     score = as_array(score, name)
     if not 0 <= operator.index(n) <= operator.index(m) or m < 1:
         raise OutOfRangeError(f"{n} of {m} cannot be kept: give 0 <= n <= m and m >= 1")
-    if not -score.ndim <= axis < score.ndim:
-        raise OutOfRangeError(f"{name} has {score.ndim} axes, so there is no axis {axis}")
+    dimensions = len(score.shape)
+    if not -dimensions <= axis < dimensions:
+        raise OutOfRangeError(f"{name} has {dimensions} axes, so there is no axis {axis}")
     if score.shape[axis] % m:
         raise ShapeMismatchError(f"axis {axis} of {name} has {score.shape[axis]} elements, no multiple of {m}")
     kernels.refuse_nan([Named(name, score)])
-    mask: Mask = kernels.of(score).mask_n_of_m(score, n, m, axis % score.ndim)
+    mask: Mask = kernels.of(score).mask_n_of_m(score, n, m, axis % dimensions)
     return mask
 
 
@@ -100,8 +101,8 @@ def blocks(score: Any, shape: Sequence[int] = (16, 16), *, keep: int, name: str 
         InvalidTensorError: the score holds NaN, or a block both infinities.
     """
     score = as_array(score, name)
-    if len(shape) != score.ndim:
-        raise ShapeMismatchError(f"{name} has {score.ndim} axes, the block {tuple(shape)} has {len(shape)}")
+    if len(shape) != len(score.shape):
+        raise ShapeMismatchError(f"{name} has {len(score.shape)} axes, the block {tuple(shape)} has {len(shape)}")
     if min(shape, default=1) < 1:
         raise OutOfRangeError(f"the block {tuple(shape)} is empty: give sides from 1")
     kernels.refuse_nan([Named(name, score)])

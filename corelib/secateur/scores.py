@@ -9,7 +9,7 @@ integers and other types.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,8 @@ from secateur.kernels.formats import Kind
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
-Norm = Literal[1, 2, "mean"] | float
-"""1, 2, ``math.inf`` (or ``"inf"``), or ``"mean"``."""
+Norm = float | str
+"""1, 2, ``math.inf`` or ``"inf"``, ``"mean"``."""
 
 _SLAB_BYTES = 1 << 24
 """Exact sums under way at once take no more memory than this."""
@@ -106,7 +106,7 @@ def reduce(score: Any, axis: int = 0, norm: Norm = 1, name: str = "the score") -
         EmptyInputError: the mean over no elements; the other norms are then 0.
     """
     score = as_array(score, name)
-    axis = _axis(axis, score.ndim, name)
+    axis = _axis(axis, len(score.shape), name)
     norm = _norm(norm)
     kernels.refuse_nan([Named(name, score)])
     if math.prod(score.shape) == 0:

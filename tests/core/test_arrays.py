@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import strategies
-from secateur import arrays
+from secateur import arrays, masks
 from secateur.errors import (
     DeviceMismatchError,
     EmptyInputError,
@@ -54,6 +54,15 @@ def test_bfloat16_memory_outlives_the_tensor_that_lent_it():
     array = arrays.as_array(torch.full((1000,), 1.5, dtype=torch.bfloat16))
     torch.full((1000,), 9.0, dtype=torch.bfloat16)
     assert array.dtype == ml_dtypes.bfloat16 and (array == 1.5).all()
+
+
+def test_memory_maps_are_read_and_written_in_place(tmp_path):
+    stored = np.memmap(tmp_path / "weights", np.float32, "w+", shape=(3, 4))
+    stored[:] = np.arange(12).reshape(3, 4)
+    kept = masks.keep_largest(np.memmap(tmp_path / "weights", np.float32, "r", shape=(3, 4)), 5)
+    masks.apply(stored, kept)
+    stored.flush()
+    assert np.fromfile(tmp_path / "weights", np.float32).tolist() == [0.0] * 7 + [7.0, 8.0, 9.0, 10.0, 11.0]
 
 
 def test_jax_arrays_can_be_read_but_not_written():
