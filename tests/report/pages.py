@@ -6,7 +6,7 @@ import json
 from html.parser import HTMLParser
 from typing import Any
 
-VOID = {"meta", "input", "br", "hr", "img", "link", "col"}
+VOID = {"meta", "input", "br", "hr", "img", "link", "col", "wbr"}
 BLOCKS = {"div", "p", "table", "figure", "section", "ul", "ol", "dl", "h1", "h2", "h3", "details"}
 
 

@@ -39,7 +39,7 @@ from secateur.report import formats
         (formats.change(9610, 4810), "−49.9 %"),
         (formats.change(10, 10), "0.0 %"),
         (formats.change(10, 12), "+20.0 %"),
-        (formats.shape((128, 64)), "128 × 64"),
+        (formats.shape((128, 64)), "128×64"),
         (formats.shape(()), "scalar"),
     ],
 )

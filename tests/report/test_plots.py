@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 from report.samples import CURVES, all_details, demo_report
@@ -46,13 +45,17 @@ def test_the_bars_of_an_array_add_up_to_what_is_drawn() -> None:
 
 def test_sparsity_and_costs_of_layers() -> None:
     rows = all_details("neurons").layers
-    drawn = traces(plots.sparsity_figure(rows))
-    assert drawn["pruned"].x == pytest.approx([100 * row.sparsity for row in rows])
-    assert np.add(drawn["pruned"].x, drawn["kept"].x) == pytest.approx(100)
-    for quantity in plots.COSTS:
-        drawn = traces(plots.layer_cost_figure(rows, quantity))
-        assert list(drawn["dense"].x) == [getattr(row.cost_before, quantity) for row in rows]
-        assert list(drawn["compact"].x) == [getattr(row.cost_after, quantity) for row in rows]
+    bars = {(trace.xaxis, trace.name): list(trace.x) for trace in plots.layers_figure(rows).data}
+    assert bars["x", "dense"] == [100.0, 100.0]
+    assert bars["x", "left"] == pytest.approx([100 * (1 - row.sparsity) for row in rows])
+    for axis, quantity in (("x2", "parameters"), ("x3", "flops")):
+        assert bars[axis, "dense"] == [getattr(row.cost_before, quantity) for row in rows]
+        assert bars[axis, "left"] == [getattr(row.cost_after, quantity) for row in rows]
+
+
+def test_costs_that_did_not_change_are_not_drawn() -> None:
+    figure = plots.layers_figure(all_details("weights").layers)
+    assert {trace.xaxis for trace in figure.data} == {"x"}
 
 
 def test_scores_are_sorted_and_say_which_units_went() -> None:
@@ -110,7 +113,7 @@ def test_costs_left() -> None:
 
 def test_rows_of_equal_or_long_names_stay_apart() -> None:
     rows = [all_details().layers[0]] * 3
-    figure = plots.sparsity_figure(rows)
+    figure = plots.layers_figure(rows)
     assert figure.data[0].y == (0, 1, 2)
     assert len(figure.layout.yaxis.ticktext) == 3
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from secateur.report.markup import Markup, element, join
+from secateur.report.markup import Markup, element, join, raw
 
 
 def table(
@@ -44,13 +45,24 @@ def table(
 def _row(row: Sequence[object] | str, sides: Sequence[str | None]) -> Markup:
     if isinstance(row, str):
         return element("tr", element("th", row, scope="rowgroup", colspan=len(sides), class_="word"))
-    return element("tr", *(element("td", cell, class_=side) for cell, side in zip(row, sides, strict=True)))
+    return element("tr", *(_cell(cell, side) for cell, side in zip(row, sides, strict=True)))
 
 
-def grid(figures: Iterable[Markup], small: bool = False) -> Markup:
-    """Figures side by side where there is room, else below one another; three a row if they are ``small``, else two."""
+def _cell(content: object, side: str | None) -> Markup:
+    """A cell; long names in it may break after a dot, slash or underscore."""
+    if side and not isinstance(content, Markup):
+        content = _breakable(str(content))
+    return element("td", content, class_=side)
+
+
+def _breakable(name: str) -> Markup:
+    return join(re.split(r"(?<=[./_])(?=\w)", name), raw("<wbr>"))
+
+
+def grid(figures: Iterable[Markup]) -> Markup:
+    """Figures side by side where there is room, else below one another."""
     every = tuple(figures)
-    return element("div", *every, class_="grid small" if small else "grid") if every else Markup()
+    return element("div", *every, class_="grid") if every else Markup()
 
 
 def key_figures(values: Mapping[str, tuple[str, str]]) -> Markup:
@@ -73,7 +85,7 @@ def capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def folded(summary: object, *blocks: object, key: str) -> Markup:
+def folded(summary: object, *blocks: object, key: str | None = None) -> Markup:
     """A part that the reader opens; ``key`` is its id, to link to."""
     return element("details", element("summary", summary), *blocks, id=key)
 

@@ -98,6 +98,7 @@ def panels(
     height: int,
     marks: Sequence[float | None],
     from_zero: bool = False,
+    **layout: Any,
 ) -> Any:
     """Panels side by side that share their named rows; each has its own horizontal axis.
 
@@ -108,12 +109,13 @@ def panels(
         height: in pixels.
         marks: for each panel a value that a dotted line marks, or None.
         from_zero: whether the horizontal axes begin at zero.
+        layout: further layout settings, as for :func:`figure`.
     """
     numbers = ["", *map(str, range(2, len(titles) + 1))]
     placed = [
         trace.update(xaxis=f"x{number}") for number, group in zip(numbers, traces, strict=True) for trace in group
     ]
-    drawn = figure(placed, x="", y="", height=height)
+    drawn = figure(placed, x="", y="", height=height, **layout)
     drawn.update_layout(yaxis={**rows_axis(names, 60), "showgrid": True})
     for place, (number, title, mark) in enumerate(zip(numbers, titles, marks, strict=True)):
         axis = {**_AXIS, "title_text": plain(title), "domain": _domain(place, len(titles))}

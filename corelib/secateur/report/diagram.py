@@ -64,7 +64,7 @@ def _column(width: Width, middle: float, scale: float) -> Markup:
         (
             _bar(middle, before * scale, "was") if before != after else "",
             _bar(middle, after * scale, "is"),
-            element("text", shortened(name, 18), x=middle, y=bottom + 22, class_="name"),
+            element("text", element("title", name), shortened(name, 15), x=middle, y=bottom + 22, class_="name"),
             element("text", units if before else "", x=middle, y=bottom + 40, class_="units"),
         )
     )

@@ -73,8 +73,8 @@ def change(before: float | None, after: float | None) -> str:
 
 
 def shape(sizes: tuple[int, ...]) -> str:
-    """A tensor's shape: ``128 × 64``; ``scalar`` without axes."""
-    return " × ".join(str(size) for size in sizes) or "scalar"
+    """A tensor's shape: ``128×64``; ``scalar`` without axes."""
+    return "×".join(str(size) for size in sizes) or "scalar"
 
 
 def shortened(name: str, limit: int = 30) -> str:

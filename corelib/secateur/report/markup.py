@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 
-VOID = frozenset({"br", "col", "hr", "img", "input", "link", "meta"})
+VOID = frozenset({"br", "col", "hr", "img", "input", "link", "meta", "wbr"})
 
 
 class Markup(str):
@@ -25,7 +25,7 @@ def escape(value: object) -> Markup:
 
 def join(parts: Iterable[object], between: str = "") -> Markup:
     """The parts one after the other, each escaped unless it is markup."""
-    return Markup(html.escape(between).join(escape(part) for part in parts))
+    return Markup(escape(between).join(escape(part) for part in parts))
 
 
 def element(tag: str, *children: object, **attributes: object) -> Markup:

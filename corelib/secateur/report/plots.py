@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from secateur.report.chart import figure, graph_objects, plain, rows_axis, rows_height
+from secateur.report.chart import figure, graph_objects, panels, plain, rows_height
 from secateur.report.numbers import Curve, Distribution, FittedCurve, Histogram, LayerRow, Removal
 from secateur.report.palette import FAMILY_COLOURS, light
 
 DASHES = ("solid", "dash", "dot", "dashdot")
-COSTS = {"parameters": "parameters", "flops": "FLOPs of one example", "bytes": "bytes"}
+COSTS = {"parameters": "parameters", "flops": "FLOPs of one example"}
 
 
 def distribution_figure(distribution: Distribution) -> Any:
@@ -80,51 +80,50 @@ def _threshold(value: float, first: bool) -> dict[str, Any]:
     return {**place, "line": line, "name": "threshold", "showlegend": first}
 
 
-def sparsity_figure(layers: Sequence[LayerRow]) -> Any:
-    """One row a layer: the share of its weights that is kept and the share that is pruned, in percent."""
+def layers_figure(layers: Sequence[LayerRow]) -> Any:
+    """One row a layer, one panel a quantity: what the dense layer has in grey, what is left of it in blue.
+
+    The first panel is the share of weights that the masks keep; costs (:data:`COSTS`) follow where they changed.
+    """
     names = [row.layer for row in layers]
-    pruned = [100 * row.sparsity for row in layers]
-    texts = [f"{row.total - row.kept:,} of {row.total:,} weights pruned" for row in layers]
-    kept = _rows("kept", [100 - share for share in pruned], names, "blue", texts)
-    gone = _rows("pruned", pruned, names, "before", texts)
-    return figure(
-        [kept, gone],
-        x="share of the layer's weights (%)",
-        y="",
-        height=rows_height(len(layers)),
-        barmode="stack",
-        xaxis_range=(0, 100),
-        yaxis=rows_axis(names),
+    kept = (
+        [100.0] * len(layers),
+        [100 * (1 - row.sparsity) for row in layers],
+        [f"{row.kept:,} of {row.total:,} weights kept" for row in layers],
+    )
+    costs = {quantity: _layer_costs(layers, quantity) for quantity in COSTS}
+    shown = {quantity: values for quantity, values in costs.items() if values[0] != values[1]}
+    return panels(
+        [_bar_pair(names, *values, first=not number) for number, values in enumerate([kept, *shown.values()])],
+        ["weights kept (%)", *(COSTS[quantity] for quantity in shown)],
+        names,
+        rows_height(len(layers)),
+        marks=[None] * (1 + len(shown)),
+        from_zero=True,
+        barmode="overlay",
     )
 
 
-def layer_cost_figure(layers: Sequence[LayerRow], quantity: str) -> Any:
-    """One row a layer: a cost (a key of :data:`COSTS`) of the dense layer, and of the layer without removed units."""
-    names = [row.layer for row in layers]
+def _layer_costs(layers: Sequence[LayerRow], quantity: str) -> tuple[list[float], list[float], list[str]]:
     before = [getattr(row.cost_before, quantity) for row in layers]
     after = [getattr(row.cost_after, quantity) for row in layers]
-    texts = [f"{was:,} before, {now:,} after" for was, now in zip(before, after, strict=True)]
-    return figure(
-        [_rows("dense", before, names, "before", texts), _rows("compact", after, names, "green", texts)],
-        x=COSTS[quantity],
-        y="",
-        height=rows_height(len(layers)),
-        barmode="overlay",
-        xaxis_rangemode="tozero",
-        yaxis=rows_axis(names),
-    )
+    return before, after, [f"{now:,} of {was:,} {quantity} left" for was, now in zip(before, after, strict=True)]
 
 
-def _rows(name: str, values: list[Any], names: Sequence[str], colour: str, texts: list[str]) -> Any:
-    return graph_objects().Bar(
-        name=name,
-        x=values,
-        y=list(range(len(values))),
-        orientation="h",
-        marker={"color": light(colour), "line_width": 0},
-        customdata=[[layer, text] for layer, text in zip(map(plain, names), texts, strict=True)],
-        hovertemplate="%{customdata[0]}<br>%{customdata[1]}<extra></extra>",
-    )
+def _bar_pair(names: Sequence[str], dense: list[float], left: list[float], texts: list[str], first: bool) -> list[Any]:
+    return [
+        graph_objects().Bar(
+            name=name,
+            showlegend=first,
+            x=values,
+            y=list(range(len(values))),
+            orientation="h",
+            marker={"color": light(colour), "line_width": 0},
+            customdata=[[plain(layer), text] for layer, text in zip(names, texts, strict=True)],
+            hovertemplate="%{customdata[0]}<br>%{customdata[1]}<extra></extra>",
+        )
+        for name, values, colour in (("dense", dense, "before"), ("left", left, "blue"))
+    ]
 
 
 def unit_scores_figure(removal: Removal) -> Any:

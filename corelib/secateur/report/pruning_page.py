@@ -54,7 +54,9 @@ def pruning_page(report: PruningReport) -> Page:
 _COST_LEAD = (
     "The same model at each stage. Masked weights are still stored and computed until the model is made compact."
 )
-_STRUCTURE_LEAD = "Grey is the dense network, blue what is left of it. Layers stand in the order of the forward pass."
+_STRUCTURE_LEAD = (
+    "Grey is the dense network, blue what is left of it; the paler a band, the fewer of its weights are kept."
+)
 _REMOVAL_LEAD = "Things with the lowest scores went first; equal scores are taken in order of position."
 _FROZEN_LEAD = (
     "These cannot be removed without changing what the network computes; the operation that ties them is named."

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from secateur.report import formats, plots, tables
-from secateur.report.blocks import capitalised, grid, heading, notes
+from secateur.report.blocks import capitalised, folded, grid, heading, notes, paragraph
 from secateur.report.diagram import structure_diagram, unit_strip
 from secateur.report.html import Page
 from secateur.report.markup import Markup, element, join
 from secateur.report.numbers import Curve, Details, Distribution, LayerRow, Removal
+
+MANY, FEW = 12, 8  # from how many figures on they are folded, and how many then stay in sight
 
 KINDS = {"weight": "Weights", "gradient": "Gradients", "score": "Scores"}
 
@@ -20,14 +22,16 @@ def structure_blocks(page: Page, layers: Sequence[LayerRow]) -> list[Markup]:
     if not layers:
         return []
     drawing = element("div", structure_diagram(layers), class_="scroll")
-    charts = [page.figure(plots.sparsity_figure(layers), "Sparsity by layer")]
-    changed = any(row.cost_after != row.cost_before for row in layers)
-    if changed:
-        charts += [
-            page.figure(plots.layer_cost_figure(layers, "parameters"), "Parameters by layer"),
-            page.figure(plots.layer_cost_figure(layers, "flops"), "FLOPs by layer"),
-        ]
-    return [drawing, tables.layer_table(layers), grid(charts, small=True), grid(_kept_maps(page, layers))]
+    chart = page.figure(plots.layers_figure(layers), "What is left of each layer", wide=True)
+    return [drawing, chart, tables.layer_table(layers), *_gathered(_kept_maps(page, layers), "kernels")]
+
+
+def _gathered(figures: Iterable[Markup], what: str) -> list[Markup]:
+    """Figures in a grid; of many, all but the first few are folded away."""
+    every = list(figures)
+    if len(every) <= MANY:
+        return [grid(every)]
+    return [grid(every[:FEW]), folded(f"{len(every) - FEW} more {what}", grid(every[FEW:]))]
 
 
 def _kept_maps(page: Page, layers: Sequence[LayerRow]) -> Iterator[Markup]:
@@ -46,7 +50,7 @@ def distribution_blocks(page: Page, distributions: Sequence[Distribution], kind:
         if item.before.total
     ]
     empty = [f"{item.parameter} has no elements." for item in chosen if not item.before.total]
-    return [grid(figures), notes(empty), tables.fit_table(chosen)]
+    return [*_gathered(figures, "parameters"), notes(empty), tables.fit_table(chosen)]
 
 
 def _about(item: Distribution) -> str:
@@ -54,7 +58,7 @@ def _about(item: Distribution) -> str:
     parts = [f"{formats.count(total)} values"]
     if item.before.zeros:
         parts.append(f"{formats.percent(item.before.zeros / total)} exactly zero before")
-    if item.after is not None and item.after.total:
+    if item.after is not None and item.after.zeros:
         parts.append(f"{formats.percent(item.after.zeros / item.after.total)} exactly zero after")
     outside = item.before.below + item.before.above
     if outside:
@@ -66,7 +70,12 @@ def _about(item: Distribution) -> str:
 
 def removal_blocks(page: Page, details: Details) -> list[Markup]:
     """What was removed from each layer and why; the units themselves where they are known."""
-    return [tables.removal_table(details.removals), *(_units(page, item) for item in details.removals if item.units)]
+    reasons = {item.reason for item in details.removals}
+    shared = paragraph(f"Everywhere because {reasons.pop()}.") if len(reasons) == 1 else Markup()
+    units = [_units(page, item) for item in details.removals if item.units]
+    if len(units) > MANY:
+        units = [*units[:FEW], folded(f"{len(units) - FEW} more layers", *units[FEW:])]
+    return [shared, tables.removal_table(details.removals, with_reasons=not shared), *units]
 
 
 def _units(page: Page, item: Removal) -> Markup:

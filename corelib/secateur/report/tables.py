@@ -52,21 +52,20 @@ def arrow(before: str, after: str) -> str:
 
 def layer_table(layers: Sequence[LayerRow]) -> Markup:
     """The layers with shapes, what is kept, and costs before and after."""
-    headings = ("Layer", "Kind", "Kernel", "Kept weights", "Sparsity", "Parameters", "FLOPs", "Size")
+    headings = ("Layer", "Kind", "Kernel", "Kept weights", "Sparsity", "Parameters", "FLOPs")
     rows = [
         (
             row.layer,
             row.kind,
             arrow(formats.shape(row.shape_before), formats.shape(row.shape_after)),
-            f"{formats.count(row.kept)} of {formats.count(row.total)}",
+            formats.count(row.kept),
             formats.percent(row.sparsity),
             arrow(formats.count(row.cost_before.parameters), formats.count(row.cost_after.parameters)),
             arrow(formats.count(row.cost_before.flops), formats.count(row.cost_after.flops)),
-            arrow(formats.size(row.cost_before.bytes), formats.size(row.cost_after.bytes)),
         )
         for row in layers
     ]
-    return table(headings, rows, words=2)
+    return table(headings, rows, words=2, dense=True)
 
 
 def fit_table(distributions: Sequence[Distribution]) -> Markup:
@@ -95,20 +94,20 @@ def fit_table(distributions: Sequence[Distribution]) -> Markup:
     )
 
 
-def removal_table(removals: Sequence[Removal]) -> Markup:
-    """What was removed from each layer, why, and what went with it."""
+def removal_table(removals: Sequence[Removal], with_reasons: bool = True) -> Markup:
+    """What was removed from each layer, why (if the reasons differ), and what went with it."""
     rows = [
         (
             item.layer,
-            item.reason,
-            "; ".join(f"{parameter}: {slices} along {axis}" for parameter, axis, slices in item.follows)
-            or "nothing else",
+            *((item.reason,) if with_reasons else ()),
+            "; ".join(f"{parameter}: {slices} along {axis}" for parameter, axis, slices in item.follows) or "nothing",
             f"{formats.count(item.removed)} of {formats.count(item.total)} {item.what}",
             formats.percent(item.removed / item.total if item.total else 0.0),
         )
         for item in removals
     ]
-    return table(("Layer", "Why", "Went with it", "Removed", "Share"), rows, words=3)
+    words = ("Layer", *(("Because",) if with_reasons else ()), "With it went")
+    return table((*words, "Removed", "Share"), rows, words=len(words))
 
 
 def frozen_table(frozen: Sequence[Frozen]) -> Markup:
