@@ -30,6 +30,7 @@ PIECE = 1 << 18
 """Elements of one piece: large enough to hide the cost of a call, small enough for a core's cache."""
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
+_BFLOAT16_TYPESTR = "<V2"
 _DLPACK_UNSIGNED = 1
 # Where DLTensor.dtype.code lies in a DLManagedTensor and in a DLManagedTensorVersioned (dlpack.h, 64-bit).
 _DTYPE_CODE_OFFSET = {b"dltensor": 20, b"dltensor_versioned": 52}
@@ -156,7 +157,8 @@ def total_size(arrays: Sequence[Named]) -> int:
 def dtype_of(array: Any) -> np.dtype[Any]:
     """The element type, for arrays of the CPU and of CUDA devices alike."""
     if is_cuda(array):
-        return np.dtype(str(array.__cuda_array_interface__["typestr"]))
+        typestr = str(array.__cuda_array_interface__["typestr"])
+        return _bfloat16() if typestr == _BFLOAT16_TYPESTR else np.dtype(typestr)
     dtype: np.dtype[Any] = array.dtype
     return dtype
 
@@ -200,6 +202,8 @@ def as_stored(first: Array, *others: Array) -> list[Array]:
 
 
 def _any_array(value: Any, name: str, writable: bool) -> Any:
+    if getattr(value, "requires_grad", False) and hasattr(value, "detach"):
+        value = value.detach()  # part of a gradient's graph, whose numbers libraries do not hand out
     if is_cuda(value):
         return value
     if isinstance(value, (np.ndarray, np.generic, float)):
@@ -242,11 +246,13 @@ class _AsUnsigned:
 
 
 def _from_dlpack(value: Any) -> Array:
-    """A NumPy array over the memory of ``value``; an array that is part of a gradient's graph is detached first."""
-    if getattr(value, "requires_grad", False) and hasattr(value, "detach"):
-        value = value.detach()
+    """A NumPy array over the memory of ``value``."""
     if str(getattr(value, "dtype", "")).endswith("bfloat16"):
-        import ml_dtypes
-
-        return np.from_dlpack(_AsUnsigned(value)).view(ml_dtypes.bfloat16)
+        return np.from_dlpack(_AsUnsigned(value)).view(_bfloat16())
     return np.from_dlpack(value)
+
+
+def _bfloat16() -> np.dtype[Any]:
+    import ml_dtypes
+
+    return np.dtype(ml_dtypes.bfloat16)

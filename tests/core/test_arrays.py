@@ -120,14 +120,14 @@ class OnDevice:
 
     shape = (2,)
 
-    @property
-    def __cuda_array_interface__(self):
-        return {"shape": (2,), "typestr": "<f4", "data": (0, True), "version": 3}
+    def __init__(self, typestr: str = "<f4") -> None:
+        self.__cuda_array_interface__ = {"shape": (2,), "typestr": typestr, "data": (0, True), "version": 3}
 
 
 def test_arrays_of_cuda_devices_pass_untouched_and_do_not_mix_with_others():
     device = OnDevice()
     assert arrays.as_array(device) is device and arrays.dtype_of(device) == np.float32
+    assert arrays.dtype_of(OnDevice("<V2")) == ml_dtypes.bfloat16
     with pytest.raises(DeviceMismatchError):
         arrays.require_alike(arrays.Named("a", device), arrays.Named("b", np.ones(2, np.float32)))
     with pytest.raises(ReadOnlyArrayError):
