@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -145,7 +147,7 @@ def _mnist(path: Path) -> tuple[Examples, Examples]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in MNIST_SHAPES}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as error:
         raise FileFormatError(f"{path} cannot be read as MNIST: {error}; remove it or replace it") from error
     for name, shape in MNIST_SHAPES.items():
         if arrays[name].shape != shape:
