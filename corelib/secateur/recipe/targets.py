@@ -68,8 +68,8 @@ class Percentile:
     Args:
         q: 0 <= q <= 100, as in ``numpy.percentile``.
         distribution: None for the exact percentile of the scores. ``"normal"``, ``"uniform"`` or ``"laplace"``: the
-            scores are taken for the magnitudes of values spread so around zero, such as weights; ``"exponential"``: for values
-            spread so from zero up, such as gradients; the threshold is the quantile of the fitted model.
+            scores are taken for the magnitudes of values spread so around zero, such as weights; ``"exponential"``: for
+            values spread so from zero up, such as gradients. The threshold is then the quantile of the fitted model.
     """
 
     q: float
