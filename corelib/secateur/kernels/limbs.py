@@ -1,6 +1,7 @@
 """Exact sums in 32-bit limbs: adding floats to them, carrying, rounding. The format is told in ``formats``.
 
 Integers are kept unsigned with care: where Numba meets a signed and an unsigned operand it computes in float64.
+The functions of one number are also called by the CUDA kernels.
 """
 
 from __future__ import annotations
@@ -67,27 +68,46 @@ def round_rows(sums: npt.NDArray[np.int64], result: npt.NDArray[np.float64], squ
 
 
 @compiled
-def _add(bits: npt.NDArray[Any], square: bool, absolute: bool, limbs: npt.NDArray[np.int64]) -> None:
-    """Add floats given by their bits; at most _CARRY_EVERY between two carries."""
-    double = bits.itemsize == 8
+def unpacked(pattern: np.uint64, double: bool) -> tuple[Any, Any, Any]:
+    """(m, p, negative): the magnitude of the float64 (or float32) of that bit pattern is m * 2**p times a sum's unit.
+
+    p is -1 where it is not finite: then m is 0 for infinity, and not 0 for NaN.
+    """
     fraction_bits = np.uint64(_DOUBLE[0] if double else _SINGLE[0])
     bias = (_DOUBLE[1] if double else _SINGLE[1]) - _VALUE_UNIT
     largest = np.uint64(2047 if double else 255)
+    exponent = (pattern >> fraction_bits) & largest
+    mantissa = pattern & ((_ONE << fraction_bits) - _ONE)
+    negative = (pattern >> fraction_bits) > largest
+    if exponent == largest:
+        return mantissa, np.int64(-1), negative
+    if exponent != 0:
+        mantissa |= _ONE << fraction_bits
+    else:
+        exponent = _ONE
+    return mantissa, np.int64(exponent) + bias, negative
+
+
+@compiled
+def pieces(value: np.uint64, position: np.int64) -> tuple[Any, Any, Any, Any]:
+    """value * 2**position, value any 64-bit number, as the index of its lowest limb and what three limbs get."""
+    shift = np.uint64(position & 31)
+    low = (value & _LOW) << shift
+    high = (value >> _32) << shift
+    return position >> 5, np.int64(low & _LOW), np.int64((low >> _32) + (high & _LOW)), np.int64(high >> _32)
+
+
+@compiled
+def _add(bits: npt.NDArray[Any], square: bool, absolute: bool, limbs: npt.NDArray[np.int64]) -> None:
+    """Add floats given by their bits; at most _CARRY_EVERY between two carries."""
+    double = bits.itemsize == 8
     counters = limbs.size - COUNTERS
     for i in range(bits.size):
-        pattern = np.uint64(bits[i])
-        exponent = (pattern >> fraction_bits) & largest
-        mantissa = pattern & ((_ONE << fraction_bits) - _ONE)
-        negative = bool((pattern >> fraction_bits) > largest) and not (absolute or square)
-        if exponent == largest:
+        mantissa, position, negative = unpacked(np.uint64(bits[i]), double)
+        negative = negative and not (absolute or square)
+        if position < 0:
             limbs[counters + (2 if mantissa != 0 else 1 if negative else 0)] += 1
-            continue
-        if exponent != 0:
-            mantissa |= _ONE << fraction_bits
-        else:
-            exponent = _ONE
-        position = np.int64(exponent) + bias
-        if square:
+        elif square:
             _add_square(limbs, mantissa, 2 * position)
         else:
             _add_shifted(limbs, mantissa, position, negative)
@@ -106,13 +126,7 @@ def _add_square(limbs: npt.NDArray[np.int64], mantissa: np.uint64, position: np.
 @compiled
 def _add_shifted(limbs: npt.NDArray[np.int64], value: np.uint64, position: np.int64, negative: bool) -> None:
     """Add value * 2**position, value any 64-bit number, to three limbs."""
-    index = position >> 5
-    shift = np.uint64(position & 31)
-    low = (value & _LOW) << shift
-    high = (value >> _32) << shift
-    first = np.int64(low & _LOW)
-    second = np.int64((low >> _32) + (high & _LOW))
-    third = np.int64(high >> _32)
+    index, first, second, third = pieces(value, position)
     if negative:
         first, second, third = -first, -second, -third
     limbs[index] += first

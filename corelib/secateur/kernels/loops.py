@@ -1,6 +1,7 @@
 """The compiled inner loops of the CPU kernels: one pass each over contiguous one-dimensional pieces.
 
 Bit patterns are uint16, uint32 or uint64; values are float32 or float64 (pieces of 16-bit floats are widened before).
+The functions of one number are also called by the CUDA kernels.
 """
 
 from __future__ import annotations
@@ -80,29 +81,39 @@ def largest_magnitudes(rows: Array, out: Array) -> None:
 
 
 @compiled
-def histogram(bits: Array, counts: Counts) -> None:
-    """Add to the counts of the fixed logarithmic grid, from the bit patterns of float32 or float64."""
-    double = bits.itemsize == 8
+def histogram_bin(pattern: np.uint64, double: bool) -> Any:
+    """The bin of the fixed logarithmic grid for the float64 (or float32) of that bit pattern."""
     shift = np.uint64(52 - 5 if double else 23 - 5)
     lowest = ((1023 if double else 127) + SMALLEST_OCTAVE) * BINS_PER_OCTAVE
     sign_bit = np.uint64(63 if double else 31)
+    step = np.int64((pattern & ((_ONE << sign_bit) - _ONE)) >> shift) - lowest
+    step = min(max(step + 1, np.int64(0)), np.int64(MAGNITUDES))
+    return MAGNITUDES - step if (pattern >> sign_bit) != 0 else MAGNITUDES + step
+
+
+@compiled
+def histogram(bits: Array, counts: Counts) -> None:
+    """Add to the counts of the fixed logarithmic grid, from the bit patterns of float32 or float64."""
+    double = bits.itemsize == 8
     for i in range(bits.size):
-        pattern = np.uint64(bits[i])
-        step = np.int64((pattern & ((_ONE << sign_bit) - _ONE)) >> shift) - lowest
-        step = min(max(step + 1, np.int64(0)), np.int64(MAGNITUDES))
-        counts[MAGNITUDES - step if (pattern >> sign_bit) != 0 else MAGNITUDES + step] += 1
+        counts[histogram_bin(np.uint64(bits[i]), double)] += 1
+
+
+@compiled
+def sort_key(pattern: np.uint64, double: bool) -> Any:
+    """The key (``formats``) of the float64 (or float32) of that bit pattern, as uint64."""
+    sign = _ONE << np.uint64(63 if double else 31)
+    if pattern == sign:
+        pattern = np.uint64(0)
+    return (~pattern & (sign - _ONE)) if (pattern & sign) != 0 else (pattern | sign)
 
 
 @compiled
 def digit_counts(bits: Array, prefixes: Array, shift: Any, counts: Counts) -> None:
     """Add to counts[row] the digits from bit ``shift`` up of keys whose higher bits equal prefixes[row] (uint64)."""
-    sign = _ONE << np.uint64(63 if bits.itemsize == 8 else 31)
+    double = bits.itemsize == 8
     for i in range(bits.size):
-        pattern = np.uint64(bits[i])
-        if pattern == sign:
-            pattern = np.uint64(0)
-        key = (~pattern & (sign - _ONE)) if (pattern & sign) != 0 else (pattern | sign)
-        digits = key >> shift
+        digits = sort_key(np.uint64(bits[i]), double) >> shift
         prefix = digits >> _DIGIT_BITS
         for row in range(prefixes.size):
             if prefixes[row] == prefix:
