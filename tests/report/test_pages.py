@@ -135,6 +135,15 @@ def test_the_page_of_the_demo_has_every_part(pages: dict[str, str]) -> None:
     assert "run-4" in read.ids
 
 
+def test_runs_of_one_configuration_stand_together_in_whatever_order_they_come() -> None:
+    demo = demo_report()
+    order = (0, 2, 1, 3)
+    mixed = dataclasses.replace(demo, runs=tuple(demo.runs[number] for number in order), agreement=())
+    text = PageReader(demo_page(mixed).render()).text
+    start, end = text.index("All runs", text.index("Largest error")), text.index("Quality at each stage", 400)
+    assert text[start:end].count("neurons · magnitude · percentile 50 · static") == 1
+
+
 def renamed(name: str) -> Details:
     """Details in which everything that has a name has this one."""
     given = all_details()
@@ -254,3 +263,16 @@ def test_without_plotly_the_error_tells_what_to_install(
     with pytest.raises(MissingDependencyError, match=r"pip install 'secateur\[report\]'"):
         write_report(tmp_path / "report.html", pruning_report())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_runs_that_started_alike_and_differ_give_an_alarm() -> None:
+    demo = demo_report()
+    assert "differs" not in classes(demo_page(demo).render())
+    broken = dataclasses.replace(demo.agreement[0], different=1, reason="a bug")
+    page = demo_page(dataclasses.replace(demo, agreement=(broken,))).render()
+    assert "differs" in classes(page)
+    assert "1 differ of 120 bits" in PageReader(page).text
+
+
+def classes(page: str) -> set[str | None]:
+    return {attributes.get("class") for attributes in PageReader(page).all("span")}

@@ -53,7 +53,6 @@ def figure(traces: Sequence[Any], *, x: str, y: str, height: int = 300, **layout
             "yanchor": "bottom",
             "xanchor": "left",
             "traceorder": "normal",
-            "itemsizing": "constant",
         },
         hoverlabel={"bgcolor": light("panel"), "bordercolor": light("rule"), "font_color": light("ink")},
         modebar={"bgcolor": CLEAR, "color": light("muted"), "activecolor": light("ink")},

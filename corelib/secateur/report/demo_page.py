@@ -12,11 +12,10 @@ from secateur.report.files import write_text
 from secateur.report.html import Page
 from secateur.report.markup import Markup, element, join
 from secateur.report.numbers import METRICS
-from secateur.report.runs import Agreement, DemoReport, DemoRun, RunNumbers
+from secateur.report.runs import SAME_ARRAYS, Agreement, DemoReport, DemoRun, RunNumbers
 from secateur.report.sections import run_blocks
 
 METRIC_NAMES = {"accuracy": "Accuracy", "precision": "Precision", "recall": "Recall", "f1": "F1"}
-ALIKE = "same arrays"
 
 
 def write_demo_report(path: str | os.PathLike[str], demo: DemoReport) -> Path:
@@ -40,27 +39,34 @@ def demo_page(demo: DemoReport) -> Page:
     runs = [run.numbers for run in demo.runs]
     keys = [f"run-{number}" for number in range(1, len(runs) + 1)]
     page = Page(demo.title, list(dict.fromkeys(run.platform for run in runs)))
-    page.add("Summary", key_figures(_key_figures(demo)), facts_list(demo.data))
-    page.add(
-        "All runs",
-        *_runs_tables(runs, keys),
-        lead="On the test split, which no choice has seen. The framework's name leads to the details of the run.",
-    )
-    page.add("Quality at each stage", _quality(page, runs), lead="Colour is the stage, the symbol the framework.")
-    page.add("Accuracy against size", grid(_sizes(page, runs)), lead="Left and high is good: small, and still right.")
-    page.add(
-        "What is left of the cost", *_costs(page, runs), lead="The last stage of each run against its dense model."
-    )
-    page.add("Do the frameworks agree?", *_agreement(demo.agreement, runs), lead="Mask bits compared one by one.")
-    page.add("Each run in detail", *_details(page, demo.runs, keys))
-    page.add("Where this was made", facts_list(demo.environment))
+    sections = {
+        "Summary": [key_figures(_key_figures(demo)), facts_list(demo.data)],
+        "All runs": _runs_tables(runs, keys),
+        "Quality at each stage": [_quality(page, runs)],
+        "Accuracy against size": [grid(_sizes(page, runs))],
+        "What is left of the cost": _costs(page, runs),
+        "Do the frameworks agree?": _agreement(demo.agreement, runs),
+        "Each run in detail": _details(page, demo.runs, keys),
+        "Where this was made": [facts_list(demo.environment)],
+    }
+    for title, blocks in sections.items():
+        page.add(title, *blocks, lead=_LEADS.get(title, ""))
     return page
+
+
+_LEADS = {
+    "All runs": "On the test split, which no choice has seen. The framework's name leads to the details of the run.",
+    "Quality at each stage": "Colour is the stage, the symbol the framework.",
+    "Accuracy against size": "Left and high is good: small, and still right.",
+    "What is left of the cost": "The last stage of each run against its dense model.",
+    "Do the frameworks agree?": "Mask bits, compared one by one. What starts from the same arrays must be the same.",
+}
 
 
 def _key_figures(demo: DemoReport) -> dict[str, tuple[str, str]]:
     runs = [run.numbers for run in demo.runs]
     figures = {"Runs": (str(len(runs)), "of " + ", ".join(_models(runs)))}
-    alike = [pair for pair in demo.agreement if pair.inputs == ALIKE]
+    alike = [pair for pair in demo.agreement if pair.inputs == SAME_ARRAYS]
     if alike:
         differing = sum(pair.different for pair in alike)
         figures["Differing mask bits"] = (formats.count(differing), f"in {len(alike)} pairs that start alike")
@@ -73,7 +79,7 @@ def _key_figures(demo: DemoReport) -> dict[str, tuple[str, str]]:
         )
     errors = [run.max_error for run in runs if run.max_error is not None]
     if errors:
-        figures["Largest error"] = (formats.number(max(errors)), "masked against compact outputs")
+        figures["Largest error"] = (formats.number(max(errors)), "of an output, masked against compact")
     return figures
 
 

@@ -62,7 +62,9 @@ def stage_figure(runs: Sequence[RunNumbers], metric: str) -> Any:
     stages = [_stage_points(platform, rows, stage, metric) for stage in STAGES for platform in platforms]
     changes = [_change_points(platform, rows, metric) for platform in platforms]
     titles = (f"{metric} on the test split (%)", "last stage minus dense (points)")
-    return panels([stages, changes], titles, list(rows), rows_height(len(rows), 44), marks=(None, 0))
+    return panels(
+        [stages, changes], titles, list(rows), rows_height(len(rows), 44), (None, 0), legend_itemsizing="constant"
+    )
 
 
 def _stage_points(platform: _Platform, rows: dict[str, int], stage: str, metric: str) -> Any:

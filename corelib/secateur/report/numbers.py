@@ -242,7 +242,8 @@ class PruningReport(Record):
         recipe: the recipe in words: ``{"granularity": "neurons", "target": "percentile 50", ...}``.
         stages: figures by stage, keys from :data:`STAGES`.
         details: layers, distributions, what was removed and frozen.
-        max_error: largest difference between the outputs of the masked and of the compact model, if it was verified.
+        max_error: largest difference between the outputs of the masked and of the compact model, relative to the
+            largest output; None if it was not verified.
         title: the page's heading.
     """
 

@@ -53,8 +53,8 @@ class Overview(Record):
         return ("total", "", _kept(kept, total), share, self._sum(_parameters), self._sum(_flops))
 
     def _sum(self, quantity: Callable[[Cost], int]) -> str:
-        before, after = (sum(map(quantity, costs)) for costs in zip(*map(_costs, self.rows), strict=True))
-        return _change(before, after)
+        before = sum(quantity(row.cost_before) for row in self.rows)
+        return _change(before, sum(quantity(row.cost_after) for row in self.rows))
 
 
 def _cells(row: LayerRow) -> tuple[str, ...]:

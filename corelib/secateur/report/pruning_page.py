@@ -54,9 +54,7 @@ def pruning_page(report: PruningReport) -> Page:
 _COST_LEAD = (
     "The same model at each stage. Masked weights are still stored and computed until the model is made compact."
 )
-_STRUCTURE_LEAD = (
-    "Grey is the dense network, blue what is left of it; the paler a band, the fewer of its weights are kept."
-)
+_STRUCTURE_LEAD = "Grey is the dense network, blue what is left; the paler a band, the fewer of its weights are kept."
 _REMOVAL_LEAD = "Things with the lowest scores went first; equal scores are taken in order of position."
 _FROZEN_LEAD = (
     "These cannot be removed without changing what the network computes; the operation that ties them is named."
@@ -82,7 +80,7 @@ def _key_figures(report: PruningReport) -> dict[str, tuple[str, str]]:
     if len(stages) > 1:
         figures.update(_changes(stages[0], stages[-1]))
     if report.max_error is not None:
-        figures["Largest error"] = (formats.number(report.max_error), "masked against compact outputs")
+        figures["Largest error"] = (formats.number(report.max_error), "of an output, masked against compact")
     return figures
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from secateur.report.numbers import STAGES, Details, Record, StageMetrics
 
+SAME_ARRAYS = "same arrays"
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunNumbers(Record):
@@ -21,7 +23,8 @@ class RunNumbers(Record):
         granularity, score, target, schedule: the recipe, in words fit for a table.
         seed: of the initial weights and the order of the data.
         dense, pruned, finetuned, compact: the stages; None for one that this run does not have.
-        max_error: largest absolute difference between the outputs of the masked and of the compact model.
+        max_error: largest difference between the outputs of the masked and of the compact model, relative to the
+            largest output.
     """
 
     framework: str
@@ -75,7 +78,7 @@ class Agreement(Record):
 
     Args:
         first, second: positions of the two runs in the list of runs.
-        inputs: what both started from: ``same arrays`` (weights and statistics) or ``own gradients``.
+        inputs: what both started from: :data:`SAME_ARRAYS` (weights and statistics), ``own gradients``, ...
         bits: mask bits compared.
         different: how many of them differ.
         reason: why they differ, if they do.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from secateur.report import formats
 from secateur.report.blocks import table
 from secateur.report.markup import Markup, element, join
 from secateur.report.numbers import Distribution, LayerRow, Removal, StageMetrics
-from secateur.report.runs import Agreement, RunNumbers
+from secateur.report.runs import SAME_ARRAYS, Agreement, RunNumbers
 from secateur.structure.coupling import Frozen
 
 _QUANTITIES: dict[str, tuple[str, Callable[[Any], str]]] = {
@@ -132,8 +131,9 @@ def runs_table(runs: Sequence[RunNumbers], keys: Sequence[str]) -> Markup:
         ("", 1),
     )
     rows: list[list[object] | str] = []
-    for name, group in itertools.groupby(zip(runs, keys, strict=True), key=lambda row: row[0].configuration):
-        rows += [name, *(_run_row(run, key) for run, key in group)]
+    for name in dict.fromkeys(run.configuration for run in runs):
+        rows.append(name)
+        rows += [_run_row(run, key) for run, key in zip(runs, keys, strict=True) if run.configuration == name]
     return table(headings, rows, groups=groups, dense=True)
 
 
@@ -159,15 +159,20 @@ def _ratio(before: float | None, after: float | None) -> float | None:
 
 
 def agreement_table(runs: Sequence[RunNumbers], pairs: Sequence[Agreement]) -> Markup:
-    """Configurations down, pairs of platforms across: how many mask bits differ."""
+    """For each configuration what both runs started from, and pairs of platforms across: how many mask bits differ."""
     columns = list(dict.fromkeys(_platforms(runs, pair) for pair in pairs))
-    lines: dict[tuple[str, str, str], dict[tuple[str, str], Markup]] = {}
+    groups: dict[str, dict[str, dict[tuple[str, str], Markup]]] = {}
     for pair in pairs:
         run = runs[pair.first]
-        lines.setdefault((run.configuration, run.model, pair.inputs), {})[_platforms(runs, pair)] = _cell(pair)
-    rows = [(*line, *(cells.get(column, formats.MISSING) for column in columns)) for line, cells in lines.items()]
-    headings = ("Run", "Network", "Starting from", *(f"{first} and {second}" for first, second in columns))
-    return table(headings, rows, words=3)
+        lines = groups.setdefault(f"{run.model}: {run.configuration}", {})
+        lines.setdefault(pair.inputs, {})[_platforms(runs, pair)] = _cell(pair)
+    rows: list[list[object] | str] = []
+    for name, lines in groups.items():
+        rows.append(name)
+        rows += [
+            [inputs, *(cells.get(column, formats.MISSING) for column in columns)] for inputs, cells in lines.items()
+        ]
+    return table(("Starting from", *(f"{first} and {second}" for first, second in columns)), rows, dense=True)
 
 
 def _platforms(runs: Sequence[RunNumbers], pair: Agreement) -> tuple[str, str]:
@@ -175,7 +180,9 @@ def _platforms(runs: Sequence[RunNumbers], pair: Agreement) -> tuple[str, str]:
 
 
 def _cell(pair: Agreement) -> Markup:
+    """Only runs that started from the same arrays must agree; of others a difference is told, but no alarm."""
     if not pair.different:
         return join((element("span", "same", class_="same"), element("small", f" {formats.count(pair.bits)} bits")))
-    differing = element("span", f"{formats.count(pair.different)} differ", class_="differs")
+    alarm = "differs" if pair.inputs == SAME_ARRAYS else None
+    differing = element("span", f"{formats.count(pair.different)} differ", class_=alarm)
     return join((differing, element("small", f" of {formats.count(pair.bits)} bits")))
