@@ -25,7 +25,7 @@ SIGMAS = {
     ("neurons", "magnitude"): 0.25,
     ("neurons", "gradient"): 0.25,
 }
-UPDATES = 5
+UPDATES = 10
 
 # The six steps of pruning by importance scores, and what each does.
 STEPS = {
@@ -121,7 +121,8 @@ class Training:
         gradual: epochs over which a gradual recipe prunes.
         finetune: epochs of fine-tuning after the last pruning.
         rate: Adam's learning rate in the dense training.
-        finetune_rate: the same while pruning and at the start of fine-tuning, where it falls to zero (half a cosine).
+        gradual_rate: the same while a gradual recipe prunes.
+        finetune_rate: the same at the start of fine-tuning, in which it falls to zero along half a cosine.
     """
 
     batch: int
@@ -129,6 +130,7 @@ class Training:
     gradual: int
     finetune: int
     rate: float
+    gradual_rate: float
     finetune_rate: float
 
     def scaled(self, epochs: int | None) -> Training:
@@ -151,10 +153,10 @@ class Training:
 
 
 TRAININGS = {
-    ("digits", "mlp"): Training(batch=32, dense=60, gradual=20, finetune=30, rate=1e-3, finetune_rate=1e-2),
-    ("digits", "cnn"): Training(batch=32, dense=20, gradual=8, finetune=12, rate=1e-3, finetune_rate=5e-3),
-    ("mnist", "mlp"): Training(batch=128, dense=10, gradual=4, finetune=6, rate=1e-3, finetune_rate=2e-3),
-    ("mnist", "cnn"): Training(batch=128, dense=4, gradual=2, finetune=3, rate=1e-3, finetune_rate=2e-3),
+    ("digits", "mlp"): Training(32, 60, 30, 30, rate=1e-3, gradual_rate=1e-2, finetune_rate=5e-3),
+    ("digits", "cnn"): Training(32, 20, 10, 10, rate=1e-3, gradual_rate=5e-3, finetune_rate=5e-3),
+    ("mnist", "mlp"): Training(128, 10, 4, 6, rate=1e-3, gradual_rate=2e-3, finetune_rate=2e-3),
+    ("mnist", "cnn"): Training(128, 4, 2, 3, rate=1e-3, gradual_rate=2e-3, finetune_rate=2e-3),
 }
 
 # Without --all. Half of the product for the perceptron: any three words occur in every combination. A quarter for the

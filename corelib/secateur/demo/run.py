@@ -108,7 +108,7 @@ class PrunedRun:
         self._say("remove", f"little by little, over {epochs} epochs")
         recipe = self.choice.recipe(trainer.steps(epochs))
         held = twin.pruner(trainer.model, trainer.optimizer, recipe, train.images, train.labels)
-        trainer.run("gradual", constant(self.training.finetune_rate, epochs), held)
+        trainer.run("gradual", constant(self.training.gradual_rate, epochs), held)
         return twin.session(held)
 
     def _say(self, step: str, text: str) -> None:
