@@ -94,19 +94,23 @@ def fit_table(distributions: Sequence[Distribution]) -> Markup:
 
 
 def removal_table(removals: Sequence[Removal], with_reasons: bool = True) -> Markup:
-    """What was removed from each layer, why (if the reasons differ), and what went with it."""
-    rows = [
-        (
-            item.layer,
-            *((item.reason,) if with_reasons else ()),
-            "; ".join(f"{parameter}: {slices} along {axis}" for parameter, axis, slices in item.follows) or "nothing",
-            f"{formats.count(item.removed)} of {formats.count(item.total)} {item.what}",
-            formats.percent(item.removed / item.total if item.total else 0.0),
-        )
-        for item in removals
-    ]
-    words = ("Layer", *(("Because",) if with_reasons else ()), "With it went")
-    return table((*words, "Removed", "Share"), rows, words=len(words))
+    """What was removed from each layer, why (if the reasons differ), and what went with it (if anything did)."""
+    columns: dict[str, Callable[[Removal], str]] = {"Layer": lambda item: item.layer}
+    if with_reasons:
+        columns["Because"] = lambda item: item.reason
+    if any(item.follows for item in removals):
+        columns["With it went"] = _followers
+    numbers: dict[str, Callable[[Removal], str]] = {
+        "Removed": lambda item: f"{formats.count(item.removed)} of {formats.count(item.total)} {item.what}",
+        "Share": lambda item: formats.percent(item.removed / item.total if item.total else 0.0),
+    }
+    every = columns | numbers
+    rows = [[written(item) for written in every.values()] for item in removals]
+    return table(list(every), rows, words=len(columns))
+
+
+def _followers(item: Removal) -> str:
+    return "; ".join(f"{parameter}: {slices} along {axis}" for parameter, axis, slices in item.follows) or "nothing"
 
 
 def frozen_table(frozen: Sequence[Frozen]) -> Markup:
