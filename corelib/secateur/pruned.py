@@ -112,7 +112,7 @@ class Pruned:
         Args:
             example: as for :meth:`compact`; without any, a PyTorch model has no FLOPs in the table.
         """
-        told = details(self._outcome(example))
+        told = details(self.outcome(example))
         return Overview(told.layers, told.frozen)
 
     def report(self, path: str | Path, example: Any | None = None) -> Path:
@@ -123,7 +123,7 @@ class Pruned:
         """
         from secateur.report import write_report
 
-        outcome = dataclasses.replace(self._outcome(example), before=measured(self._dense, self.statistics))
+        outcome = dataclasses.replace(self.outcome(example), before=measured(self._dense, self.statistics))
         report = PruningReport(
             model=str(getattr(self.model, "name", None) or type(self.model).__name__),
             framework=self.adapter.framework,
@@ -146,8 +146,8 @@ class Pruned:
             self.adapter.write_model(self.model, fresh)
             storage.write(fresh, self.adapter.framework, self.recipe, self._masks, removal)
 
-    def _outcome(self, example: Any | None) -> Outcome:
-        """What a report is drawn from."""
+    def outcome(self, example: Any | None) -> Outcome:
+        """What :meth:`report` is drawn from, for those who draw their own; arguments as for :meth:`summary`."""
         graph, removal = self._structure(example)
         return Outcome(
             recipe=self.recipe,

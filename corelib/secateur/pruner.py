@@ -109,9 +109,9 @@ class Pruner(Pruned):
             self.statistics = self.adapter.statistics(self.model, self._data, self._loss, needs)
         return self._ranking.scores(self.parameters(), self.recipe.score, self.statistics)
 
-    def _outcome(self, example: Any | None) -> Outcome:
+    def outcome(self, example: Any | None) -> Outcome:
         coupling = self._ranking.coupling if isinstance(self._ranking, NeuronRanking) else None
-        known = super()._outcome(example)
+        known = super().outcome(example)
         return dataclasses.replace(known, kept=self._kept or {}, scores=self._scores, coupling=coupling)
 
 

@@ -15,10 +15,10 @@ from secateur.demo.exchange import Exchange, Named
 from secateur.demo.plan import Choice
 from secateur.errors import ShapeMismatchError
 from secateur.report import Agreement
+from secateur.report.runs import SAME_ARRAYS
 
 Array = npt.NDArray[Any]
 
-SAME_ARRAYS = "same arrays"
 OWN_GRADIENTS = "own gradients"
 OWN_TRAINING = "own training"
 
