@@ -7,7 +7,7 @@ import time
 from rich.console import Console
 
 from secateur.demo.plan import Options
-from secateur.demo.present import Stage, show_report
+from secateur.demo.present import Terminal, show_report
 from secateur.demo.results import write_files
 from secateur.demo.session import conduct
 from secateur.report import DemoReport
@@ -29,8 +29,8 @@ def run(options: Options, console: Console | None = None) -> DemoReport:
     """
     console = Console() if console is None else console
     started = time.perf_counter()
-    with Stage(console) as stage:
-        report = conduct(options, stage)
+    with Terminal(console) as terminal:
+        report = conduct(options, terminal)
     write_files(options.out, report)
     show_report(console, report, options.out, time.perf_counter() - started)
     return report

@@ -22,7 +22,7 @@ from secateur.report.formats import count, duration, percent, size
 NUMBERS = {step: number for number, step in enumerate(STEPS, start=1)}
 
 
-class Stage:
+class Terminal:
     """Shows a demo while it runs: an :class:`~secateur.demo.session.Audience`, and a context manager for its bars.
 
     Args:
@@ -43,7 +43,7 @@ class Stage:
             transient=True,
         )
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> Terminal:
         self.console.print("[bold]Importance-score pruning in six steps[/bold]")
         for step, text in STEPS.items():
             self.console.print(f"  {NUMBERS[step]} [bold]{step:<10}[/bold]{text}")
@@ -154,6 +154,6 @@ def agreement_lines(pairs: Sequence[Agreement]) -> list[str]:
         colour = "green" if different == 0 else "yellow"
         lines.append(
             f"masks from [bold]{inputs}[/bold]: [{colour}]{count(different)} of {count(bits)} bits differ[/{colour}] "
-            f"in {len(chosen)} pairs of runs"
+            f"in {len(chosen)} {'pair' if len(chosen) == 1 else 'pairs'} of runs"
         )
     return lines or ["only one framework ran, so there is nothing to compare its masks with"]
