@@ -1,0 +1,71 @@
+"""The PyTorch adapter: what :class:`secateur.adapter.Adapter` asks for, by the modules of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from secateur.adapter import Masks, Parameter
+from secateur.structure.graph import Graph
+from secateur.structure.removal import Plan
+from secateur_torch import files, inference, masking, parameters, statistics, surgery, tracing
+
+Array = npt.NDArray[Any]
+BoolArray = npt.NDArray[np.bool_]
+
+
+class TorchAdapter:
+    """Stateless; every method delegates to the module that owns the job. Errors are told there."""
+
+    framework = "torch"
+    backend = "torch"
+
+    def parameters(self, model: nn.Module, graph: Graph | None = None) -> list[Parameter]:
+        """See :func:`secateur_torch.parameters.parameters`."""
+        return parameters.parameters(model, graph)
+
+    def statistics(self, model: nn.Module, data: Any, loss: Any, needs: Iterable[str]) -> dict[str, dict[str, Array]]:
+        """See :func:`secateur_torch.statistics.statistics`."""
+        return statistics.statistics(model, data, loss, needs)
+
+    def graph(self, model: nn.Module, example: Any | None) -> Graph:
+        """See :func:`secateur_torch.tracing.graph`."""
+        return tracing.graph(model, example)
+
+    def outputs(self, model: nn.Module, example: Any | None) -> list[Array]:
+        """See :func:`secateur_torch.inference.outputs`."""
+        return inference.outputs(model, example)
+
+    def apply(self, model: nn.Module, masks: Masks) -> None:
+        """See :func:`secateur_torch.masking.apply`."""
+        masking.apply(model, masks)
+
+    def native(self, model: nn.Module, masks: Masks) -> dict[str, BoolArray]:
+        """See :func:`secateur_torch.parameters.to_native`."""
+        return parameters.to_native(model, masks)
+
+    def canonical(self, model: nn.Module, masks: Masks) -> dict[str, BoolArray]:
+        """See :func:`secateur_torch.parameters.to_canonical`."""
+        return parameters.to_canonical(model, masks)
+
+    def hold(self, model: nn.Module, masks: Masks, optimizer: torch.optim.Optimizer | None = None) -> masking.Hold:
+        """See :func:`secateur_torch.masking.hold`."""
+        return masking.hold(model, masks, optimizer)
+
+    def compact(self, model: nn.Module, graph: Graph, plan: Plan) -> nn.Module:
+        """See :func:`secateur_torch.surgery.compact`."""
+        return surgery.compact(model, graph, plan)
+
+    def write_model(self, model: nn.Module, folder: Path) -> None:
+        """See :func:`secateur_torch.files.write_model`."""
+        files.write_model(model, folder)
+
+    def read_model(self, folder: Path, model: nn.Module | None) -> nn.Module:
+        """See :func:`secateur_torch.files.read_model`."""
+        return files.read_model(folder, model)

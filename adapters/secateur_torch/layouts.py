@@ -1,0 +1,90 @@
+"""How each kind of PyTorch weight is turned into the canonical view, and back.
+
+Most kernels lie canonically already. A transposed convolution stores ``(in, out, ...)``, a recurrent layer stacks its
+gates on the first axis. Every rule is one reshape and one transpose, so a view never copies and the inverse is exact.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+
+SPACE = {0: (), 1: ("width",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+GATES = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1, nn.LSTMCell: 4, nn.GRUCell: 3, nn.RNNCell: 1}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One weight's two forms.
+
+    Args:
+        role: as in :class:`secateur.adapter.Parameter`.
+        axes: names of the canonical axes.
+        native: PyTorch's shape.
+        split: the shape to which ``native`` is reshaped first.
+        order: then canonical axis i is axis ``order[i]``.
+    """
+
+    role: str
+    axes: tuple[str, ...]
+    native: Shape
+    split: Shape
+    order: tuple[int, ...]
+
+    def to_canonical(self, array: Array) -> Array:
+        """A view of ``array`` (PyTorch's layout) in canonical layout."""
+        return array.reshape(self.split).transpose(self.order)
+
+    def to_native(self, array: Array) -> Array:
+        """The inverse: ``array`` (canonical layout) in PyTorch's layout."""
+        inverse = sorted(range(len(self.order)), key=self.order.__getitem__)
+        return array.transpose(inverse).reshape(self.native)
+
+    @property
+    def shape(self) -> Shape:
+        """The canonical shape."""
+        return tuple(self.split[axis] for axis in self.order)
+
+
+def layout(module: nn.Module, name: str, shape: Shape) -> Layout:
+    """The layout of the tensor ``name`` of ``module``; what no rule knows keeps its shape, with role ``other``."""
+    if isinstance(module, _ConvTransposeNd) and name == "weight":
+        return _transposed(module, shape)
+    if isinstance(module, tuple(GATES)) and re.match(r"weight_(ih|hh)", name):
+        gates = next(count for kind, count in GATES.items() if isinstance(module, kind))
+        return Layout("recurrent", ("gate", "out", "in"), shape, (gates, shape[0] // gates, shape[1]), (0, 1, 2))
+    role, axes = _role(module, name, shape)
+    return Layout(role, axes, shape, shape, tuple(range(len(shape))))
+
+
+def _role(module: nn.Module, name: str, shape: Shape) -> tuple[str, tuple[str, ...]]:
+    plain = tuple(f"axis{axis}" for axis in range(len(shape)))
+    if isinstance(module, nn.Linear | _ConvNd) and name == "weight":
+        return "kernel", ("out", "in", *SPACE[len(shape) - 2])
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag) and name == "weight":
+        return "embedding", ("entries", "features")
+    if len(shape) != 1:
+        return "other", plain
+    if isinstance(module, _NormBase | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm):
+        roles = {"weight": "scale", "bias": "shift", "running_mean": "mean", "running_var": "variance"}
+        return roles[name], ("out",)
+    return ("bias", ("out",)) if name.startswith("bias") else ("other", plain)
+
+
+def _transposed(module: _ConvTransposeNd, shape: Shape) -> Layout:
+    """``(in, out // groups, *space)``."""
+    space = tuple(range(2, len(shape)))
+    if module.groups != 1:
+        return Layout(
+            "other", tuple(f"axis{axis}" for axis in range(len(shape))), shape, shape, tuple(range(len(shape)))
+        )
+    return Layout("kernel", ("out", "in", *SPACE[len(space)]), shape, shape, (1, 0, *space))

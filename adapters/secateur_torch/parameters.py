@@ -1,0 +1,145 @@
+"""A PyTorch model's weights as the core sees them: names, roles, canonical views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.nn.parameter import UninitializedTensorMixin
+
+from secateur.adapter import Masks, Parameter
+from secateur.errors import (
+    MissingWeightsError,
+    NoMatchError,
+    ShapeMismatchError,
+    UnbuiltModelError,
+    UnsupportedDtypeError,
+)
+from secateur.structure.graph import Graph, ParameterShape
+from secateur_torch.layouts import Layout, layout
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A parameter or running statistic, where it lives, and its layout."""
+
+    name: str
+    layer: str
+    tensor: torch.Tensor
+    layout: Layout
+
+    @property
+    def shape(self) -> ParameterShape:
+        """As a graph describes it."""
+        return ParameterShape(self.layout.shape, self.layout.axes, self.layout.role, self.tensor.element_size())
+
+
+def parameters(model: nn.Module, graph: Graph | None = None) -> list[Parameter]:
+    """All weights and running statistics, in canonical views that share the model's memory (a copy from a GPU).
+
+    Args:
+        model: any module; a tensor that is shared comes once, under its first name.
+        graph: the traced structure; weights that it uses then come first, in the order of first use, and with the roles
+            that the trace shows.
+
+    Raises:
+        UnbuiltModelError: a lazy module has not seen an input yet.
+        MissingWeightsError: the model is on the meta device.
+        UnsupportedDtypeError: a weight of integers, booleans or complex numbers.
+    """
+    found = {weight.name: _parameter(weight, graph) for weight in weights(model)}
+    if graph is None:
+        return list(found.values())
+    return [found[name] for name in dict.fromkeys([*(name for name in graph.parameters if name in found), *found])]
+
+
+def weights(model: nn.Module) -> list[Weight]:
+    """Every parameter and running statistic with its layout, in order of definition. Raises as :func:`parameters`."""
+    listed: dict[int, Weight] = {}
+    for path, module in model.named_modules():
+        for local, tensor in _own(module):
+            name = f"{path}.{local}" if path else local
+            _check(name, tensor)
+            listed.setdefault(id(tensor), Weight(name, path, tensor, layout(module, local, tuple(tensor.shape))))
+    return list(listed.values())
+
+
+def to_native(model: nn.Module, masks: Masks) -> dict[str, BoolArray]:
+    """Masks in canonical layout -> the same in PyTorch's layout, C-contiguous.
+
+    Raises:
+        NoMatchError: a name that the model does not have.
+        ShapeMismatchError: a mask of another shape than the weight.
+    """
+    layouts = _layouts(model, masks)
+    return {
+        name: np.ascontiguousarray(layouts[name].to_native(_checked(name, mask, layouts[name].shape))).reshape(
+            layouts[name].native
+        )
+        for name, mask in masks.items()
+    }
+
+
+def to_canonical(model: nn.Module, masks: Masks) -> dict[str, BoolArray]:
+    """The inverse of :func:`to_native`: views of masks in PyTorch's layout. Raises the same."""
+    layouts = _layouts(model, masks)
+    return {
+        name: layouts[name].to_canonical(_checked(name, mask, layouts[name].native)) for name, mask in masks.items()
+    }
+
+
+def array(tensor: torch.Tensor) -> npt.NDArray[Any]:
+    """The numbers of a tensor as NumPy array, sharing memory with one on the CPU."""
+    detached = tensor.detach().cpu()
+    if detached.dtype == torch.bfloat16:
+        return detached.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
+    return detached.numpy()
+
+
+def _own(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from module.named_parameters(recurse=False)
+    for name, buffer in module.named_buffers(recurse=False):
+        if name in ("running_mean", "running_var"):
+            yield name, buffer
+
+
+def _check(name: str, tensor: torch.Tensor) -> None:
+    if isinstance(tensor, UninitializedTensorMixin):
+        raise UnbuiltModelError(f"{name} has no shape yet, its module is lazy; run the model once on an example first")
+    if tensor.is_meta:
+        raise MissingWeightsError(f"{name} is on the meta device and holds no numbers; load the weights first")
+    if not tensor.is_floating_point():
+        raise UnsupportedDtypeError(
+            f"{name} has dtype {str(tensor.dtype).removeprefix('torch.')}, which has no saliency order; prune the "
+            "model before it is quantized or converted"
+        )
+
+
+def _parameter(weight: Weight, graph: Graph | None) -> Parameter:
+    traced = graph.parameters.get(weight.name) if graph is not None else None
+    role, axes = (weight.layout.role, weight.layout.axes) if traced is None else (traced.role, traced.axes)
+    view = weight.layout.to_canonical(array(weight.tensor))
+    return Parameter(weight.name, role, view, axes, weight.layer, weight.tensor.requires_grad)
+
+
+def _layouts(model: nn.Module, masks: Mapping[str, Any]) -> dict[str, Layout]:
+    layouts = {weight.name: weight.layout for weight in weights(model)}
+    unknown = [name for name in masks if name not in layouts]
+    if unknown:
+        raise NoMatchError(f"the model has no weight named {', '.join(unknown)}; its weights are {', '.join(layouts)}")
+    return layouts
+
+
+def _checked(name: str, mask: Any, shape: tuple[int, ...]) -> BoolArray:
+    mask = np.asarray(mask, np.bool_)
+    if mask.shape != shape:
+        raise ShapeMismatchError(f"the mask of {name} has shape {mask.shape}, expected {shape}")
+    return mask

@@ -1,0 +1,109 @@
+"""What scores are computed from, gathered over batches: the gradients of a loss, averaged.
+
+Gradients are taken in inference mode (dropout off, batch normalisation on its running statistics), so that nothing in
+the model changes and both frameworks give the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from secateur.batches import batches
+from secateur.errors import InvalidTensorError, MissingDataError
+from secateur_torch.inference import arguments, inference_mode, to_tensor
+from secateur_torch.parameters import Weight, array, weights
+
+Array = npt.NDArray[Any]
+
+STATISTICS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "mean_abs_gradient": torch.abs,
+    "mean_gradient": lambda gradient: gradient,
+}
+"""Name -> what is averaged over the batches."""
+
+
+def statistics(model: nn.Module, data: Any, loss: Any, needs: Iterable[str]) -> dict[str, dict[str, Array]]:
+    """Gather statistics of the gradients of a loss.
+
+    Every batch has equal weight. Sums are in float32, or in the weight's own type if that is wider, batch after batch.
+
+    Args:
+        model: any module.
+        data: ``(x, y)`` arrays or tensors, or an iterable of batches; see :func:`secateur.batches.batches`.
+        loss: ``loss(outputs, labels)`` -> a batch's mean loss.
+        needs: ``"mean_abs_gradient"``, ``"mean_gradient"``.
+
+    Returns:
+        Statistic -> name of a trainable weight -> array in canonical layout. A weight on which the loss does not depend
+        is absent.
+
+    Raises:
+        MissingDataError: no data, no labels, no loss, or an unknown statistic.
+        InvalidTensorError: a gradient is NaN; names batch and weight.
+    """
+    needs = list(needs)
+    unknown = [need for need in needs if need not in STATISTICS]
+    if unknown:
+        raise MissingDataError(
+            f"{', '.join(unknown)} cannot be gathered, only {', '.join(STATISTICS)}: pass statistics="
+        )
+    if not callable(loss):
+        raise MissingDataError("gradients need a loss: pass loss=, such as torch.nn.CrossEntropyLoss()")
+    trainable = [weight for weight in weights(model) if weight.tensor.requires_grad]
+    totals: dict[str, dict[str, torch.Tensor]] = {need: {} for need in needs}
+    count = 0
+    with inference_mode(model):
+        for inputs, labels in batches(data):
+            _add(totals, _gradients(model, loss, trainable, inputs, labels), count)
+            count += 1
+    layouts = {weight.name: weight.layout for weight in trainable}
+    return {
+        need: {name: layouts[name].to_canonical(array(total / count)) for name, total in totals[need].items()}
+        for need in needs
+    }
+
+
+def _gradients(
+    model: nn.Module, loss: Callable[[Any, Any], Any], trainable: list[Weight], inputs: Any, labels: Any
+) -> dict[str, torch.Tensor]:
+    """One batch's gradients; ``.grad`` of the weights is not touched."""
+    reference = trainable[0].tensor if trainable else next(iter(model.parameters()))
+    positional, named = arguments(model, inputs)
+    with torch.enable_grad():
+        value = loss(model(*positional, **named), _labels(labels, reference))
+        if not isinstance(value, torch.Tensor) or value.numel() != 1:
+            raise MissingDataError("the loss must give one number a batch: use reduction='mean'")
+        found = torch.autograd.grad(value, [weight.tensor for weight in trainable], allow_unused=True)
+    return {weight.name: grad for weight, grad in zip(trainable, found, strict=True) if grad is not None}
+
+
+def _labels(labels: Any, reference: torch.Tensor) -> Any:
+    """Labels on the model's device: class numbers as int64, other numbers in the model's own precision."""
+    if isinstance(labels, Mapping):
+        return {key: _labels(item, reference) for key, item in labels.items()}
+    tensor = to_tensor(labels, reference)
+    return tensor if tensor.is_floating_point() else tensor.to(torch.int64)
+
+
+def _add(totals: dict[str, dict[str, torch.Tensor]], gradients: Mapping[str, torch.Tensor], batch: int) -> None:
+    for name, gradient in gradients.items():
+        _require_numbers(gradient, name, batch)
+        dtype = torch.promote_types(gradient.dtype, torch.float32)
+        for need, sums in totals.items():
+            value = STATISTICS[need](gradient).to(dtype)
+            sums[name] = sums[name].add_(value) if name in sums else value.clone()
+
+
+def _require_numbers(gradient: torch.Tensor, name: str, batch: int) -> None:
+    invalid = torch.isnan(gradient)
+    if invalid.any():
+        position = tuple(int(index) for index in np.argwhere(invalid.cpu().numpy())[0])
+        raise InvalidTensorError(
+            f"the gradient of {name} is NaN at {position} in batch {batch}: look at that batch, loss and weights"
+        )

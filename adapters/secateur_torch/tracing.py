@@ -1,0 +1,145 @@
+"""The structure of a PyTorch model, read off one forward pass of an example.
+
+A :class:`torch.overrides.TorchFunctionMode` sees every call of a PyTorch function with its real tensors; module hooks
+tell where each stands. So whatever runs can be traced. What a call means is told by :mod:`secateur_torch.operations`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from secateur.structure.graph import Graph, Operation, ParameterShape
+from secateur_torch.inference import inference_mode, run, tensors
+from secateur_torch.operations import Call, describe
+from secateur_torch.parameters import Weight, weights
+
+__all__ = ["graph"]
+
+
+def graph(model: nn.Module, example: Any | None) -> Graph:
+    """Trace the path that one example takes through the model, in inference mode; nothing in the model changes.
+
+    Args:
+        model: any module that runs.
+        example: a tensor or array, a tuple of positional arguments or a dict of keyword arguments.
+
+    Raises:
+        ExampleError: there is no example, or the model does not accept it.
+    """
+    recorder = _Recorder(model)
+    with inference_mode(model), torch.no_grad(), _module_names(model, recorder.modules), recorder:
+        result = run(model, example, recorder.begin)
+    return recorder.graph(tensors(result))
+
+
+@contextmanager
+def _module_names(model: nn.Module, stack: list[str]) -> Iterator[None]:
+    """Keep on ``stack`` the module whose forward is running, as ``name (Class)``."""
+    handles = []
+    for path, module in model.named_modules():
+        label = f"{path or 'model'} ({type(module).__name__})"
+        handles.append(module.register_forward_pre_hook(lambda *_, label=label: stack.append(label), prepend=True))
+        handles.append(module.register_forward_hook(lambda *_: _leave(stack), always_call=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _leave(stack: list[str]) -> None:
+    stack.pop()
+
+
+class _Recorder(TorchFunctionMode):
+    """Numbers tensors as they appear and writes down what is done with them."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.modules: list[str] = []
+        self._weights = {id(weight.tensor): weight for weight in weights(model)}
+        self._numbers: dict[int, int] = {}
+        self._alive: list[torch.Tensor] = []  # an id is unique only as long as its tensor lives
+        self._shapes: list[tuple[int, ...]] = []
+        self._operations: list[Operation] = []
+        self._inputs: tuple[int, ...] = ()
+        self._used: dict[str, ParameterShape] = {}
+
+    def begin(self, arguments: Any) -> None:
+        """The model is about to be called with these."""
+        self._inputs = tuple(self._new(tensor) for tensor in tensors(arguments))
+
+    def graph(self, results: list[torch.Tensor]) -> Graph:
+        """What was recorded."""
+        outputs = tuple(self._number(tensor) for tensor in results)
+        return Graph(tuple(self._shapes), tuple(self._operations), self._inputs, outputs, self._used)
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run the function; record it if tensors of the model went in."""
+        kwargs = dict(kwargs or {})
+        touched = [tensor for tensor in tensors([args, kwargs]) if self._is_known(tensor)]
+        before = {id(tensor): tensor._version for tensor in touched if not tensor.is_inference()}
+        result = func(*args, **kwargs)
+        if touched:
+            self._record(Call(func, args, kwargs, result), touched, before)
+        return result
+
+    def _record(self, call: Call, touched: list[torch.Tensor], before: Mapping[int, int]) -> None:
+        produced = tensors(call.result)
+        changed = [tensor for tensor in touched if id(tensor) in before and before[id(tensor)] != tensor._version]
+        produced += [tensor for tensor in changed if all(tensor is not other for other in produced)]
+        if not produced:
+            return
+        bases = [tensor._base for tensor in changed if tensor._base is not None and self._is_known(tensor._base)]
+        kind = None if bases else describe(call, self._weight)
+        if kind is None:
+            self._unknown(call, [*touched, *bases], [*produced, *bases])
+            return
+        inputs = tuple(self._number(tensor) for tensor in kind.inputs)
+        names = {part: self._use(tensor, part) for part, tensor in kind.parameters.items()}
+        outputs = tuple(self._new(tensor) for tensor in produced)
+        settings = dict(kind.settings)
+        self._operations.append(Operation(kind.name, inputs, outputs, names, settings, self._source(), call.name))
+
+    def _unknown(self, call: Call, touched: list[torch.Tensor], produced: list[torch.Tensor]) -> None:
+        names = {f"weight{i}": self._use(tensor, "") for i, tensor in enumerate(touched) if id(tensor) in self._weights}
+        inputs = tuple(self._number(tensor) for tensor in touched if id(tensor) not in self._weights)
+        outputs = tuple(self._new(tensor) for tensor in produced)
+        self._operations.append(Operation("unknown", inputs, outputs, names, {}, self._source(), call.name))
+
+    def _is_known(self, tensor: torch.Tensor) -> bool:
+        return id(tensor) in self._numbers or id(tensor) in self._weights
+
+    def _weight(self, tensor: Any) -> Weight | None:
+        return self._weights.get(id(tensor))
+
+    def _use(self, tensor: torch.Tensor, part: str) -> str:
+        """The name of a weight, noted with its shape; a weight of no known role that is used as kernel is one."""
+        weight = self._weights[id(tensor)]
+        shape = self._used.setdefault(weight.name, weight.shape)
+        if part == "kernel" and shape.role == "other":
+            axes = ("out", "in", *(f"axis{axis}" for axis in range(2, len(shape.shape))))
+            self._used[weight.name] = replace(shape, role="kernel", axes=axes)
+        return weight.name
+
+    def _number(self, tensor: torch.Tensor) -> int:
+        """The number of a tensor; one that was never seen is a constant."""
+        return self._numbers[id(tensor)] if id(tensor) in self._numbers else self._new(tensor)
+
+    def _new(self, tensor: torch.Tensor) -> int:
+        self._numbers[id(tensor)] = len(self._shapes)
+        self._alive.append(tensor)
+        self._shapes.append(tuple(tensor.shape))
+        return len(self._shapes) - 1
+
+    def _source(self) -> str:
+        return self.modules[-1] if self.modules else ""
