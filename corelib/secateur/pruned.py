@@ -59,6 +59,7 @@ class Pruned:
         self._masks: dict[str, BoolArray] = {}
         self._hold: Hold | None = None
         self._dense = sampled(self.parameters())
+        self._dense_nonzero: int | None = None
 
     @property
     def masks(self) -> dict[str, BoolArray]:
@@ -123,13 +124,14 @@ class Pruned:
         """
         from secateur.report import write_report
 
-        outcome = dataclasses.replace(self.outcome(example), before=measured(self._dense, self.statistics))
+        before = measured(self._dense, self.statistics)
+        outcome = dataclasses.replace(self.outcome(example), before=before, statistics=self._statistics_now())
         report = PruningReport(
             model=str(getattr(self.model, "name", None) or type(self.model).__name__),
             framework=self.adapter.framework,
             backend=self.adapter.backend,
             recipe=recipe_words(self.recipe),
-            stages={} if outcome.graph is None else _stages(outcome.graph, outcome.plan, outcome.parameters),
+            stages={} if outcome.graph is None else self._stages(outcome.graph, outcome.plan),
             details=details(outcome),
             max_error=self.max_error,
         )
@@ -173,6 +175,15 @@ class Pruned:
                 raise
             return None, None
 
+    def _statistics_now(self) -> Statistics:
+        """The statistics of the model as it is now, where there is data to gather them from."""
+        return {}
+
+    def _stages(self, graph: Graph, removal: Plan | None) -> dict[str, StageMetrics]:
+        nonzero = count_nonzero(self.parameters())
+        stages = {"pruned": _stage(cost(graph), nonzero), "compact": _stage(cost(graph, removal), nonzero)}
+        return stages if self._dense_nonzero is None else {"dense": _stage(cost(graph), self._dense_nonzero)} | stages
+
     def _hold_masks(self, masks: dict[str, BoolArray], optimizer: Any | None = None) -> None:
         if self._hold is None:
             self._hold = self.adapter.hold(self.model, masks, optimizer)
@@ -181,10 +192,9 @@ class Pruned:
         self._masks = masks
 
 
-def _stages(graph: Graph, removal: Plan | None, parameters: Sequence[Parameter]) -> dict[str, StageMetrics]:
-    trained = [parameter.view for parameter in parameters if parameter.role not in STATISTICS]
-    nonzero = sum(int(np.count_nonzero(view)) for view in trained)
-    return {"pruned": _stage(cost(graph), nonzero), "compact": _stage(cost(graph, removal), nonzero)}
+def count_nonzero(parameters: Sequence[Parameter]) -> int:
+    """Trainable numbers that are not zero."""
+    return sum(int(np.count_nonzero(item.view)) for item in parameters if item.role not in STATISTICS)
 
 
 def _stage(figures: Cost, nonzero: int) -> StageMetrics:

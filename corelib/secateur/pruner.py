@@ -19,7 +19,7 @@ from secateur import storage
 from secateur.adapter import Adapter, Parameter
 from secateur.batches import first_inputs, is_repeatable
 from secateur.errors import ExampleError, FileFormatError, MissingDataError, RecipeError, TraceError
-from secateur.pruned import Pruned
+from secateur.pruned import Pruned, count_nonzero
 from secateur.ranking import NeuronRanking, Statistics, prunable, ranking
 from secateur.recipe import Neurons, Recipe
 from secateur.report.collect import Outcome
@@ -64,6 +64,7 @@ class Pruner(Pruned):
         if example is None and data is not None:
             example = first_inputs(data)
         super().__init__(adapter, model, recipe, example, _trace(adapter, model, recipe, example))
+        self._dense_nonzero = count_nonzero(self.parameters())
         self.step = 0
         self.statistics = statistics or {}
         self._data, self._loss, self._given = data, loss, statistics is not None
@@ -113,6 +114,12 @@ class Pruner(Pruned):
         coupling = self._ranking.coupling if isinstance(self._ranking, NeuronRanking) else None
         known = super().outcome(example)
         return dataclasses.replace(known, kept=self._kept or {}, scores=self._scores, coupling=coupling)
+
+    def _statistics_now(self) -> Statistics:
+        needs = self.recipe.score.needs
+        if not needs or self._given or not is_repeatable(self._data):
+            return {}
+        return self.adapter.statistics(self.model, self._data, self._loss, needs)
 
 
 def prune(
