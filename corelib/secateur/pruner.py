@@ -111,6 +111,7 @@ class Pruner(Pruned):
         return self._ranking.scores(self.parameters(), self.recipe.score, self.statistics)
 
     def outcome(self, example: Any | None) -> Outcome:
+        """See :meth:`secateur.pruned.Pruned.outcome`; a pruner also knows scores and what competed."""
         coupling = self._ranking.coupling if isinstance(self._ranking, NeuronRanking) else None
         known = super().outcome(example)
         return dataclasses.replace(known, kept=self._kept or {}, scores=self._scores, coupling=coupling)
