@@ -111,7 +111,7 @@ def blocks(score: Any, shape: Sequence[int] = (16, 16), *, keep: int, name: str 
     kept = _keep_largest([Named(f"the block means of {name}", means)], _count("keep", keep, means.size), means.size)[0]
     for axis, side in enumerate(shape):
         kept = np.repeat(kept, side, axis=axis)
-    mask: Mask = device.from_host(kept[tuple(slice(size) for size in score.shape)].copy(order="C"))
+    mask: Mask = device.from_host(kept[tuple(slice(size) for size in score.shape)].copy(order="C"), score)
     return mask
 
 

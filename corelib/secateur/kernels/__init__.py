@@ -80,8 +80,8 @@ class Kernels(Protocol):
     def to_host(self, x: Any) -> npt.NDArray[Any]:
         """The array in the host's memory, as NumPy array (itself if it is there)."""
 
-    def from_host(self, x: npt.NDArray[Any]) -> Any:
-        """A host array (bool masks) on this device (itself on the CPU)."""
+    def from_host(self, x: npt.NDArray[Any], like: Any) -> Any:
+        """A host array (bool masks) on the device of ``like`` (itself on the CPU)."""
 
 
 def of(array: object) -> Kernels:

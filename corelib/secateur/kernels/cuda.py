@@ -1,0 +1,277 @@
+"""CUDA kernels on arrays of any library and layout; the twin of ``cpu``. What each function does: ``kernels.Kernels``.
+
+Arrays are taken where they lie, through ``__cuda_array_interface__``; only counts and sums travel to the host. Work is
+queued on the stream that the first array's interface names. One that names none, as PyTorch's does not, is taken to be
+complete in the order of the default stream: wait for work that was queued on a side stream before calling. NaN that
+arithmetic makes or passes on has the device's one bit pattern; all other results equal the CPU's bit for bit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from secateur.arrays import dtype_of, single_dtype
+from secateur.kernels import cuda_compiled, cuda_loops, cuda_sums, formats, limbs, loops
+from secateur.kernels.cuda_compiled import cuda, launch
+from secateur.kernels.cuda_memory import (
+    View,
+    Walk,
+    dense_strides,
+    empty_like,
+    fetched,
+    merged,
+    opened,
+    to_device,
+    view,
+    walk,
+)
+from secateur.kernels.formats import Kind
+
+Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+_FLOAT64 = np.dtype(np.float64)
+
+
+def absolute(x: Any) -> Any:
+    """|x| by clearing the sign bit."""
+    return _copied(x, (1 << (8 * dtype_of(x).itemsize - 1)) - 1)
+
+
+def product_absolute(a: Any, b: Any) -> Any:
+    """|a * b| in float32, or float64 if either factor is."""
+    dtype = np.result_type(np.float32, single_dtype(dtype_of(a)), single_dtype(dtype_of(b)))
+    with opened(a, b) as (first, second):
+        result = empty_like(first, dtype, first.stream)
+        target = view(result)
+        positions = walk(first, second, target)
+        at_a, at_b, at_result = positions.steps
+        factors = (first.numbers, at_a, first.is_bfloat, second.numbers, at_b, second.is_bfloat)
+        _launch_over(positions, cuda_loops.product_absolute, first.stream, *factors, target.numbers, at_result)
+    return result
+
+
+def accumulate(total: Any, x: Any, absolute: bool) -> None:
+    """total += x, or |x|."""
+    with opened(total, x) as (target, source):
+        positions = walk(target, source)
+        sums = (target.numbers, positions.steps[0], target.dtype == _FLOAT64)
+        terms = (source.numbers, positions.steps[1], source.is_bfloat, absolute)
+        _launch_over(positions, cuda_loops.accumulate, target.stream, *sums, *terms)
+
+
+def first_nan(x: Any) -> int:
+    """Position of the first NaN in C order, or -1."""
+    with opened(x) as (source,):
+        for as_stored in (True, False):  # as it lies is faster, and mostly there is none
+            found = to_device(np.array([source.size]), source.stream)
+            _launch_on(source, walk(source, as_stored=as_stored), cuda_loops.first_nan, found)
+            position = int(fetched(found, source.stream)[0])
+            if position == source.size:
+                return -1
+    return position
+
+
+def extremes(x: Any) -> tuple[float, float, int]:
+    """Smallest, largest, number of zeros."""
+    worst = [loops.sort_key(np.float64(value).view(np.uint64), True) for value in (math.inf, -math.inf)]
+    with opened(x) as (source,):
+        keys = to_device(np.array(worst, np.uint64), source.stream)
+        zeros = to_device(np.zeros(1, np.int64), source.stream)
+        _launch_on(source, walk(source), cuda_loops.extremes, keys, zeros)
+        lowest, highest = (formats.key_to_float(int(key), _FLOAT64) for key in fetched(keys, source.stream))
+        return lowest, highest, int(fetched(zeros, source.stream)[0])
+
+
+def histogram(x: Any) -> Counts:
+    """Counts by the fixed logarithmic grid."""
+    with opened(x) as (source,):
+        counts = to_device(np.zeros(formats.HISTOGRAM_BINS, np.int64), source.stream)
+        _launch_on(source, walk(source), cuda_loops.histogram, source.dtype == _FLOAT64, counts)
+        return fetched(counts, source.stream)
+
+
+def digit_counts(x: Any, dtype: np.dtype[Any], prefixes: Sequence[int], level: int) -> Counts:
+    """Counts of one digit of the keys that begin with each prefix."""
+    shift = formats.DIGIT_BITS * (formats.levels(dtype) - 1 - level)
+    with opened(x) as (source,):
+        counts = to_device(np.zeros(len(prefixes) * formats.DIGITS, np.int64), source.stream)
+        wanted = to_device(np.array(prefixes, np.uint64), source.stream)
+        how = (dtype == _FLOAT64, wanted, shift, counts)
+        _launch_on(source, walk(source), cuda_loops.digit_counts, *how)
+        return fetched(counts, source.stream).reshape(len(prefixes), formats.DIGITS)
+
+
+def count_above_equal(x: Any, threshold: float) -> tuple[int, int]:
+    """How many elements are above the threshold, and how many equal it."""
+    with opened(x) as (source,):
+        counts = to_device(np.zeros(2, np.int64), source.stream)
+        _launch_on(source, walk(source), cuda_loops.count_above_equal, float(threshold), counts)
+        above, equal = fetched(counts, source.stream)
+        return int(above), int(equal)
+
+
+def mask_above(x: Any, threshold: float, last_equal: int = 0) -> Any:
+    """True above the threshold, and at the last ``last_equal`` elements that equal it."""
+    with opened(x) as (source,):
+        mask = cuda.device_array(source.shape, dtype=np.bool_, stream=source.stream)
+        target = view(mask)
+        first_kept = _first_kept(source, float(threshold), last_equal)
+        positions = walk(source, target, as_stored=False)
+        where = (target.bits, positions.steps[1])
+        _launch_on(source, positions, cuda_loops.mask_above, float(threshold), first_kept, *where)
+    return mask
+
+
+def mask_n_of_m(x: Any, n: int, m: int, axis: int) -> Any:
+    """True at the n largest of each m consecutive along an axis."""
+    with opened(x) as (source,):
+        mask = cuda.device_array(source.shape, dtype=np.bool_, stream=source.stream)
+        target = view(mask)
+        groups = (*source.shape[:axis], source.shape[axis] // m, *source.shape[axis + 1 :])
+        every_m = [m if i == axis else 1 for i in range(len(groups))]
+        positions = merged(groups, [_every(each, every_m) for each in (source, target)], as_stored=True)
+        where = (target.bits, positions.steps[1], target.strides[axis])
+        _launch_on(source, positions, cuda_loops.mask_n_of_m, n, m, source.strides[axis], *where)
+    return mask
+
+
+def zero_where_false(x: Any, mask: Any) -> None:
+    """+0.0 where the mask is False."""
+    with opened(x, mask) as (target, kept):
+        positions = walk(target, kept)
+        at, at_mask = positions.steps
+        _launch_over(positions, cuda_loops.zero_where_false, target.stream, target.bits, at, kept.bits, at_mask)
+
+
+def exact_sums(x: Any, kind: Kind, block: Sequence[int]) -> Counts:
+    """Exact sums over blocks, in limbs."""
+    width = formats.WIDTH[kind]
+    with opened(x) as (source,):
+        grid = _grid(source.shape, block)
+        sums = to_device(np.zeros(math.prod(grid) * width, np.int64), source.stream)
+        how = (source.dtype == _FLOAT64, kind == "square", kind == "absolute", width, sums)
+        for region in _regions(source, block):
+            _reduce(cuda_sums.add_sums, source, region, *how, shared_bytes=8 * width * cuda_compiled.LANES)
+        result = fetched(sums, source.stream).reshape(-1, width)
+    limbs.carry_rows(result)
+    return result.reshape(*grid, width)
+
+
+def largest_magnitudes(x: Any, block: Sequence[int]) -> Floats:
+    """The largest magnitude of each block."""
+    with opened(x) as (source,):
+        grid = _grid(source.shape, block)
+        patterns = to_device(np.zeros(math.prod(grid), np.int64), source.stream)
+        for region in _regions(source, block):
+            _reduce(cuda_sums.largest_magnitudes, source, region, patterns)
+        return fetched(patterns, source.stream).view(np.float64).reshape(grid)
+
+
+def to_host(x: Any) -> npt.NDArray[Any]:
+    """A copy in the host's memory."""
+    with opened(x) as (source,):
+        if source.span != source.size:  # gaps, or elements that lie on one another: bring no more than there are
+            (source,) = (view(_copied(x, (1 << 8 * source.dtype.itemsize) - 1)),)
+        line = fetched(source.bits, source.stream)
+    strides = [stride * line.itemsize for stride in source.strides]
+    return np.ndarray(source.shape, source.dtype, line, source.start * line.itemsize, strides)
+
+
+def from_host(x: npt.NDArray[Any], like: Any) -> Any:
+    """A copy on the device of ``like``."""
+    with opened(like) as (neighbour,):
+        return to_device(x, neighbour.stream)
+
+
+class _Region(NamedTuple):
+    """Equal blocks: the walk over their first elements, and over their results, and the walk over one's elements."""
+
+    outer: Walk
+    inner: Walk
+
+
+def _launch_over(positions: Walk, kernel: Any, stream: Any, *arguments: Any) -> None:
+    """Launch a kernel on all positions of a walk, if there is one."""
+    if positions.size:
+        launch(kernel, stream, positions.size, positions.shape, *arguments)
+
+
+def _launch_on(source: View, positions: Walk, kernel: Any, *arguments: Any) -> None:
+    """Launch a kernel that first takes the numbers of ``source``, with which the walk begins."""
+    _launch_over(positions, kernel, source.stream, source.numbers, positions.steps[0], source.is_bfloat, *arguments)
+
+
+def _copied(x: Any, kept: int) -> Any:
+    """A new dense array of those bits of x that are set in ``kept``."""
+    with opened(x) as (source,):
+        result = empty_like(source, source.dtype, source.stream)
+        target = view(result)
+        positions = walk(source, target)
+        at, at_target = positions.steps
+        _launch_over(positions, cuda_loops.copy_bits, source.stream, source.bits, at, kept, target.bits, at_target)
+    return result
+
+
+def _first_kept(source: View, threshold: float, last_equal: int) -> int:
+    """The position, in C order, of the first element that is kept of those equal to the threshold.
+
+    Equal elements are counted in as many segments as a launch has blocks, then in the segment where the position lies,
+    and so on: after the first look at all elements the segments are small.
+    """
+    positions = walk(source, as_stored=False)
+    start, stop = (0 if last_equal else positions.size), positions.size
+    where = (positions.shape, source.numbers, positions.steps[0], source.is_bfloat, threshold)
+    while stop - start > 1:
+        length = -(-(stop - start) // cuda_compiled.BLOCKS)
+        counts = to_device(np.zeros(cuda_compiled.BLOCKS, np.int64), source.stream)
+        launch(cuda_loops.count_equal, source.stream, start, stop, length, *where, counts)
+        from_end = np.cumsum(fetched(counts, source.stream)[::-1])
+        if from_end[-1] <= last_equal:
+            return start
+        at = int(np.searchsorted(from_end, last_equal))
+        last_equal -= int(from_end[at - 1]) if at else 0
+        start += (cuda_compiled.BLOCKS - 1 - at) * length
+        stop = min(start + length, stop)
+    return start
+
+
+def _every(source: View, every: Sequence[int]) -> tuple[int, ...]:
+    """Steps to every so many-th element of each axis."""
+    return (source.start, *(stride * by for stride, by in zip(source.strides, every, strict=True)))
+
+
+def _grid(shape: Sequence[int], block: Sequence[int]) -> tuple[int, ...]:
+    return tuple(-(-size // step) for size, step in zip(shape, block, strict=True))
+
+
+def _regions(source: View, block: Sequence[int]) -> Iterator[_Region]:
+    """The array cut where the last whole block of each axis ends, so that the blocks of a part are all of one shape."""
+    grid = _grid(source.shape, block)
+    grid_strides = dense_strides(grid, range(len(grid)), 1)
+    axes = []
+    for extent, size in zip(source.shape, block, strict=True):
+        count, rest = divmod(extent, size)
+        axes.append([part for part in ((0, count, size), (count, 1, rest)) if part[1] * part[2]])
+    for parts in itertools.product(*axes):
+        firsts, counts, sizes = zip(*parts, strict=True) if parts else ((), (), ())
+        steps = [stride * size for stride, size in zip(source.strides, block, strict=True)]
+        start = source.start + sum(first * step for first, step in zip(firsts, steps, strict=True))
+        result_start = sum(first * step for first, step in zip(firsts, grid_strides, strict=True))
+        outer = merged(counts, [(start, *steps), (result_start, *grid_strides)], as_stored=False)
+        yield _Region(outer, merged(sizes, [(0, *source.strides)], as_stored=True))
+
+
+def _reduce(kernel: Any, source: View, region: _Region, *arguments: Any, shared_bytes: int = 0) -> None:
+    """Launch a reduction of equal blocks."""
+    outer, inner = region
+    parts = max(-(-cuda_compiled.BLOCKS // outer.size), -(-inner.size // cuda_sums.LARGEST_PART))
+    numbers = (inner.size, inner.shape, inner.steps[0], source.numbers, source.is_bfloat)
+    where = (parts, outer.shape, *outer.steps)
+    launch(kernel, source.stream, *where, *numbers, *arguments, blocks=parts * outer.size, shared_bytes=shared_bytes)

@@ -1,0 +1,181 @@
+"""Every CUDA kernel gives the bits of its CPU twin, for any shape, layout, dtype and size of launch."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import strategies
+from cuda_arrays import DeviceArray, as_host, launch_sizes, launched, same_bits
+from secateur.kernels import cpu, cuda, formats
+
+KINDS = st.sampled_from(["value", "absolute", "square"])
+arrays = strategies.arrays(shape=strategies.shapes(max_side=4))
+slow = settings(max_examples=25)
+"""For kernels whose threads wait for each other or clear large tables, which the simulator is slow at."""
+
+
+@st.composite
+def pairs(draw, dtype=strategies.dtypes):
+    """Two arrays of one shape, each of its own dtype and layout."""
+    first = draw(arrays)
+    return first, draw(strategies.arrays(shape=first.shape, dtype=draw(dtype)))
+
+
+@given(arrays, launch_sizes)
+def test_absolute(array, size):
+    with launched(*size):
+        assert same_bits(as_host(cuda.absolute(DeviceArray(array))), cpu.absolute(array))
+
+
+@given(pairs(), launch_sizes)
+def test_product_absolute(pair, size):
+    with launched(*size), np.errstate(all="ignore"):
+        found = as_host(cuda.product_absolute(*map(DeviceArray, pair)))
+        assert same_bits_but_nan(found, cpu.product_absolute(*pair))
+
+
+@given(pairs(), st.booleans(), st.booleans(), launch_sizes)
+def test_accumulate(pair, double, absolute, size):
+    total, x = pair[0].astype(np.float64 if double else np.float32), pair[1]
+    device = DeviceArray(total)
+    with launched(*size), np.errstate(all="ignore"):
+        cuda.accumulate(device, DeviceArray(x), absolute)
+        cpu.accumulate(total, x, absolute)
+    assert same_bits_but_nan(as_host(device), total)
+
+
+@given(strategies.arrays(layouts=False), st.data(), launch_sizes)
+def test_first_nan(array, data, size):
+    positions = data.draw(st.sets(st.integers(0, array.size - 1), max_size=3)) if array.size else set()
+    array.reshape(-1)[list(positions)] = np.nan
+    with launched(*size):
+        assert cuda.first_nan(DeviceArray(data.draw(strategies.laid_out(array)))) == min(positions, default=-1)
+
+
+@slow
+@given(arrays, launch_sizes)
+def test_extremes(array, size):
+    with launched(*size):
+        found = cuda.extremes(DeviceArray(array))
+    assert found == cpu.extremes(array)
+    assert all(math.copysign(1.0, value) == 1.0 for value in found if value == 0)
+
+
+@slow
+@given(arrays, launch_sizes)
+def test_histogram(array, size):
+    with launched(*size):
+        assert np.array_equal(cuda.histogram(DeviceArray(array)), cpu.histogram(array))
+
+
+@given(arrays, st.booleans(), st.data(), launch_sizes)
+def test_digit_counts(array, double, data, size):
+    dtype = np.dtype(np.float64 if double or array.dtype == np.float64 else np.float32)
+    device, prefixes = DeviceArray(array), [0]
+    with launched(*size):
+        for level in range(formats.levels(dtype)):
+            counts = cpu.digit_counts(array, dtype, prefixes, level)
+            assert np.array_equal(cuda.digit_counts(device, dtype, prefixes, level), counts)
+            keys = [
+                (prefix << formats.DIGIT_BITS) + int(digit)
+                for prefix, row in zip(prefixes, counts, strict=True)
+                for digit in np.flatnonzero(row)
+            ]
+            prefixes = data.draw(st.lists(st.sampled_from(keys), max_size=3, unique=True)) if keys else []
+
+
+@slow
+@given(arrays, st.data(), launch_sizes)
+def test_counts_and_masks_by_threshold(array, data, size):
+    numbers = [float(x) for x in array.astype(np.float64).flat]
+    threshold = data.draw(st.sampled_from([0.0, 0.3, math.inf, -math.inf, *numbers]))
+    last = data.draw(st.integers(0, numbers.count(threshold) + 1))
+    device = DeviceArray(array)
+    with launched(*size):
+        assert cuda.count_above_equal(device, threshold) == cpu.count_above_equal(array, threshold)
+        mask = as_host(cuda.mask_above(device, threshold, last))
+    assert mask.flags.c_contiguous
+    assert same_bits(mask, cpu.mask_above(array, threshold, last))
+
+
+@given(st.data(), launch_sizes)
+def test_mask_n_of_m(data, size):
+    shape = data.draw(strategies.shapes(min_dims=1, max_dims=3, max_side=3))
+    axis, m = data.draw(st.integers(0, len(shape) - 1)), data.draw(st.integers(1, 5))
+    n = data.draw(st.integers(0, m))
+    shape = (*shape[:axis], shape[axis] * m, *shape[axis + 1 :])
+    array = data.draw(strategies.arrays(shape=shape))
+    with launched(*size):
+        mask = as_host(cuda.mask_n_of_m(DeviceArray(array), n, m, axis))
+    assert mask.flags.c_contiguous
+    assert same_bits(mask, cpu.mask_n_of_m(array, n, m, axis))
+
+
+@given(arrays, st.data(), launch_sizes)
+def test_zero_where_false(array, data, size):
+    size_of_mask = st.lists(st.booleans(), min_size=array.size, max_size=array.size)
+    mask = data.draw(strategies.laid_out(np.array(data.draw(size_of_mask), bool).reshape(array.shape)))
+    device = DeviceArray(array)
+    with launched(*size):
+        cuda.zero_where_false(device, DeviceArray(mask))
+    expected = array.copy()
+    cpu.zero_where_false(expected, mask)
+    assert same_bits(as_host(device), expected)
+
+
+@slow
+@given(arrays, KINDS, st.data(), launch_sizes)
+def test_exact_sums(array, kind, data, size):
+    block = tuple(data.draw(st.integers(1, max(1, side))) for side in array.shape)
+    with launched(2, size[1]):
+        found = cuda.exact_sums(DeviceArray(array), kind, block)
+    assert same_bits(found, cpu.exact_sums(array, kind, block))
+
+
+@slow
+@given(st.lists(st.floats(allow_nan=False), min_size=1, max_size=20), KINDS, launch_sizes)
+def test_exact_sums_of_all_float64(values, kind, size):
+    array = np.array(values)
+    with launched(2, size[1]):
+        found = cuda.exact_sums(DeviceArray(array), kind, array.shape)
+    assert same_bits(found, cpu.exact_sums(array, kind, array.shape))
+
+
+@slow
+@given(arrays, st.data(), launch_sizes)
+def test_largest_magnitudes(array, data, size):
+    block = tuple(data.draw(st.integers(1, max(1, side))) for side in array.shape)
+    with launched(2, size[1]):
+        found = cuda.largest_magnitudes(DeviceArray(array), block)
+    assert same_bits(found, cpu.largest_magnitudes(array, block))
+
+
+@given(arrays, st.booleans())
+def test_to_host_and_from_host(array, boolean):
+    array = array > 0 if boolean else array
+    device = DeviceArray(array)
+    assert same_bits(cuda.to_host(device), array)
+    assert same_bits(as_host(cuda.from_host(np.ascontiguousarray(array), device)), array)
+
+
+@pytest.mark.parametrize("shape", [(6,), (2, 3)])
+def test_broadcast_views_are_read_as_they_appear(shape):
+    array = np.broadcast_to(np.float32([[2.0], [-3.0]]) if len(shape) == 2 else np.float32(-2.5), shape)
+    device = DeviceArray(array)
+    with launched(2, 2):
+        assert same_bits(as_host(cuda.absolute(device)), np.abs(array))
+        assert same_bits(cuda.to_host(device), array)
+        assert same_bits(cuda.exact_sums(device, "square", shape), cpu.exact_sums(array, "square", shape))
+
+
+def same_bits_but_nan(found, expected):
+    """As same_bits, where a NaN may have any payload: that of arithmetic's NaN differs between devices."""
+    absent = np.isnan(expected)
+    return np.array_equal(np.isnan(found), absent) and same_bits(
+        np.where(absent, 0, found).astype(found.dtype), np.where(absent, 0, expected).astype(expected.dtype)
+    )
