@@ -84,10 +84,10 @@ def _convolution(call: Call, weight: FindWeight) -> Kind | None:
 def _batch_norm(call: Call, weight: FindWeight) -> Kind | None:
     parts = _weights(
         weight,
-        mean=call.argument(1, "running_mean"),
-        variance=call.argument(2, "running_var"),
         scale=call.argument(3, "weight"),
         shift=call.argument(4, "bias"),
+        mean=call.argument(1, "running_mean"),
+        variance=call.argument(2, "running_var"),
     )
     return None if parts is None else Kind("normalize", [call.input], {"axis": 1}, parts)
 

@@ -64,7 +64,7 @@ class Pruned:
     @property
     def masks(self) -> dict[str, BoolArray]:
         """Parameter name -> mask in the parameter's own layout; True = kept. Copies: changing them changes nothing."""
-        return self.adapter.native(self.model, self._masks)
+        return {name: mask.copy() for name, mask in self.adapter.native(self.model, self._masks).items()}
 
     @property
     def sparsity(self) -> float:

@@ -103,7 +103,7 @@ def test_nan_in_a_weight(framework: Framework, granularity: Neurons | None) -> N
         values = np.array(kernel)
         values[2, 3] = np.nan
         kernel.assign(values)
-        name = kernel.path
+        name = f"{model.layers[0].name}/kernel"
     recipe = Recipe(0.5) if granularity is None else Recipe(0.5, granularity=granularity)
     refused(framework, InvalidTensorError, rf"{name}.*\(3, 2\)", recipe, model=model, example=X[:2])
 
@@ -120,9 +120,10 @@ def test_a_pattern_that_matches_no_layer(framework: Framework) -> None:
 
 
 def test_no_neuron_can_be_removed(framework: Framework) -> None:
-    layers = [parameter.layer for parameter in framework.adapter.parameters(framework.build())]
-    recipe = Recipe(0.5, granularity=Neurons(), include=[layers[-1]])
-    refused(framework, NoMatchError, "no neuron of the chosen layers", recipe, example=X[:2])
+    model = framework.build()
+    last = framework.adapter.parameters(model)[-1].layer
+    recipe = Recipe(0.5, granularity=Neurons(), include=[last])
+    refused(framework, NoMatchError, "no neuron of the chosen layers", recipe, example=X[:2], model=model)
 
 
 def test_data_without_labels(framework: Framework) -> None:
@@ -146,7 +147,8 @@ def test_labels_of_another_length(framework: Framework) -> None:
 
 
 def test_an_example_of_another_shape(framework: Framework) -> None:
-    refused(framework, ExampleError, "", Recipe(0.5, granularity=Neurons()), example=np.zeros((2, 7), np.float32))
+    recipe = Recipe(0.5, granularity=Neurons())
+    refused(framework, ExampleError, "example", recipe, example=np.zeros((2, 7), np.float32))
 
 
 def test_a_schedule_needs_a_pruner(framework: Framework) -> None:
@@ -158,7 +160,7 @@ def test_neurons_without_an_example() -> None:
 
 
 def test_an_unbuilt_keras_model() -> None:
-    with pytest.raises(UnbuiltModelError, match="build"):
+    with pytest.raises(UnbuiltModelError, match="has no weights yet"):
         sk.prune(keras.Sequential([keras.layers.Dense(3)]), Recipe(0.5))
 
 
