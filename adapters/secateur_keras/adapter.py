@@ -1,0 +1,72 @@
+"""Fulfils :class:`secateur.adapter.Adapter` for Keras 3; each method belongs to the module that owns its subject."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from secateur.adapter import Masks, Parameter
+from secateur.structure.graph import Graph
+from secateur.structure.removal import Plan
+from secateur_keras import files, masking, parameters, statistics, surgery, tracing
+
+Array = npt.NDArray[Any]
+BoolArrays = dict[str, npt.NDArray[np.bool_]]
+
+
+class KerasAdapter:
+    """Keras 3 on the active backend: ``tensorflow``, ``jax`` or ``torch``."""
+
+    framework = "keras"
+
+    def __init__(self) -> None:
+        self.backend = str(keras.backend.backend())
+
+    def parameters(self, model: keras.Model, graph: Graph | None = None) -> list[Parameter]:
+        """See :func:`secateur_keras.parameters.parameters`."""
+        return parameters.parameters(model, graph)
+
+    def statistics(self, model: keras.Model, data: Any, loss: Any, needs: Iterable[str]) -> dict[str, dict[str, Array]]:
+        """See :func:`secateur_keras.statistics.statistics`."""
+        return statistics.statistics(model, data, loss, needs)
+
+    def graph(self, model: keras.Model, example: Any | None = None) -> Graph:
+        """See :func:`secateur_keras.tracing.graph`."""
+        return tracing.graph(model, example)
+
+    def outputs(self, model: keras.Model, example: Any | None = None) -> list[Array]:
+        """See :func:`secateur_keras.tracing.outputs`."""
+        return tracing.outputs(model, example)
+
+    def apply(self, model: keras.Model, masks: Masks) -> None:
+        """See :func:`secateur_keras.masking.apply`."""
+        masking.apply(model, masks)
+
+    def native(self, model: keras.Model, masks: Masks) -> BoolArrays:
+        """See :func:`secateur_keras.parameters.to_native`."""
+        return parameters.to_native(model, masks)
+
+    def canonical(self, model: keras.Model, masks: Masks) -> BoolArrays:
+        """See :func:`secateur_keras.parameters.to_canonical`."""
+        return parameters.to_canonical(model, masks)
+
+    def hold(self, model: keras.Model, masks: Masks, optimizer: Any | None = None) -> masking.Hold:
+        """See :func:`secateur_keras.masking.hold`."""
+        return masking.hold(model, masks, optimizer)
+
+    def compact(self, model: keras.Model, graph: Graph, plan: Plan) -> keras.Model:
+        """See :func:`secateur_keras.surgery.compact`."""
+        return surgery.compact(model, graph, plan)
+
+    def write_model(self, model: keras.Model, folder: Path) -> None:
+        """See :func:`secateur_keras.files.write_model`."""
+        files.write_model(model, folder)
+
+    def read_model(self, folder: Path, model: keras.Model | None = None) -> keras.Model:
+        """See :func:`secateur_keras.files.read_model`."""
+        return files.read_model(folder, model)

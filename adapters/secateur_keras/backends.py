@@ -1,0 +1,174 @@
+"""What differs between Keras's backends, and nothing else: the only file that asks which one runs.
+
+Each backend is one small class; the rest of the adapter sees the module-level functions at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import keras
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from secateur.errors import MissingDependencyError
+
+Array = npt.NDArray[Any]
+Pairs = Sequence[tuple[keras.Variable, keras.Variable]]
+Differentiable = Callable[..., Any]
+
+
+class _Backend:
+    """What holds where a backend needs nothing special."""
+
+    def array(self, tensor: Any) -> Array:
+        """The numbers of a tensor, shared where the backend allows it."""
+        return np.asarray(tensor)
+
+    def compiled(self, function: Differentiable) -> Differentiable:
+        """The same function, compiled where calling it eagerly would be slow."""
+        return function
+
+    def gradient(self, function: Differentiable) -> Differentiable:
+        """A function that returns the gradients of ``function`` with respect to its first argument, a list."""
+        raise MissingDependencyError(
+            f"Keras's backend {keras.backend.backend()!r} has no gradients: use tensorflow, jax or torch"
+        )
+
+    def synchronise(self, model: keras.Model) -> None:
+        """Bring the weights up to date with a training that is going on."""
+
+    def scope(self, model: keras.Model) -> AbstractContextManager[Any]:
+        """Where variables that train with ``model`` must be created."""
+        return nullcontext()
+
+    def keep_only(self, optimizer: keras.optimizers.Optimizer, pairs: Pairs) -> None:
+        """Inside an optimizer's step: zero each variable where its mask is False."""
+        for variable, mask in pairs:
+            variable.assign(masked(variable, mask))
+
+
+class _TensorFlow(_Backend):
+    def array(self, tensor: Any) -> Array:
+        import tensorflow as tf
+
+        tensor = tf.convert_to_tensor(tensor)
+        try:
+            return np.asarray(memoryview(tensor))
+        except (TypeError, ValueError, BufferError):
+            return np.asarray(tensor)
+
+    def gradient(self, function: Differentiable) -> Differentiable:
+        import tensorflow as tf
+
+        def gradients(values: Sequence[Any], *arguments: Any) -> list[Any]:
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(values)
+                result = function(values, *arguments)
+            found = tape.gradient(result, values)
+            return [None if each is None else tf.convert_to_tensor(each) for each in found]
+
+        return gradients
+
+    def scope(self, model: keras.Model) -> AbstractContextManager[Any]:
+        return model.distribute_strategy.scope()
+
+    def keep_only(self, optimizer: keras.optimizers.Optimizer, pairs: Pairs) -> None:
+        """As weight decay does it in Keras, so that it works on every replica of a distribution strategy."""
+        import tensorflow as tf
+
+        def on_replicas(distribution: Any, pairs: Pairs) -> None:
+            for variable, mask in pairs:
+                distribution.extended.update(
+                    variable.value,
+                    lambda native, kept: native.assign(tf.where(kept, native, tf.zeros((), native.dtype))),
+                    args=(mask.value,),
+                    group=False,
+                )
+
+        strategy = optimizer._distribution_strategy
+        if tf.distribute.in_cross_replica_context() and tf.distribute.has_strategy():
+            on_replicas(strategy, pairs)
+        else:
+            tf.__internal__.distribute.interim.maybe_merge_call(on_replicas, strategy, pairs)
+
+
+class _Jax(_Backend):
+    def compiled(self, function: Differentiable) -> Differentiable:
+        import jax
+
+        return jax.jit(function)
+
+    def gradient(self, function: Differentiable) -> Differentiable:
+        import jax
+
+        return jax.jit(jax.grad(function))
+
+    def synchronise(self, model: keras.Model) -> None:
+        model.jax_state_sync()
+
+
+class _Torch(_Backend):
+    def array(self, tensor: Any) -> Array:
+        import torch
+
+        tensor = tensor.detach().cpu()
+        if tensor.dtype == torch.bfloat16:
+            return tensor.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
+        return tensor.numpy()
+
+    def gradient(self, function: Differentiable) -> Differentiable:
+        import torch
+
+        def gradients(values: Sequence[Any], *arguments: Any) -> list[Any]:
+            leaves = [value.detach().requires_grad_() for value in values]
+            with torch.enable_grad():
+                result = function(leaves, *arguments)
+            return list(torch.autograd.grad(result, leaves, allow_unused=True))
+
+        return gradients
+
+
+_BACKENDS = {"tensorflow": _TensorFlow, "jax": _Jax, "torch": _Torch}
+_current: _Backend = _BACKENDS.get(keras.backend.backend(), _Backend)()
+
+compiled = _current.compiled
+gradient = _current.gradient
+synchronise = _current.synchronise
+scope = _current.scope
+keep_only = _current.keep_only
+
+
+def array(tensor: Any) -> Array:
+    """The numbers of a tensor or variable as a NumPy array, never to be written.
+
+    CPU memory is shared where the backend allows it: always on JAX and torch, on TensorFlow except for bfloat16. On
+    torch the array follows later changes of the variable, elsewhere it keeps the numbers of now.
+    """
+    return _current.array(tensor.value if isinstance(tensor, keras.Variable) else tensor)
+
+
+def arrays(tensors: Sequence[Any]) -> Iterator[Array | None]:
+    """:func:`array` of each; None stays None."""
+    return (None if tensor is None else array(tensor) for tensor in tensors)
+
+
+def masked(variable: keras.Variable, mask: Any) -> Any:
+    """The variable's numbers, exactly 0 where ``mask`` is False, even in place of infinities and NaN."""
+    kept = mask.value if isinstance(mask, keras.Variable) else mask
+    return keras.ops.where(kept, variable.value, keras.ops.zeros((), variable.dtype))
+
+
+def tensors(structure: Any) -> Any:
+    """Arrays and tensors of any library, in any nesting, as this backend's tensors."""
+
+    def convert(value: Any) -> Any:
+        if value is None or keras.ops.is_tensor(value):
+            return value
+        host = value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
+        return keras.ops.convert_to_tensor(host)
+
+    return keras.tree.map_structure(convert, structure)

@@ -1,0 +1,148 @@
+"""A model in a folder: ``model.safetensors`` under the parameter names, ``architecture.json`` in Keras's own form.
+
+Nothing is pickled, and Keras reads the architecture in its safe mode: layers of your own must be registered with
+``keras.saving.register_keras_serializable``, or a model be given.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from secateur.errors import FileFormatError
+from secateur_keras import backends
+from secateur_keras.naming import weights
+
+Array = npt.NDArray[Any]
+
+WEIGHTS, ARCHITECTURE = "model.safetensors", "architecture.json"
+DTYPES = {
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "I16": "int16",
+    "I32": "int32",
+    "I64": "int64",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
+    "U16": "uint16",
+    "U32": "uint32",
+    "U64": "uint64",
+}
+
+
+def write_model(model: keras.Model, folder: Path) -> None:
+    """Write weights and architecture, each file whole or not at all.
+
+    Args:
+        model: a built model. If Keras cannot serialize it, the architecture says so, and reading needs a model.
+        folder: an existing folder.
+    """
+    from safetensors.numpy import save
+
+    backends.synchronise(model)
+    arrays = {weight.name: np.array(backends.array(weight.variable), order="C") for weight in weights(model)}
+    try:
+        architecture = keras.saving.serialize_keras_object(model)
+        text = json.dumps(architecture)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        text = json.dumps({"unavailable": str(error)})
+    _write(folder / WEIGHTS, save(arrays))
+    _write(folder / ARCHITECTURE, text.encode())
+
+
+def read_model(folder: Path, model: keras.Model | None = None) -> keras.Model:
+    """The model that was written.
+
+    Args:
+        folder: what :func:`write_model` wrote to.
+        model: a model of the same architecture and layer names, which receives the weights; None to rebuild it.
+
+    Raises:
+        FileFormatError: a file is missing, damaged, or of another model. A given model was not changed.
+    """
+    arrays = _arrays(folder / WEIGHTS)
+    model = _rebuilt(folder / ARCHITECTURE) if model is None else model
+    backends.synchronise(model)
+    own = {weight.name: weight.variable for weight in weights(model)}
+    _require_same(folder, arrays, own)
+    for name, variable in own.items():
+        variable.assign(arrays[name])
+    return model
+
+
+def _rebuilt(path: Path) -> keras.Model:
+    advice = "pass model=, or register its classes with keras.saving.register_keras_serializable and load again"
+    try:
+        architecture = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise FileFormatError(f"{path} cannot be read: {error}; is this a folder that Secateur saved?") from error
+    if not isinstance(architecture, dict) or "class_name" not in architecture:
+        reason = architecture.get("unavailable") if isinstance(architecture, dict) else "it is no architecture"
+        raise FileFormatError(f"{path} holds no architecture ({reason}): {advice}")
+    try:
+        model = _deserialized(architecture)
+    except Exception as error:
+        raise FileFormatError(f"{path} cannot be rebuilt: {error}; {advice}") from error
+    if not isinstance(model, keras.Model) or not model.built:
+        raise FileFormatError(f"{path} describes a model that has no weights before it is called: {advice}")
+    return model
+
+
+def _deserialized(architecture: dict[str, Any]) -> Any:
+    """Compiled as it was, if its loss and metrics are known here; else not compiled."""
+    try:
+        return keras.saving.deserialize_keras_object(architecture)
+    except Exception:
+        if not architecture.pop("compile_config", None):
+            raise
+        return keras.saving.deserialize_keras_object(architecture)
+
+
+def _arrays(path: Path) -> dict[str, Array]:
+    """Name -> array; read here because safetensors' own NumPy reader has no bfloat16."""
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        return {name: _array(entry) for name, entry in deserialize(path.read_bytes())}
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise FileFormatError(f"{path} cannot be read: {error}; is this a folder that Secateur saved?") from error
+
+
+def _array(entry: dict[str, Any]) -> Array:
+    name = DTYPES[entry["dtype"]]
+    return np.frombuffer(entry["data"], np.dtype(getattr(ml_dtypes, name, name))).reshape(entry["shape"])
+
+
+def _require_same(folder: Path, arrays: dict[str, Array], own: dict[str, keras.Variable]) -> None:
+    different = sorted(arrays.keys() ^ own.keys())
+    if different:
+        raise FileFormatError(
+            f"{folder} and the model have different weights: {', '.join(different)}; build the same architecture, and "
+            "give its layers names (Keras numbers those without one as the session goes)"
+        )
+    for name, variable in own.items():
+        saved, wanted = arrays[name], keras.backend.standardize_dtype(variable.dtype)
+        if saved.shape != tuple(variable.shape) or saved.dtype.name != wanted:
+            raise FileFormatError(
+                f"{folder} holds {name} as {saved.dtype.name} of shape {saved.shape}, but the model has {wanted} of "
+                f"shape {tuple(variable.shape)}"
+            )
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

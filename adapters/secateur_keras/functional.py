@@ -1,0 +1,115 @@
+"""Any Keras model as a graph of symbolic calls, and the order in which to read it.
+
+A functional model and a ``Sequential`` carry their graph; any other model is called once on symbolic inputs, which
+gives a graph of the same layers.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from secateur.errors import ExampleError, TraceError
+
+
+@dataclass(frozen=True)
+class Symbolic:
+    """Symbolic inputs and outputs, flat and in the structure in which the model takes and gives them."""
+
+    inputs: list[Any]
+    outputs: list[Any]
+    input_structure: Any
+    output_structure: Any
+
+
+def own_graph(layer: Any) -> Symbolic | None:
+    """The graph that a model carries; None if it has none, or runs a ``call`` of its own instead."""
+    if isinstance(layer, keras.Sequential):
+        model = layer._functional if type(layer).call is keras.Sequential.call else None
+    else:
+        carried = hasattr(layer, "_nodes_by_depth") and type(layer).call.__module__.startswith("keras.")
+        model = layer if carried else None
+    return None if model is None else Symbolic(model.inputs, model.outputs, model.input, model.output)
+
+
+_called: weakref.WeakKeyDictionary[keras.Model, Symbolic] = weakref.WeakKeyDictionary()
+"""Graphs of models that carry none, so that surgery reads the very graph that was traced."""
+
+
+def symbolic(model: keras.Model, example: Any | None) -> Symbolic:
+    """The model's graph.
+
+    Raises:
+        ExampleError: a model that carries no graph needs an example, or does not accept this one.
+        TraceError: its ``call`` does not work on symbolic inputs.
+    """
+    graph = own_graph(model)
+    if graph is not None:
+        return graph
+    if example is None and model in _called:
+        return _called[model]
+    inputs = _symbolic_inputs(model, example)
+    try:
+        outputs = model.call(inputs)
+    except Exception as error:
+        raise TraceError(
+            f"{type(model).__name__}.call does not run on symbolic inputs of this example's shape ({error}); use "
+            "layers and keras.ops in it, or check the example"
+        ) from error
+    flat = keras.tree.flatten(outputs)
+    if not all(isinstance(tensor, keras.KerasTensor) for tensor in flat):
+        raise TraceError(f"{type(model).__name__}.call returns something else than tensors")
+    _called[model] = Symbolic(keras.tree.flatten(inputs), flat, inputs, outputs)
+    return _called[model]
+
+
+def execution_order(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
+    """The nodes between inputs and outputs: first what the first output's first operand needs, as one would write it.
+
+    Unlike Keras's order by depth this is the order of a program that computes one branch after the other, which is the
+    order in which PyTorch runs the same network; and it does not change when a model is saved and loaded.
+    """
+    known = {id(tensor) for tensor in inputs}
+    done: set[int] = set()
+    order: list[Any] = []
+    pending: list[tuple[Any, bool]] = [
+        (_node(tensor), False) for tensor in reversed(outputs) if id(tensor) not in known
+    ]
+    while pending:
+        node, ready = pending.pop()
+        if id(node) in done:
+            continue
+        if ready:
+            done.add(id(node))
+            order.append(node)
+            continue
+        if node.is_input:
+            raise TraceError(f"the model's outputs depend on {node.operation.name!r}, which is not one of its inputs")
+        pending.append((node, True))
+        needed = [tensor for tensor in node.input_tensors if id(tensor) not in known]
+        pending += [(_node(tensor), False) for tensor in reversed(needed)]
+    return order
+
+
+def _node(tensor: Any) -> Any:
+    history = tensor._keras_history
+    return history.operation._inbound_nodes[history.node_index]
+
+
+def _symbolic_inputs(model: keras.Model, example: Any | None) -> Any:
+    if example is None:
+        shape = (model.get_build_config() or {}).get("input_shape")
+        if not isinstance(shape, (tuple, list)) or not all(isinstance(size, int) for size in shape[1:]):
+            raise ExampleError(
+                f"model {model.name!r} does not know the shape of its inputs: pass example=, a typical input"
+            )
+        return keras.Input(tuple(shape[1:]))
+    if not all(hasattr(part, "shape") and len(part.shape) for part in keras.tree.flatten(example)):
+        raise ExampleError("the example must be an array, or a structure of arrays, whose first axis is the batch")
+    return keras.tree.map_structure(
+        lambda part: keras.Input(tuple(part.shape[1:]), dtype=keras.backend.standardize_dtype(part.dtype)), example
+    )

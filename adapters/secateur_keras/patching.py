@@ -1,0 +1,37 @@
+"""Methods replaced on one object, and put back: the object's class, its config and its saved file stay plain."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+
+class Patch:
+    """``owner.name`` becomes ``replacement(original, *args, **kwargs)`` until :meth:`undo`.
+
+    Patches of one method may be undone in any order: one that lies under another only steps aside.
+    """
+
+    def __init__(self, owner: Any, name: str, replacement: Callable[..., Any]) -> None:
+        original = getattr(owner, name)
+        self._owner, self._name, self._original = owner, name, original
+        self._previous = vars(owner).get(name)
+        self._active = True
+
+        @functools.wraps(original)
+        def patched(*args: Any, **kwargs: Any) -> Any:
+            return replacement(original, *args, **kwargs) if self._active else original(*args, **kwargs)
+
+        self._patched = patched
+        setattr(owner, name, patched)
+
+    def undo(self) -> None:
+        """Put the original back."""
+        self._active = False
+        if vars(self._owner).get(self._name) is not self._patched:
+            return
+        if self._previous is None:
+            delattr(self._owner, self._name)
+        else:
+            setattr(self._owner, self._name, self._previous)

@@ -1,0 +1,103 @@
+"""New Keras objects from old ones: layers and operations with an edited config, optimizers and metrics afresh.
+
+What is rebuilt lives in this process, so classes and functions of the user's own need no registration.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from types import FunctionType
+from typing import Any
+
+import keras
+
+from secateur.errors import TraceError
+from secateur_keras.naming import sublayers
+
+
+def with_config(operation: Any, changes: Mapping[str, Any]) -> Any:
+    """A layer or operation of the same class and config, but for ``changes``.
+
+    Raises:
+        TraceError: it cannot be rebuilt from its config.
+    """
+    try:
+        config = _accepted(type(operation), {**operation.get_config(), **changes})
+        with _own_objects(operation):
+            if isinstance(operation, keras.layers.Lambda):
+                return type(operation).from_config(config, safe_mode=False)
+            functions = {key: getattr(operation, key, None) for key in config}
+            live = {key: function for key, function in functions.items() if isinstance(function, FunctionType)}
+            return type(operation).from_config({**config, **live})
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise TraceError(
+            f"{operation.name!r} ({type(operation).__name__}) cannot be rebuilt from its config; give its class a "
+            "get_config that returns the arguments of __init__"
+        ) from error
+
+
+def _accepted(kind: type, config: dict[str, Any]) -> dict[str, Any]:
+    """Without what ``__init__`` does not take: Keras adds ``trainable`` and ``dtype`` for every layer."""
+    taken = inspect.signature(kind.__init__).parameters  # type: ignore[misc]
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+        return config
+    return {key: value for key, value in config.items() if key in taken}
+
+
+def fresh(thing: Any) -> Any:
+    """An optimizer or metric of the same config without its state; anything else as it is."""
+    if not isinstance(thing, (keras.optimizers.Optimizer, keras.metrics.Metric)):
+        return thing
+    with _own_objects(thing):
+        return type(thing).from_config(thing.get_config())
+
+
+def carry_compilation(model: keras.Model, small: keras.Model) -> None:
+    """Compile ``small`` as ``model`` was compiled, with an optimizer and metrics of its own."""
+    if not model.compiled:
+        return
+    arguments = dict(model._compile_config.config)
+    for name in ("optimizer", "metrics", "weighted_metrics"):
+        if arguments.get(name) is not None:
+            arguments[name] = keras.tree.map_structure(fresh, arguments[name])
+    small.compile(**arguments)
+
+
+def carry_trainable(layer: keras.Layer, small: keras.Layer, counterparts: Mapping[int, keras.Layer]) -> None:
+    """Freeze what was frozen, parents first; ``counterparts`` maps ids of old layers to new ones."""
+    if small.trainable != layer.trainable:
+        small.trainable = layer.trainable
+    pairs = list(zip(sublayers(layer), sublayers(small), strict=False))
+    for position, child in enumerate(sublayers(layer)):
+        new = counterparts.get(id(child), pairs[position][1] if id(layer) in counterparts else None)
+        if new is not None:
+            carry_trainable(child, new, counterparts)
+
+
+def model_class(model: keras.Model, plain: type[keras.Model]) -> type[keras.Model]:
+    """The class to rebuild a model with: its own, as it may have a ``train_step``, unless that has an ``__init__``."""
+    own = (kind for kind in type(model).__mro__ if not kind.__module__.startswith("keras."))
+    if any("__init__" in vars(kind) for kind in own if issubclass(kind, keras.Model)):
+        return plain
+    return type(model) if isinstance(model, plain) else plain
+
+
+def _own_objects(thing: Any) -> AbstractContextManager[Any]:
+    """Makes the user's own classes and functions below ``thing`` known to Keras."""
+    found: dict[str, Any] = {}
+    for each in _held(thing):
+        if isinstance(each, FunctionType):
+            found[each.__name__] = each
+        elif not type(each).__module__.startswith(("keras.", "builtins")):
+            found[type(each).__name__] = type(each)
+    return keras.saving.custom_object_scope(found)
+
+
+def _held(thing: Any) -> Iterable[Any]:
+    yield thing
+    yield from vars(thing).values()
+    if isinstance(thing, keras.Layer):
+        for child in sublayers(thing):
+            yield from _held(child)

@@ -1,0 +1,148 @@
+"""What scores are computed from, gathered over batches: the gradients of a loss, averaged.
+
+Gradients are taken in inference mode and with respect to values that are handed to the model, so no weight, running
+statistic, seed, metric or optimizer changes. Penalties (regularizers, ``add_loss``) are no part of the loss.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from secateur.batches import batches
+from secateur.errors import InvalidTensorError, MissingDataError
+from secateur_keras import backends
+from secateur_keras.inference import forward, values
+from secateur_keras.parameters import layouts
+
+Array = npt.NDArray[Any]
+Loss = Callable[[Any, Any], Any]
+
+STATISTICS: dict[str, Callable[[Array], Array]] = {
+    "mean_abs_gradient": np.abs,
+    "mean_gradient": lambda gradient: gradient,
+}
+"""Name -> what is averaged over the batches."""
+
+
+def statistics(model: keras.Model, data: Any, loss: Any, needs: Iterable[str]) -> dict[str, dict[str, Array]]:
+    """Gather statistics of the gradients of a loss.
+
+    Every batch has equal weight. Sums are in float32, or in the weight's own type if that is wider, batch after batch.
+
+    Args:
+        model: a built model.
+        data: ``(x, y)`` arrays or an iterable of ``(inputs, labels)``; see :func:`secateur.batches.batches`.
+        loss: a Keras loss, its name, or ``loss(y_true, y_pred)``; None for the loss that the model was compiled with.
+        needs: ``"mean_abs_gradient"``, ``"mean_gradient"``.
+
+    Returns:
+        Statistic -> name of a trainable weight -> array in canonical layout. A weight on which the loss does not depend
+        is absent (on JAX: zeros).
+
+    Raises:
+        MissingDataError: no data, no labels, no loss, or an unknown statistic.
+        InvalidTensorError: a gradient is NaN; names batch and weight.
+        UnbuiltModelError: the model has no weights yet.
+    """
+    needs = list(needs)
+    unknown = [need for need in needs if need not in STATISTICS]
+    if unknown:
+        raise MissingDataError(
+            f"{', '.join(unknown)} cannot be gathered, only {', '.join(STATISTICS)}: pass statistics="
+        )
+    backends.synchronise(model)
+    known = {id(weight.variable): (weight.name, form) for weight, form in layouts(model)}
+    trainable = model.trainable_variables
+    names = [known[id(variable)][0] for variable in trainable]
+    means = _means(_gradients(model, loss), model, batches(data), names, needs)
+    forms = dict(known.values())
+    return {need: {name: forms[name].to_canonical(array) for name, array in means[need].items()} for need in needs}
+
+
+def _means(
+    gradients: Callable[..., Any],
+    model: keras.Model,
+    data: Iterable[tuple[Any, Any]],
+    names: Sequence[str],
+    needs: Sequence[str],
+) -> dict[str, dict[str, Array]]:
+    """Statistic -> weight -> mean over the batches, in Keras's layout."""
+    state = values(model.trainable_variables), values(model.non_trainable_variables)
+    totals: dict[str, dict[str, Array]] = {need: {} for need in needs}
+    count = 0
+    for inputs, labels in data:
+        found = gradients(*state, backends.tensors(inputs), backends.tensors(labels))
+        for name, gradient in zip(names, backends.arrays(found), strict=True):
+            if gradient is not None:
+                _require_numbers(gradient, name, count)
+                _add(totals, name, gradient)
+        count += 1
+    return {need: {name: total / total.dtype.type(count) for name, total in totals[need].items()} for need in needs}
+
+
+def _add(totals: dict[str, dict[str, Array]], name: str, gradient: Array) -> None:
+    for need, sums in totals.items():
+        if name not in sums:
+            sums[name] = np.zeros(gradient.shape, np.promote_types(gradient.dtype, np.float32))
+        np.add(sums[name], STATISTICS[need](gradient).astype(sums[name].dtype), out=sums[name])
+
+
+def _require_numbers(gradient: Array, name: str, batch: int) -> None:
+    invalid = np.isnan(gradient)
+    if invalid.any():
+        position = tuple(int(index) for index in np.argwhere(invalid)[0])
+        raise InvalidTensorError(
+            f"the gradient of {name} is NaN at {position} in batch {batch}: look at the batch, the loss, the weights"
+        )
+
+
+_functions: weakref.WeakKeyDictionary[keras.Model, tuple[tuple[Any, ...], Callable[..., Any]]] = (
+    weakref.WeakKeyDictionary()
+)
+"""The gradient function of each model, kept so that repeated updates during training compile it once."""
+
+
+def _gradients(model: keras.Model, loss: Any) -> Callable[..., Any]:
+    """``(trainable values, other values, inputs, labels) -> gradients`` with respect to the trainable values."""
+    objective = _objective(model, loss)
+    key = (loss if loss is not None else model._compile_loss, *map(id, model.trainable_variables))
+    if model not in _functions or _functions[model][0] != key:
+        reference = weakref.ref(model)
+
+        def of_batch(trainable: Any, non_trainable: Any, inputs: Any, labels: Any) -> Any:
+            alive = reference()
+            predictions = forward(alive, trainable, non_trainable, inputs)
+            with keras.StatelessScope():
+                return objective(labels, predictions)
+
+        _functions[model] = key, backends.gradient(of_batch)
+    return _functions[model][1]
+
+
+def _objective(model: keras.Model, loss: Any) -> Loss:
+    """A batch's mean loss as ``objective(labels, predictions)``."""
+    if loss is None:
+        compiled = getattr(model, "_compile_loss", None)
+        if compiled is None:
+            raise MissingDataError("gradients need a loss, and the model is not compiled with one: pass loss=")
+        return compiled
+    found = keras.losses.get(loss)
+    return found if isinstance(found, keras.losses.Loss) else _FunctionLoss(found)
+
+
+class _FunctionLoss(keras.losses.Loss):
+    """A plain function as Keras's ``compile`` would take it: labels converted, result averaged."""
+
+    def __init__(self, function: Loss) -> None:
+        super().__init__(name="loss")
+        self.function = function
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """The loss of each example."""
+        return self.function(y_true, y_pred)

@@ -1,0 +1,196 @@
+"""Takes removed units out of a Keras model: a new model of the same layers with fewer of everything the plan removes.
+
+Every layer is rebuilt from its config, with new sizes, on new symbolic inputs, and receives the slices of the weights
+that stay. The given model is only read.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from secateur.errors import TraceError
+from secateur.structure.graph import Graph
+from secateur.structure.removal import Plan
+from secateur_keras import backends
+from secateur_keras.functional import Symbolic, execution_order, own_graph
+from secateur_keras.layouts import layout
+from secateur_keras.naming import layer_paths, weights
+from secateur_keras.parameters import layouts
+from secateur_keras.rebuilding import carry_compilation, carry_trainable, model_class, with_config
+from secateur_keras.tracing import Trace, trace
+
+UNITS = (
+    (keras.layers.Dense, "units"),
+    ((keras.layers.SeparableConv1D, keras.layers.SeparableConv2D), "filters"),
+    ((keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D), None),
+    ((keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D), "filters"),
+)
+"""Layers, and where their config says how many units they have; None: as their input has."""
+
+
+def compact(model: keras.Model, graph: Graph, plan: Plan) -> keras.Model:
+    """The model without the units that the plan removes.
+
+    Functional models and ``Sequential``, nested ones included, keep their form; a model with a ``call`` of its own
+    becomes a functional model of its layers. Names, frozen layers and how the model was compiled are carried over.
+
+    Args:
+        model: a built model, which is not touched.
+        graph: its structure, as :func:`secateur_keras.tracing.graph` gives it.
+        plan: what stays.
+
+    Raises:
+        TraceError: the model is not the one that was traced, or a layer cannot be rebuilt.
+    """
+    backends.synchronise(model)
+    shapes = [graph.tensors[tensor] for tensor in graph.inputs]
+    known = own_graph(model)
+    traced = trace(model, None if known is None else [keras.KerasTensor(shape) for shape in shapes])
+    if _structure(traced.graph) != _structure(graph):
+        raise TraceError(f"model {model.name!r} is not the one that was traced; trace it again")
+    surgeon = _Surgeon(model, traced, plan)
+    small = surgeon.rebuild(model, traced.symbolic, traced.symbolic.inputs)
+    surgeon.fill()
+    carry_trainable(model, small, surgeon.clones)
+    carry_compilation(model, small)
+    return small
+
+
+def _structure(graph: Graph) -> tuple[Any, ...]:
+    """A graph without the names of operations, which Keras makes up anew for each trace."""
+    operations = [
+        (each.kind, each.inputs, each.outputs, dict(each.parameters), dict(each.settings)) for each in graph.operations
+    ]
+    return graph.tensors, operations, graph.inputs, graph.outputs, dict(graph.parameters)
+
+
+class _Surgeon:
+    """Rebuilds layer after layer; each only once, however often it is called."""
+
+    def __init__(self, model: keras.Model, traced: Trace, plan: Plan) -> None:
+        self.clones: dict[int, Any] = {}
+        self._originals: list[tuple[keras.Layer, keras.Layer]] = []
+        self._parameters = {id(weight.variable): weight.name for weight, _ in layouts(model)}
+        self._plan = plan
+        self._changes = _changes(model, traced, plan)
+        if own_graph(model) is None:
+            self._rename(traced, layer_paths(model))
+
+    def rebuild(self, model: keras.Model, graph: Symbolic, tensors: Sequence[Any]) -> keras.Model:
+        """A new model for inputs shaped like ``tensors``."""
+        inputs = [_input(symbolic, tensor) for symbolic, tensor in zip(graph.inputs, tensors, strict=True)]
+        outputs = self._run(graph, inputs)
+        if isinstance(model, keras.Sequential) and own_graph(model) is not None:
+            chain = [self.clones[id(layer)] for layer in model.layers]
+            _forget_calls(chain)
+            return model_class(model, keras.Sequential)([inputs[0], *chain], name=model.name)
+        return model_class(model, keras.Model)(
+            keras.tree.pack_sequence_as(graph.input_structure, inputs),
+            keras.tree.pack_sequence_as(graph.output_structure, outputs),
+            name=model.name,
+        )
+
+    def fill(self) -> None:
+        """Give every new layer the slices of its weights that stay."""
+        for old, new in self._originals:
+            for before, after in zip(weights(old), weights(new), strict=True):
+                after.variable.assign(self._slice(before, after))
+
+    def _run(self, graph: Symbolic, inputs: Sequence[Any]) -> list[Any]:
+        tensors = {id(old): new for old, new in zip(graph.inputs, inputs, strict=True)}
+        for node in execution_order(graph.inputs, graph.outputs):
+            arguments, keywords = node.arguments.fill_in(tensors)
+            given = [tensors[id(tensor)] for tensor in node.input_tensors]
+            results = self._clone(node.operation, given)(*arguments, **keywords)
+            tensors.update(zip(map(id, node.outputs), keras.tree.flatten(results), strict=True))
+        return [tensors[id(tensor)] for tensor in graph.outputs]
+
+    def _clone(self, operation: Any, given: Sequence[Any]) -> Any:
+        if id(operation) not in self.clones:
+            nested = own_graph(operation)
+            if nested is not None:
+                clone = self.rebuild(operation, nested, given)
+            else:
+                clone = with_config(operation, self._changes[id(operation)])
+                if isinstance(operation, keras.Layer):
+                    self._originals.append((operation, clone))
+            self.clones[id(operation)] = clone
+        return self.clones[id(operation)]
+
+    def _rename(self, traced: Trace, paths: Mapping[int, str]) -> None:
+        """Layers of one functional model need different names; those of a model with its own ``call`` may share one."""
+        taken: set[str] = set()
+        for origin in dict.fromkeys(traced.origins):
+            name = origin.name if origin.name not in taken else paths.get(id(origin), origin.name).replace("/", "_")
+            taken.add(name)
+            if name != origin.name:
+                self._changes[id(origin)]["name"] = name
+
+    def _slice(self, before: Any, after: Any) -> backends.Array:
+        """The part of a weight that stays, as an array that nothing else uses."""
+        array = backends.array(before.variable)
+        name = self._parameters.get(id(before.variable))
+        if name is None:
+            return array.copy()
+        view = layout(before).to_canonical(array)
+        for axis in range(view.ndim):
+            if (name, axis) in self._plan.keep:
+                view = np.compress(self._plan.keep[name, axis], view, axis=axis)
+        return layout(after).to_native(view).copy()
+
+
+def _input(symbolic: Any, tensor: Any) -> Any:
+    """A new symbolic input like ``symbolic``, of the shape of ``tensor``."""
+    layer = symbolic._keras_history.operation
+    return keras.layers.InputLayer.from_config({**layer.get_config(), "batch_shape": tuple(tensor.shape)}).output
+
+
+def _forget_calls(chain: Sequence[keras.Layer]) -> None:
+    """Leave the recording of calls to the Sequential, so that ``layer.output`` is a tensor of the new model."""
+    for layer in chain:
+        layer._inbound_nodes.clear()
+        layer._outbound_nodes.clear()
+
+
+def _changes(model: keras.Model, traced: Trace, plan: Plan) -> dict[int, dict[str, Any]]:
+    """id of a layer or operation -> what changes in its config."""
+    kernels = {weight.name: weight.variable.name for weight in weights(model)}
+    changes: defaultdict[int, dict[str, Any]] = defaultdict(dict)
+    for index, (operation, origin) in enumerate(zip(traced.graph.operations, traced.origins, strict=True)):
+        kernel = operation.parameters.get("kernel", "")
+        change = _settings(origin, plan.settings.get(index, {}))
+        if (kernel, 0) in plan.keep and kernels[kernel] in ("kernel", "pointwise_kernel"):
+            change.update(_units(origin, int(np.count_nonzero(plan.keep[kernel, 0]))))
+        known = changes[id(origin)]
+        if any(known.get(key, value) != value for key, value in change.items()):
+            raise TraceError(
+                f"{operation.source} is used twice, and would need two sizes; use two of it, or exclude it"
+            )
+        known.update(change)
+    return changes
+
+
+def _units(origin: Any, count: int) -> dict[str, Any]:
+    key = next(key for kinds, key in UNITS if isinstance(origin, kinds))
+    return {} if key is None else {key: count}
+
+
+def _settings(origin: Any, settings: Any) -> dict[str, Any]:
+    """What the plan says about an operation, under the names of its config; sizes left open stay open."""
+    shape = settings.get("shape")
+    if "groups" in settings and hasattr(origin, "groups") and not hasattr(origin, "depth_multiplier"):
+        return {"groups": settings["groups"]}
+    if shape is not None and isinstance(origin, keras.layers.Reshape):
+        return {"target_shape": _resized(origin.target_shape, shape[1:])}
+    if shape is not None and hasattr(origin, "newshape"):
+        return {"newshape": _resized(origin.newshape, shape)}
+    return {}
+
+
+def _resized(target: Sequence[Any], shape: Sequence[int]) -> tuple[Any, ...]:
+    return tuple(old if old in (-1, None) else new for old, new in zip(target, shape, strict=True))

@@ -1,0 +1,136 @@
+"""Reads a Keras model's structure into the core's graph, without running it, and runs it on an example."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from secateur.errors import ExampleError
+from secateur.structure.graph import Graph
+from secateur_keras.backends import Array
+from secateur_keras.examples import input_shapes, made_up, matched
+from secateur_keras.functional import Symbolic, execution_order, own_graph, symbolic
+from secateur_keras.inference import outputs_of
+from secateur_keras.kinds import describe, unknown
+from secateur_keras.naming import layer_paths, require_built
+from secateur_keras.recording import Number, Recorder, Shape, Step
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A graph and where it comes from.
+
+    Args:
+        graph: the structure.
+        symbolic: the symbolic graph that was read.
+        origins: for each operation of ``graph`` the Keras layer or operation.
+    """
+
+    graph: Graph
+    symbolic: Symbolic
+    origins: tuple[Any, ...]
+
+
+def graph(model: keras.Model, example: Any | None = None) -> Graph:
+    """The traced structure: one batch of one example, unless the model fixes its batch.
+
+    Args:
+        model: a built model. Functional models and ``Sequential`` are read as they are, models nested in them too; a
+            model with a ``call`` of its own is called once on symbolic inputs.
+        example: an input, needed where the model leaves sizes other than the batch open; only shapes are read.
+
+    Raises:
+        ExampleError: an example is needed, or does not fit.
+        TraceError: the structure cannot be read.
+        UnbuiltModelError: the model has no weights yet.
+    """
+    return trace(model, example).graph
+
+
+def trace(model: keras.Model, example: Any | None = None) -> Trace:
+    """As :func:`graph`, with what the operations are in Keras."""
+    require_built(model)
+    read = symbolic(model, example)
+    recorder = Recorder(model)
+    inputs = [recorder.tensor(shape) for shape in input_shapes(model, read.inputs, example)]
+    outputs = _Reader(recorder, layer_paths(model)).read(read, inputs, "")
+    return Trace(recorder.graph(inputs, outputs), read, tuple(recorder.origins))
+
+
+def outputs(model: keras.Model, example: Any | None = None) -> list[Array]:
+    """The model's outputs in inference mode, one NumPy array a tensor.
+
+    Args:
+        model: a built model.
+        example: an input; None to make one up from the shapes that the model knows.
+
+    Raises:
+        ExampleError: an example is needed, or the model does not accept it.
+    """
+    require_built(model)
+    known = own_graph(model)
+    if example is None:
+        read = symbolic(model, None)
+        inputs = keras.tree.pack_sequence_as(read.input_structure, made_up(model, read.inputs))
+    elif known is not None:
+        inputs = keras.tree.pack_sequence_as(known.input_structure, matched(known.inputs, example))
+    else:
+        inputs = example
+    try:
+        return outputs_of(model, inputs)
+    except Exception as error:
+        raise ExampleError(f"model {model.name!r} does not accept this example: {error}") from error
+
+
+class _Reader:
+    """Walks a symbolic graph and the models nested in it, and has each call described."""
+
+    def __init__(self, recorder: Recorder, paths: dict[int, str]) -> None:
+        self._recorder = recorder
+        self._paths = paths
+
+    def read(self, graph: Symbolic, inputs: Sequence[int], path: str) -> list[int]:
+        """Describe all calls between ``inputs`` and the graph's outputs, whose tensors are returned."""
+        numbers = {id(tensor): number for tensor, number in zip(graph.inputs, inputs, strict=True)}
+        for node in execution_order(graph.inputs, graph.outputs):
+            results = self._call(node, numbers, path)
+            numbers.update(zip(map(id, node.outputs), results, strict=True))
+        return [numbers[id(tensor)] for tensor in graph.outputs]
+
+    def _call(self, node: Any, numbers: dict[int, int], path: str) -> Sequence[int]:
+        operation = node.operation
+        given = [numbers[id(tensor)] for tensor in node.input_tensors]
+        source = self._paths.get(id(operation)) or (f"{path}/{operation.name}" if path else operation.name)
+        nested = own_graph(operation)
+        if nested is not None and len(nested.inputs) == len(given):
+            return self.read(nested, given, source)
+        arguments, keywords = node.arguments.convert(
+            lambda value: Number(numbers[id(value)]) if isinstance(value, keras.KerasTensor) else value
+        )
+        step = Step(self._recorder, operation, (*arguments, *keywords.values()), self._shapes(node, numbers), source)
+        return unknown(step) if nested is not None else describe(step)
+
+    def _shapes(self, node: Any, numbers: dict[int, int]) -> tuple[Shape, ...]:
+        """The shapes of the outputs for the shapes of the inputs at hand."""
+        actual = [self._recorder.tensors[numbers[id(tensor)]] for tensor in node.input_tensors]
+        recorded = [tuple(tensor.shape) for tensor in node.input_tensors]
+        batches = {shape[:1] for shape in actual}
+        shapes = [tuple(tensor.shape) for tensor in node.outputs]
+        if isinstance(node.operation, keras.Layer) and len(batches) == 1:
+            (batch,) = batches
+            kept = all(batch + shape[1:] == size for shape, size in zip(recorded, actual, strict=True))
+            if kept and not any(None in shape[1:] for shape in shapes):
+                return tuple(batch + shape[1:] for shape in shapes)
+        return self._inferred(node, actual)
+
+    def _inferred(self, node: Any, actual: Sequence[Shape]) -> tuple[Shape, ...]:
+        stand_ins = {
+            id(tensor): keras.KerasTensor(shape, dtype=tensor.dtype)
+            for tensor, shape in zip(node.input_tensors, actual, strict=True)
+        }
+        arguments, keywords = node.arguments.fill_in(stand_ins)
+        result = node.operation.compute_output_spec(*arguments, **keywords)
+        return tuple(tuple(tensor.shape) for tensor in keras.tree.flatten(result))
