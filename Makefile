@@ -12,8 +12,8 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/pytest -q
-	KERAS_BACKEND=jax $(BIN)/pytest -q tests/secateur_keras
-	KERAS_BACKEND=torch $(BIN)/pytest -q tests/secateur_keras
+	KERAS_BACKEND=jax $(BIN)/pytest -q tests/secateur_keras tests/agreement tests/pruner
+	KERAS_BACKEND=torch $(BIN)/pytest -q tests/secateur_keras tests/agreement tests/pruner
 	NUMBA_ENABLE_CUDASIM=1 $(BIN)/pytest -q tests/cuda
 
 check: $(STAMP)
