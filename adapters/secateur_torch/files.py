@@ -41,9 +41,10 @@ LAYERS: dict[str, type[nn.Module]] = {
 
 def write_model(model: nn.Module, folder: Path) -> None:
     """Write ``model.safetensors``, under the names of the state dict, and ``architecture.json``."""
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in _state(model).items()}
     save_file(state, folder / WEIGHTS)
-    document = {"class": type(model).__name__, "architecture": _describe(model)}
+    frozen = [name for name, tensor in model.named_parameters() if not tensor.requires_grad]
+    document = {"class": type(model).__name__, "architecture": _architecture(model), "frozen": frozen}
     (folder / ARCHITECTURE).write_text(json.dumps(document, indent=1), "utf-8")
 
 
@@ -59,13 +60,15 @@ def read_model(folder: Path, model: nn.Module | None) -> nn.Module:
             or shapes differ from ``model``'s. Nothing was changed.
     """
     state = _load(folder / WEIGHTS)
-    if model is None:
-        model = _rebuild(folder / ARCHITECTURE)
-        first = next((tensor for tensor in state.values() if tensor.is_floating_point()), None)
-        model = model if first is None else model.to(first.dtype)
-    _check(folder, model.state_dict(), state)
-    model.load_state_dict(state)
-    return model
+    built = _rebuild(folder / ARCHITECTURE) if model is None else model
+    _check(folder, _state(built), state)
+    built.load_state_dict(state, strict=False, assign=model is None)
+    return built
+
+
+def _state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors of the state dict; a module's extra state of another kind is its own affair."""
+    return {name: value for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
 
 
 def _load(path: Path) -> dict[str, torch.Tensor]:
@@ -87,12 +90,18 @@ def _check(folder: Path, expected: Mapping[str, torch.Tensor], found: Mapping[st
         raise FileFormatError(f"{folder} was saved from another model: {'; '.join(problems)}")
 
 
+def _architecture(model: nn.Module) -> Any:
+    """The architecture as plain data; None if it cannot be told so, as with a weight that several layers share."""
+    parameters = [id(tensor) for _, tensor in model.named_parameters(remove_duplicate=False)]
+    return _describe(model) if len(parameters) == len(set(parameters)) else None
+
+
 def _describe(module: nn.Module) -> Any:
-    """The architecture as plain data; None if it cannot be told so."""
     name = type(module).__name__
     if type(module) is nn.Sequential:
-        children = {key: _describe(child) for key, child in module.named_children()}
-        return None if None in children.values() else {"layer": "Sequential", "children": children}
+        children = {key: _describe(child) for key, child in module._modules.items() if child is not None}
+        known = None not in children.values()
+        return {"layer": name, "children": children, "training": module.training} if known else None
     if LAYERS.get(name) is not type(module):
         return None
     options = {key: _plain(getattr(module, key)) for key in _options(type(module)) if hasattr(module, key)}
@@ -114,7 +123,7 @@ def _plain(value: Any) -> Any:
 def _rebuild(path: Path) -> nn.Module:
     try:
         document = json.loads(path.read_text("utf-8"))
-        description = document["architecture"]
+        description, frozen = document["architecture"], set(document.get("frozen", ()))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise FileFormatError(f"{path} cannot be read: {error}; is this a folder that Secateur saved?") from error
     if description is None:
@@ -122,20 +131,26 @@ def _rebuild(path: Path) -> nn.Module:
             f"{path.parent} holds the weights of a {document.get('class')}, whose code it does not know: pass model=, "
             "an instance of the original architecture"
         )
-    return _build(description, path)
+    model = _build(description, path)
+    for name, tensor in model.named_parameters():
+        tensor.requires_grad_(name not in frozen)
+    return model
 
 
 def _build(description: Any, path: Path) -> nn.Module:
+    """The module without numbers, which are to be assigned; the random state is not touched."""
     try:
         if description["layer"] == "Sequential":
             model = nn.Sequential()
             for name, child in description["children"].items():
                 model.add_module(name, _build(child, path))
+            model.training = bool(description["training"])
             return model
         kind = LAYERS[description["layer"]]
         known = set(_options(kind))
         options = {key: _hashable(value) for key, value in description["options"].items() if key in known}
-        return kind(**options).train(bool(description["training"]))
+        with torch.device("meta"):
+            return kind(**options).train(bool(description["training"]))
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise FileFormatError(f"{path} does not describe an architecture: {type(error).__name__}: {error}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -11,22 +12,29 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from secateur.errors import ExampleError
+from secateur.errors import ExampleError, SecateurError, TraceError
 from secateur_torch.parameters import array
 
 
 @contextmanager
 def inference_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for the block; afterwards modes of all modules and the random state are as they were."""
+    """Evaluation mode for the block, without compiled code; modes, buffers and random state are restored after it."""
     modes = [(module, module.training) for module in model.modules()]
-    state = torch.get_rng_state()
+    buffers = [(module, dict(module._buffers)) for module in model.modules()]
+    values = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    devices = {tensor.device for tensor in model.parameters() if tensor.is_cuda}
     model.eval()
     try:
-        yield
+        with torch.random.fork_rng(devices), torch.compiler.set_stance("force_eager"):
+            yield
     finally:
         for module, training in modes:
             module.training = training
-        torch.set_rng_state(state)
+        for module, own in buffers:
+            module._buffers.update(own)
+        with torch.no_grad():
+            for buffer, value in values:
+                buffer.copy_(value)
 
 
 def outputs(model: nn.Module, example: Any | None) -> list[npt.NDArray[Any]]:
@@ -34,10 +42,11 @@ def outputs(model: nn.Module, example: Any | None) -> list[npt.NDArray[Any]]:
 
     Raises:
         ExampleError: there is no example, or the model does not accept it.
+        TraceError: the model returns an object whose tensors cannot be seen.
     """
     with inference_mode(model), torch.no_grad():
         result = run(model, example)
-    return [array(tensor).copy() for tensor in tensors(result)]
+        return [array(tensor).copy() for tensor in results(result)]
 
 
 def run(model: nn.Module, example: Any | None, begin: Callable[[Any], None] | None = None) -> Any:
@@ -49,6 +58,8 @@ def run(model: nn.Module, example: Any | None, begin: Callable[[Any], None] | No
         if begin is not None:
             begin([positional, named])
         return model(*positional, **named)
+    except SecateurError:
+        raise
     except Exception as error:
         raise ExampleError(
             f"the model does not accept the example ({describe(example)}): {type(error).__name__}: {error}"
@@ -56,7 +67,7 @@ def run(model: nn.Module, example: Any | None, begin: Callable[[Any], None] | No
 
 
 def arguments(model: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The example as the model's arguments: a tuple or list is positional, a mapping named, anything else the only one."""
+    """The example as the model's arguments: a tuple or list is positional, a mapping named, all else the only one."""
     reference = next((tensor for tensor in model.parameters() if tensor.is_floating_point()), None)
     if isinstance(example, Mapping):
         return (), {name: to_tensor(item, reference) for name, item in example.items()}
@@ -69,22 +80,48 @@ def to_tensor(value: Any, reference: torch.Tensor | None) -> Any:
     if not isinstance(value, torch.Tensor):
         if not hasattr(value, "__array__"):
             return value
-        value = torch.from_numpy(np.array(value))
+        value = torch.from_numpy(_plain(np.array(value)))
     if reference is None:
         return value
     dtype = reference.dtype if value.is_floating_point() else value.dtype
     return value.to(reference.device, dtype)
 
 
-def tensors(result: Any) -> list[torch.Tensor]:
-    """The tensors in a nested result, in a fixed order."""
-    if isinstance(result, torch.Tensor):
-        return [result]
-    if isinstance(result, Mapping):
-        return [tensor for key in result for tensor in tensors(result[key])]
-    if isinstance(result, tuple | list):
-        return [tensor for item in result for tensor in tensors(item)]
-    return []
+def _plain(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Types that PyTorch does not take from NumPy, in one that holds their values: bfloat16, wide unsigned integers."""
+    if numbers.dtype.kind == "u" and numbers.itemsize > 1:
+        return numbers.astype(np.int64)
+    return numbers.astype(np.float32) if numbers.dtype.kind == "V" else numbers
+
+
+def results(result: Any) -> list[torch.Tensor]:
+    """The tensors that a model returned. Raises TraceError if there are none, or some that cannot be seen."""
+    opaque = [item for item in _leaves(result) if not isinstance(item, torch.Tensor | str | int | float | None)]
+    found = tensors(result)
+    if opaque or not found:
+        kind = type(opaque[0] if opaque else result).__name__
+        raise TraceError(
+            f"the model returns a {kind}, in which tensors cannot be found: let it return tensors, or tuples, lists, "
+            "dicts or dataclasses of them"
+        )
+    return found
+
+
+def tensors(nested: Any) -> list[torch.Tensor]:
+    """The tensors in nested tuples, lists, mappings and dataclasses, in a fixed order."""
+    return [item for item in _leaves(nested) if isinstance(item, torch.Tensor)]
+
+
+def _leaves(nested: Any) -> Iterator[Any]:
+    if isinstance(nested, Mapping):
+        nested = [nested[key] for key in nested]
+    elif dataclasses.is_dataclass(nested) and not isinstance(nested, type):
+        nested = [getattr(nested, field.name) for field in dataclasses.fields(nested)]
+    if isinstance(nested, tuple | list):
+        for item in nested:
+            yield from _leaves(item)
+    else:
+        yield nested
 
 
 def describe(example: Any) -> str:

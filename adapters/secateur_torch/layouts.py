@@ -70,21 +70,23 @@ def _role(module: nn.Module, name: str, shape: Shape) -> tuple[str, tuple[str, .
     plain = tuple(f"axis{axis}" for axis in range(len(shape)))
     if isinstance(module, nn.Linear | _ConvNd) and name == "weight":
         return "kernel", ("out", "in", *SPACE[len(shape) - 2])
+    if isinstance(module, nn.MultiheadAttention) and name.endswith("proj_weight"):
+        return "kernel", ("out", "in")
     if isinstance(module, nn.Embedding | nn.EmbeddingBag) and name == "weight":
         return "embedding", ("entries", "features")
     if len(shape) != 1:
         return "other", plain
     if isinstance(module, _NormBase | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm):
         roles = {"weight": "scale", "bias": "shift", "running_mean": "mean", "running_var": "variance"}
-        return roles[name], ("out",)
+        return roles.get(name, "other"), ("out",)
     return ("bias", ("out",)) if name.startswith("bias") else ("other", plain)
 
 
 def _transposed(module: _ConvTransposeNd, shape: Shape) -> Layout:
-    """``(in, out // groups, *space)``."""
-    space = tuple(range(2, len(shape)))
-    if module.groups != 1:
-        return Layout(
-            "other", tuple(f"axis{axis}" for axis in range(len(shape))), shape, shape, tuple(range(len(shape)))
-        )
-    return Layout("kernel", ("out", "in", *SPACE[len(space)]), shape, shape, (1, 0, *space))
+    """``(in, out // groups, *space)``; with groups, these become an axis of their own, so that the view is no copy."""
+    groups, (incoming, outgoing, *space) = module.groups, shape
+    axes = ("out", "in", *SPACE[len(space)])
+    if groups == 1:
+        return Layout("kernel", axes, shape, shape, (1, 0, *range(2, len(shape))))
+    split = (groups, incoming // groups, outgoing, *space)
+    return Layout("kernel", ("group", *axes), shape, split, (0, 2, 1, *range(3, len(split))))

@@ -1,16 +1,19 @@
 """Exact zeros where masks are False, now and after every optimizer step.
 
 A step post-hook bit-ands the stored weights with 0 or -1, so that whatever the optimizer wrote (momentum, weight decay,
-inf) becomes +0.0. Modules, state-dict keys and optimizers stay as PyTorch made them.
+inf) becomes +0.0. Modules, state-dict keys and optimizers stay as PyTorch made them. A hold lives as long as the
+modules whose weights it holds, whether or not anybody keeps it.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -21,6 +24,9 @@ from secateur_torch.parameters import to_native, weights
 
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
+_holds: dict[int, Hold] = {}
+"""All holds that are in force, by id. One hook on all optimizers serves them."""
+
 
 def apply(model: nn.Module, masks: Masks) -> None:
     """Write exact zeros where a mask (canonical layout) is False. Other weights keep their bits.
@@ -29,17 +35,17 @@ def apply(model: nn.Module, masks: Masks) -> None:
         NoMatchError: a name that the model does not have.
         ShapeMismatchError: a mask of another shape than the weight.
     """
-    for tensor, bits in _bit_masks(model, masks):
-        _zero(tensor, bits)
+    for weight in _masked(model, masks):
+        weight.zero()
 
 
 def hold(model: nn.Module, masks: Masks, optimizer: torch.optim.Optimizer | None = None) -> Hold:
-    """Apply the masks and keep them through training.
+    """Apply the masks and keep them through training, by whichever optimizer steps any of the weights.
 
     Args:
         model: any module.
         masks: parameter name -> mask in canonical layout; True = kept.
-        optimizer: the optimizer that trains it; None for whichever optimizer steps any of its weights.
+        optimizer: one that must own some of the weights. Hooks that are added to it later see exact zeros.
 
     Raises:
         HoldError: the optimizer owns none of the masked weights. Nothing was changed.
@@ -47,107 +53,131 @@ def hold(model: nn.Module, masks: Masks, optimizer: torch.optim.Optimizer | None
     return Hold(model, masks, optimizer)
 
 
+@dataclass(eq=False)
+class _MaskedWeight:
+    """A weight, found through its module at each use: loading and sharding may put another tensor in its place."""
+
+    module: weakref.ReferenceType[nn.Module]
+    name: str
+    bits: torch.Tensor
+
+    @property
+    def tensor(self) -> torch.Tensor | None:
+        """The weight as it is now; None if it is gone."""
+        return getattr(self.module(), self.name, None)
+
+    def zero(self) -> None:
+        """Keep every bit where ``bits`` is -1, write +0.0 where it is 0."""
+        tensor = self.tensor
+        if tensor is not None:
+            self.bits = self.bits.to(tensor.device, _BITS[tensor.element_size()])
+            _and(tensor, self.bits)
+
+
 class Hold:
     """Masks that stay: see :class:`secateur.adapter.Hold`."""
 
     def __init__(self, model: nn.Module, masks: Masks, optimizer: torch.optim.Optimizer | None) -> None:
-        self._model = weakref.ref(model)
-        masked = _bit_masks(model, masks)
-        self._optimizers: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
+        masked = _masked(model, masks)
         if optimizer is not None:
-            _require_owner(optimizer, (tensor for tensor, _ in masked))
-            self._optimizers.add(optimizer)
-        self._masked = _by_reference(masked)
-        self._release = _register(self, optimizer)
-        self._apply()
+            _require_owner(optimizer, masked)
+        self._model = weakref.ref(model)
+        self._optimizers = weakref.WeakSet([] if optimizer is None else [optimizer])
+        self._handle = None if optimizer is None else optimizer.register_step_post_hook(self._after_own_step)
+        self._own = None if optimizer is None else weakref.ref(optimizer)
+        self._set(masked)
+        _holds[id(self)] = self
 
     def update(self, masks: Masks) -> None:
         """Replace the masks and apply the new ones at once; momentum of dead and regrown weights starts from zero."""
         model = self._model()
         if model is None:
             raise HoldError("the model that these masks belong to no longer exists")
-        before = {id(reference()): bits for reference, bits in self._masked}
-        masked = _bit_masks(model, masks)
-        for optimizer in self._optimizers:
-            for tensor, bits in masked:
-                _clear_state(optimizer, tensor, bits & before.get(id(tensor), bits))
-        self._masked = _by_reference(masked)
-        self._apply()
+        before = {id(weight.tensor): weight.bits for weight in self._masked}
+        masked = _masked(model, masks)
+        for weight in masked:
+            steady = weight.bits & before.get(id(weight.tensor), weight.bits).to(weight.bits)
+            for optimizer in self._optimizers:
+                _clear_state(optimizer, weight.tensor, steady)
+        self._set(masked)
 
     def release(self) -> None:
         """Stop holding. Weights keep their values."""
-        self._release()
+        _holds.pop(id(self), None)
+        if self._handle is not None:
+            self._handle.remove()
 
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Zero what the optimizer has just written to masked weights that it owns."""
-        owned = {id(tensor) for tensor in _owned(optimizer)}
-        mine = [(tensor, bits) for tensor, bits in self._alive() if id(tensor) in owned]
+        """Zero what an optimizer has just written to masked weights that it owns."""
+        if self._own is None or optimizer is not self._own():
+            self._zero_owned(optimizer)
+
+    def _after_own_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        self._zero_owned(optimizer)
+
+    def _zero_owned(self, optimizer: torch.optim.Optimizer) -> None:
+        owned = _owned(optimizer)
+        mine = [weight for weight in self._masked if id(weight.tensor) in owned]
         if mine:
             self._optimizers.add(optimizer)
-        for tensor, bits in mine:
-            _zero(tensor, bits)
+        for weight in mine:
+            weight.zero()
 
-    def _alive(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        return [(tensor, bits) for reference, bits in self._masked if (tensor := reference()) is not None]
+    def _set(self, masked: list[_MaskedWeight]) -> None:
+        self._masked = masked
+        modules = {module for weight in masked if (module := weight.module()) is not None}
+        self._modules = [weakref.ref(module, self._forget) for module in modules]
+        for weight in masked:
+            weight.zero()
 
-    def _apply(self) -> None:
-        for tensor, bits in self._alive():
-            _zero(tensor, bits)
-
-
-def _register(hold: Hold, optimizer: torch.optim.Optimizer | None) -> Any:
-    """Call ``hold.after_step`` after each step, without keeping the hold alive; returns what undoes it."""
-    reference = weakref.ref(hold)
-
-    def hook(stepped: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        alive = reference()
-        if alive is not None:
-            alive.after_step(stepped)
-
-    handle = register_optimizer_step_post_hook(hook) if optimizer is None else optimizer.register_step_post_hook(hook)
-    weakref.finalize(hold, handle.remove)
-    return handle.remove
+    def _forget(self, _: weakref.ReferenceType[nn.Module]) -> None:
+        """A module is gone; with the last one goes the hold."""
+        if all(reference() is None for reference in self._modules):
+            _holds.pop(id(self), None)
 
 
-def _by_reference(
-    masked: Iterable[tuple[torch.Tensor, torch.Tensor]],
-) -> list[tuple[weakref.ReferenceType[torch.Tensor], torch.Tensor]]:
-    return [(weakref.ref(tensor), bits) for tensor, bits in masked]
+def _after_any_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    for hold in tuple(_holds.values()):
+        hold.after_step(optimizer)
 
 
-def _bit_masks(model: nn.Module, masks: Masks) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """(weight, integers of its size: -1 = kept, 0 = pruned) for every mask."""
+register_optimizer_step_post_hook(_after_any_step)  # for good: one that came and went could change a running loop
+
+
+def _masked(model: nn.Module, masks: Masks) -> list[_MaskedWeight]:
+    """Every masked weight with integers of its size: -1 = kept, 0 = pruned."""
     native = to_native(model, masks)
-    tensors = {weight.name: weight.tensor for weight in weights(model)}
-    return [(tensors[name], _bits(tensors[name], mask)) for name, mask in native.items()]
+    found = []
+    for weight in weights(model):
+        if weight.name in native:
+            module = model.get_submodule(weight.layer)
+            bits = _bits(weight.tensor, native[weight.name])
+            found.append(_MaskedWeight(weakref.ref(module), weight.name.rpartition(".")[2], bits))
+    return found
 
 
-def _bits(tensor: torch.Tensor, mask: np.ndarray) -> torch.Tensor:
-    dtype = _BITS[tensor.element_size()]
-    return torch.from_numpy(mask).to(tensor.device).to(dtype).neg_()
+def _bits(tensor: torch.Tensor, mask: npt.NDArray[np.bool_]) -> torch.Tensor:
+    return torch.tensor(mask, dtype=_BITS[tensor.element_size()], device=tensor.device).neg_()
 
 
-@torch.no_grad()
-def _zero(tensor: torch.Tensor, bits: torch.Tensor) -> None:
-    """Keep every bit where ``bits`` is -1, write +0.0 where it is 0."""
-    tensor.detach().view(bits.dtype).bitwise_and_(bits.to(tensor.device))
+def _and(tensor: torch.Tensor, bits: torch.Tensor) -> None:
+    tensor.detach().view(bits.dtype).bitwise_and_(bits)
 
 
-@torch.no_grad()
-def _clear_state(optimizer: torch.optim.Optimizer, tensor: torch.Tensor, bits: torch.Tensor) -> None:
-    state: Mapping[str, Any] = optimizer.state.get(tensor, {})
+def _clear_state(optimizer: torch.optim.Optimizer, tensor: torch.Tensor | None, bits: torch.Tensor) -> None:
+    state: Mapping[str, Any] = {} if tensor is None else optimizer.state.get(tensor, {})
     for slot in state.values():
-        if isinstance(slot, torch.Tensor) and slot.shape == tensor.shape and slot.is_floating_point():
-            slot.view(_BITS[slot.element_size()]).bitwise_and_(bits.to(slot.device, _BITS[slot.element_size()]))
+        if isinstance(slot, torch.Tensor) and tensor is not None and slot.shape == tensor.shape:
+            _and(slot, bits.to(slot.device, _BITS[slot.element_size()]))
 
 
-def _owned(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
-    return [tensor for group in optimizer.param_groups for tensor in group["params"]]
+def _owned(optimizer: torch.optim.Optimizer) -> set[int]:
+    return {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
 
 
-def _require_owner(optimizer: torch.optim.Optimizer, tensors: Iterable[torch.Tensor]) -> None:
-    owned = {id(tensor) for tensor in _owned(optimizer)}
-    if not any(id(tensor) in owned for tensor in tensors):
+def _require_owner(optimizer: torch.optim.Optimizer, masked: Iterable[_MaskedWeight]) -> None:
+    owned = _owned(optimizer)
+    if not any(id(weight.tensor) in owned for weight in masked):
         raise HoldError(
             "the optimizer owns none of the weights that are to be held; give the one that trains this model "
             "(made from model.parameters())"

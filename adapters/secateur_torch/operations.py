@@ -68,17 +68,30 @@ def describe(call: Call, weight: FindWeight) -> Kind | None:
         return None
 
 
+def reads_values(call: Call) -> bool:
+    """Whether a call that gives no tensor depends on a tensor's numbers, and not on its shape or type alone."""
+    return getattr(call.function, "__name__", "") != "__get__" and call.name not in METADATA
+
+
 def _linear(call: Call, weight: FindWeight) -> Kind | None:
-    parts = _weights(weight, kernel=call.argument(1, "weight"), bias=call.argument(2, "bias"))
-    return None if parts is None else Kind("linear", [call.input], {"axis": -1}, parts)
+    kernel = call.argument(1, "weight")
+    parts = _weights(weight, kernel=kernel, bias=call.argument(2, "bias"))
+    if parts is None or not _is_kernel(weight(kernel), kernel.ndim == 2):
+        return None
+    return Kind("linear", [call.input], {"axis": -1}, parts)
 
 
 def _convolution(call: Call, weight: FindWeight) -> Kind | None:
     kernel = call.argument(1, "weight")
     parts = _weights(weight, kernel=kernel, bias=call.argument(2, "bias"))
-    if parts is None or call.input.ndim != kernel.ndim:
+    if parts is None or not _is_kernel(weight(kernel), call.input.ndim == kernel.ndim):
         return None
     return Kind("convolution", [call.input], {"channel_axis": 1, "groups": call.argument(6, "groups", 1)}, parts)
+
+
+def _is_kernel(weight: Weight | None, fits: bool) -> bool:
+    """Whether a weight of fitting rank is used as it lies: another layer may own it and store it transposed."""
+    return fits and weight is not None and weight.layout.order == tuple(range(len(weight.layout.native)))
 
 
 def _batch_norm(call: Call, weight: FindWeight) -> Kind | None:
@@ -89,12 +102,12 @@ def _batch_norm(call: Call, weight: FindWeight) -> Kind | None:
         mean=call.argument(1, "running_mean"),
         variance=call.argument(2, "running_var"),
     )
-    return None if parts is None else Kind("normalize", [call.input], {"axis": 1}, parts)
+    return None if parts is None or call.input.ndim < 2 else Kind("normalize", [call.input], {"axis": 1}, parts)
 
 
 def _prelu(call: Call, weight: FindWeight) -> Kind | None:
     slope = call.argument(1, "weight")
-    if weight(slope) is None:
+    if weight(slope) is None or call.input.ndim < 2:
         return None
     if slope.numel() == 1:
         return Kind("elementwise", [call.input], {}, {"slope": slope})
@@ -106,14 +119,20 @@ def _elementwise(call: Call, weight: FindWeight) -> Kind | None:
     operands = [item for item in (*call.args, *call.kwargs.values()) if isinstance(item, torch.Tensor)]
     learned = {f"operand{i}": item for i, item in enumerate(operands) if weight(item) is not None}
     inputs = [item for item in operands if weight(item) is None]
-    return Kind("elementwise", inputs, {}, learned) if inputs else None
+    fits = torch.broadcast_shapes(*(item.shape for item in operands)) == call.result.shape
+    return Kind("elementwise", inputs, {}, learned) if inputs and fits else None
+
+
+def _cast(call: Call, weight: FindWeight) -> Kind | None:
+    """Of the first operand; another only tells the type."""
+    return Kind("elementwise", [call.input]) if weight(call.input) is None else None
 
 
 def _concatenation(call: Call, weight: FindWeight) -> Kind | None:
     joined = list(call.argument(0, "tensors"))
-    if any(weight(tensor) is not None for tensor in joined):
+    if any(weight(tensor) is not None or tensor.ndim != call.result.ndim for tensor in joined):
         return None
-    return Kind("concat", joined, {"axis": call.argument(1, "dim", 0)})
+    return Kind("concat", joined, {"axis": _dimension(call, 0)})
 
 
 def _reshape(call: Call, weight: FindWeight) -> Kind | None:
@@ -137,23 +156,36 @@ def _pool(call: Call, weight: FindWeight) -> Kind | None:
 
 
 def _padding(call: Call, weight: FindWeight) -> Kind | None:
+    """Padding of space alone."""
+    return _resizing(call, weight) if len(call.argument(1, "pad")) <= 2 * (call.input.ndim - 2) else None
+
+
+def _resizing(call: Call, weight: FindWeight) -> Kind | None:
     """Of space alone: the batch and channels keep their sizes."""
-    same = call.input.ndim > 2 and call.input.shape[:2] == call.result.shape[:2]
-    return Kind("pool", [call.input], {"channel_axis": 1}) if same else None
+    same = call.result.ndim == call.input.ndim > 2 and call.input.shape[:2] == call.result.shape[:2]
+    return Kind("pool", [call.input], {"channel_axis": 1}) if same and weight(call.input) is None else None
 
 
 def _reduction(call: Call, weight: FindWeight) -> Kind | None:
-    axes = call.argument(1, "dim")
-    if axes is None:
-        axes = tuple(range(call.input.ndim))
-    axes = (axes,) if isinstance(axes, int) else tuple(axes) or tuple(range(call.input.ndim))
-    keepdims = call.result.ndim == call.input.ndim and call.input.ndim > 0
+    rank = call.input.ndim
+    axes = _dimension(call)
+    if weight(call.input) is not None or isinstance(axes, bool):
+        return None
+    axes = (axes,) if isinstance(axes, int) else tuple(axes or range(rank))
+    keepdims = call.result.ndim == rank > 0
+    if not keepdims and call.result.ndim != rank - len(axes):
+        return None
     return Kind("reduce", [call.input], {"axes": axes, "keepdims": keepdims})
 
 
 def _softmax(call: Call, weight: FindWeight) -> Kind | None:
-    axis = call.argument(1, "dim")
+    axis = _dimension(call)
     return Kind("softmax", [call.input], {"axis": axis}) if isinstance(axis, int) else None
+
+
+def _dimension(call: Call, default: int | None = None) -> Any:
+    """The second argument, which PyTorch calls ``dim`` and NumPy ``axis``."""
+    return call.argument(1, "dim", call.kwargs.get("axis", default))
 
 
 def _weights(weight: FindWeight, **parts: torch.Tensor | None) -> dict[str, torch.Tensor] | None:
@@ -168,41 +200,51 @@ READERS: dict[str, Reader] = {
     "batch_norm": _batch_norm,
     "prelu": _prelu,
     **dict.fromkeys(("cat", "concat", "concatenate"), _concatenation),
-    **dict.fromkeys(
-        ("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as"), _reshape
-    ),
+    **dict.fromkeys(("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze"), _reshape),
     **dict.fromkeys(
         ("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "T", "mT", "adjoint"), _permutation
     ),
     **{f"{kind}_pool{n}d": _pool for n in (1, 2, 3) for kind in ("max", "avg", "adaptive_max", "adaptive_avg", "lp")},
-    **dict.fromkeys(("pad", "interpolate", "upsample"), _padding),
+    "pad": _padding,
+    **dict.fromkeys(("interpolate", "upsample", "expand"), _resizing),
     **dict.fromkeys(("mean", "sum", "amax", "amin", "prod", "logsumexp", "std", "var"), _reduction),
     **dict.fromkeys(("softmax", "log_softmax", "softmin"), _softmax),
     **dict.fromkeys(
         (
-            *(
-                "add",
-                "radd",
-                "sub",
-                "rsub",
-                "subtract",
-                "mul",
-                "rmul",
-                "multiply",
-                "div",
-                "rdiv",
-                "truediv",
-                "rtruediv",
-            ),
+            *("add", "radd", "sub", "rsub", "subtract", "mul", "rmul", "multiply"),
+            *("div", "rdiv", "truediv", "rtruediv"),
             *("true_divide", "divide", "neg", "pow", "rpow", "abs", "sqrt", "rsqrt", "exp", "log", "log1p", "square"),
             *("sin", "cos", "tanh", "sigmoid", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu"),
             *("mish", "softplus", "softsign", "hardtanh", "hardsigmoid", "hardswish", "hardshrink", "softshrink"),
             *("tanhshrink", "logsigmoid", "threshold", "clamp", "clip", "clamp_min", "clamp_max", "maximum", "minimum"),
             *("erf", "expm1", "reciprocal", "sign", "lerp", "where", "nan_to_num"),
             *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"),
-            *("contiguous", "clone", "detach", "to", "type", "type_as", "float", "double", "half", "bfloat16", "cpu"),
-            *("iadd", "isub", "imul", "itruediv"),
+            *("iadd", "isub", "imul", "itruediv", "ipow", "expand_as"),
         ),
         _elementwise,
     ),
+    **dict.fromkeys(
+        (
+            *("contiguous", "clone", "detach", "to", "type", "type_as", "float", "double", "half", "bfloat16"),
+            *("cpu", "cuda"),
+        ),
+        _cast,
+    ),
 }
+
+METADATA = frozenset(
+    (
+        *("size", "dim", "ndimension", "numel", "nelement", "len", "stride", "storage_offset", "element_size"),
+        *(
+            "is_contiguous",
+            "is_floating_point",
+            "is_complex",
+            "is_signed",
+            "is_same_size",
+            "is_inference",
+            "get_device",
+        ),
+        *("type", "repr", "format", "hash", "data_ptr", "register_hook", "has_names", "is_shared", "is_pinned"),
+    )
+)
+"""Functions that give no tensor and read none of its numbers (printing aside)."""

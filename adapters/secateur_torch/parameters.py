@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from secateur.adapter import Masks, Parameter
 from secateur.errors import (
@@ -112,7 +112,7 @@ def _own(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _check(name: str, tensor: torch.Tensor) -> None:
-    if isinstance(tensor, UninitializedTensorMixin):
+    if is_lazy(tensor):
         raise UnbuiltModelError(f"{name} has no shape yet, its module is lazy; run the model once on an example first")
     if tensor.is_meta:
         raise MissingWeightsError(f"{name} is on the meta device and holds no numbers; load the weights first")

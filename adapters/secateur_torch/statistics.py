@@ -73,22 +73,33 @@ def _gradients(
     model: nn.Module, loss: Callable[[Any, Any], Any], trainable: list[Weight], inputs: Any, labels: Any
 ) -> dict[str, torch.Tensor]:
     """One batch's gradients; ``.grad`` of the weights is not touched."""
-    reference = trainable[0].tensor if trainable else next(iter(model.parameters()))
+    if not trainable:
+        return {}
     positional, named = arguments(model, inputs)
     with torch.enable_grad():
-        value = loss(model(*positional, **named), _labels(labels, reference))
+        value = loss(model(*positional, **named), _labels(labels, trainable[0].tensor))
         if not isinstance(value, torch.Tensor) or value.numel() != 1:
             raise MissingDataError("the loss must give one number a batch: use reduction='mean'")
+        if not value.requires_grad:
+            raise MissingDataError(
+                "the loss does not depend on any trainable weight: compute it from the outputs by PyTorch's functions, "
+                "without detach()"
+            )
         found = torch.autograd.grad(value, [weight.tensor for weight in trainable], allow_unused=True)
     return {weight.name: grad for weight, grad in zip(trainable, found, strict=True) if grad is not None}
 
 
 def _labels(labels: Any, reference: torch.Tensor) -> Any:
-    """Labels on the model's device: class numbers as int64, other numbers in the model's own precision."""
+    """Labels on the model's device: class numbers as int64, fractions in the model's own precision."""
     if isinstance(labels, Mapping):
         return {key: _labels(item, reference) for key, item in labels.items()}
+    if isinstance(labels, tuple | list):
+        numbers = labels and all(isinstance(item, int | float) for item in labels)
+        return _labels(np.array(labels), reference) if numbers else [_labels(item, reference) for item in labels]
     tensor = to_tensor(labels, reference)
-    return tensor if tensor.is_floating_point() else tensor.to(torch.int64)
+    if not isinstance(tensor, torch.Tensor) or tensor.is_floating_point() or tensor.dtype == torch.bool:
+        return tensor
+    return tensor.to(torch.int64)
 
 
 def _add(totals: dict[str, dict[str, torch.Tensor]], gradients: Mapping[str, torch.Tensor], batch: int) -> None:

@@ -1,7 +1,8 @@
 """The structure of a PyTorch model, read off one forward pass of an example.
 
 A :class:`torch.overrides.TorchFunctionMode` sees every call of a PyTorch function with its real tensors; module hooks
-tell where each stands. So whatever runs can be traced. What a call means is told by :mod:`secateur_torch.operations`.
+tell where each stands. What runs where no function mode looks (custom autograd functions, scripted code) is seen by a
+dispatch mode below it. So whatever runs can be traced. What a call means is told by :mod:`secateur_torch.operations`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from typing import Any
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateur.structure.graph import Graph, Operation, ParameterShape
-from secateur_torch.inference import inference_mode, run, tensors
-from secateur_torch.operations import Call, describe
+from secateur_torch.inference import inference_mode, results, run, tensors
+from secateur_torch.operations import Call, Kind, describe, reads_values
 from secateur_torch.parameters import Weight, weights
 
 __all__ = ["graph"]
@@ -32,11 +34,12 @@ def graph(model: nn.Module, example: Any | None) -> Graph:
 
     Raises:
         ExampleError: there is no example, or the model does not accept it.
+        TraceError: the model returns an object whose tensors cannot be seen.
     """
     recorder = _Recorder(model)
-    with inference_mode(model), torch.no_grad(), _module_names(model, recorder.modules), recorder:
+    with inference_mode(model), torch.no_grad(), _module_names(model, recorder.modules), _Below(recorder), recorder:
         result = run(model, example, recorder.begin)
-    return recorder.graph(tensors(result))
+    return recorder.graph(results(result))
 
 
 @contextmanager
@@ -64,6 +67,7 @@ class _Recorder(TorchFunctionMode):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.modules: list[str] = []
+        self.inside = False
         self._weights = {id(weight.tensor): weight for weight in weights(model)}
         self._numbers: dict[int, int] = {}
         self._alive: list[torch.Tensor] = []  # an id is unique only as long as its tensor lives
@@ -86,31 +90,45 @@ class _Recorder(TorchFunctionMode):
     ) -> Any:
         """Run the function; record it if tensors of the model went in."""
         kwargs = dict(kwargs or {})
-        touched = [tensor for tensor in tensors([args, kwargs]) if self._is_known(tensor)]
-        before = {id(tensor): tensor._version for tensor in touched if not tensor.is_inference()}
-        result = func(*args, **kwargs)
-        if touched:
-            self._record(Call(func, args, kwargs, result), touched, before)
+        given = tensors([args, kwargs])
+        before = {id(tensor): tensor._version for tensor in given if not tensor.is_inference()}
+        self.inside = True
+        try:
+            result = func(*args, **kwargs)
+            if any(self._is_known(tensor) for tensor in given):
+                changed = [tensor for tensor in given if before.get(id(tensor), 0) != _version(tensor)]
+                self._record(Call(func, args, kwargs, result), given, changed)
+        finally:
+            self.inside = False
         return result
 
-    def _record(self, call: Call, touched: list[torch.Tensor], before: Mapping[int, int]) -> None:
+    def record_below(self, call: Call) -> None:
+        """Something ran that the function mode did not see: whatever it reads and writes stays."""
+        given = tensors([call.args, call.kwargs])
+        if not self.inside and any(self._is_known(tensor) for tensor in given):
+            self._unknown(call, given, tensors(call.result))
+
+    def _record(self, call: Call, given: list[torch.Tensor], changed: list[torch.Tensor]) -> None:
         produced = tensors(call.result)
-        changed = [tensor for tensor in touched if id(tensor) in before and before[id(tensor)] != tensor._version]
         produced += [tensor for tensor in changed if all(tensor is not other for other in produced)]
-        if not produced:
+        if not produced and not reads_values(call):
             return
-        bases = [tensor._base for tensor in changed if tensor._base is not None and self._is_known(tensor._base)]
-        kind = None if bases else describe(call, self._weight)
-        if kind is None:
-            self._unknown(call, [*touched, *bases], [*produced, *bases])
-            return
+        kind = describe(call, self._weight)
+        bases = [tensor._base for tensor in changed if tensor._base is not None]
+        if kind is None or (bases and kind.name != "elementwise"):
+            self._unknown(call, [*given, *bases], [*produced, *bases])
+        else:
+            self._add(kind, call, produced)
+
+    def _add(self, kind: Kind, call: Call, produced: list[torch.Tensor]) -> None:
         inputs = tuple(self._number(tensor) for tensor in kind.inputs)
         names = {part: self._use(tensor, part) for part, tensor in kind.parameters.items()}
         outputs = tuple(self._new(tensor) for tensor in produced)
         settings = dict(kind.settings)
         self._operations.append(Operation(kind.name, inputs, outputs, names, settings, self._source(), call.name))
 
-    def _unknown(self, call: Call, touched: list[torch.Tensor], produced: list[torch.Tensor]) -> None:
+    def _unknown(self, call: Call, given: list[torch.Tensor], produced: list[torch.Tensor]) -> None:
+        touched = [tensor for tensor in given if self._is_known(tensor)]
         names = {f"weight{i}": self._use(tensor, "") for i, tensor in enumerate(touched) if id(tensor) in self._weights}
         inputs = tuple(self._number(tensor) for tensor in touched if id(tensor) not in self._weights)
         outputs = tuple(self._new(tensor) for tensor in produced)
@@ -143,3 +161,24 @@ class _Recorder(TorchFunctionMode):
 
     def _source(self) -> str:
         return self.modules[-1] if self.modules else ""
+
+
+class _Below(TorchDispatchMode):
+    """Tells a recorder what runs outside of every function that it sees."""
+
+    def __init__(self, recorder: _Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run the operator; record it if no function of PyTorch's is running."""
+        kwargs = dict(kwargs or {})
+        result = func(*args, **kwargs)
+        self._recorder.record_below(Call(func, args, kwargs, result))
+        return result
+
+
+def _version(tensor: torch.Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version

@@ -33,6 +33,11 @@ BoolArray = npt.NDArray[np.bool_]
 # The largest difference between outputs that counts as rounding, relative to the largest output.
 TOLERANCES = {"float64": 1e-9, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 
+BAKED = (
+    "Does the model's code spell out a size in numbers, as in x.view(-1, 400)? Read it off the tensor, as in "
+    "x.flatten(1), or exclude the layers before it."
+)
+
 
 class Pruned:
     """A model under masks that hold.
@@ -98,13 +103,13 @@ class Pruned:
 
         Raises:
             ExampleError: no example is known and the framework needs one.
-            VerificationError: the smaller model gave other outputs; it is thrown away.
+            VerificationError: the smaller model does not run or gives other outputs; it is thrown away.
         """
         example = self._example if example is None else example
         removal = self.plan(example)
         expected = self.adapter.outputs(self.model, example)
         small = self.adapter.compact(self.model, self._traced(example), removal)
-        self.max_error = _verify(expected, self.adapter.outputs(small, example))
+        self.max_error = _verify(expected, self._small_outputs(small, example))
         return small
 
     def summary(self, example: Any | None = None) -> Overview:
@@ -166,6 +171,12 @@ class Pruned:
             self._graph = self.adapter.graph(self.model, self._example if example is None else example)
         return self._graph
 
+    def _small_outputs(self, small: Any, example: Any | None) -> list[Array]:
+        try:
+            return self.adapter.outputs(small, example)
+        except ExampleError as error:
+            raise VerificationError(f"the smaller model does not run and was thrown away. {BAKED} ({error})") from error
+
     def _structure(self, example: Any | None) -> tuple[Graph | None, Plan | None]:
         """Graph and removal plan, or neither where the structure cannot be known: tables then tell what they can."""
         try:
@@ -207,7 +218,7 @@ def _verify(expected: Sequence[Array], actual: Sequence[Array]) -> float:
     """The largest relative difference, if rounding explains it."""
     if [output.shape for output in expected] != [output.shape for output in actual]:
         raise VerificationError(
-            "the smaller model's outputs have other shapes than the masked one's; it was thrown away"
+            f"the smaller model's outputs have other shapes than the masked one's; it was thrown away. {BAKED}"
         )
     error = max((_relative_error(*pair) for pair in zip(expected, actual, strict=True)), default=0.0)
     tolerance = max((TOLERANCES.get(output.dtype.name, 0.0) for output in expected), default=0.0)
