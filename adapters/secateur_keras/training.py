@@ -13,6 +13,7 @@ from secateur import pruner
 from secateur.errors import HoldError
 from secateur.ranking import Statistics
 from secateur.recipe import Recipe
+from secateur.report.overview import Overview
 from secateur_keras import backends
 from secateur_keras.adapter import KerasAdapter
 
@@ -97,6 +98,19 @@ class Pruner(keras.callbacks.Callback):
     def compact(self, example: Any | None = None) -> Any:
         """See :meth:`secateur.pruner.Pruned.compact`."""
         return self.pruned.compact(example)
+
+    @property
+    def max_error(self) -> float | None:
+        """See :class:`secateur.pruned.Pruned`."""
+        return self.pruned.max_error
+
+    def summary(self, example: Any | None = None) -> Overview:
+        """See :meth:`secateur.pruned.Pruned.summary`."""
+        return self.pruned.summary(example)
+
+    def report(self, path: str | Path, example: Any | None = None) -> Path:
+        """See :meth:`secateur.pruned.Pruned.report`."""
+        return self.pruned.report(path, example)
 
     def save(self, folder: str | Path) -> None:
         """See :meth:`secateur.pruner.Pruned.save`."""

@@ -182,6 +182,9 @@ def test_pruning_while_fit_runs() -> None:
     small = pruner.compact()
     assert [layer.units for layer in small.layers] == [6, 5, 2]
     np.testing.assert_allclose(small.predict(X, verbose=0), model.predict(X, verbose=0), atol=1e-5)
+    assert pruner.max_error < 1e-5
+    assert "dense" in str(pruner.summary())
+    assert pruner.sparsity == pruner.pruned.sparsity > 0.5
     small.fit(X, Y, epochs=1, verbose=0)
 
 
