@@ -1,4 +1,4 @@
-"""Compiles every CUDA kernel for one compute capability, as ``python tests/cuda_ptx.py 9.0``, and tells of each in JSON.
+"""Compiles every CUDA kernel for a compute capability, as ``python tests/cuda_ptx.py 9.0``; tells of each in JSON.
 
 Needs libnvvm and nvJitLink, which come with ``secateur[cuda]``, but neither a device nor a driver. PTX is made for the
 types that launches use, and assembled, so that what the assembler says of registers and memory is known too.

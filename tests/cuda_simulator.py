@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import cuda
 from numba.cuda.cudadrv.devicearray import FakeCUDAArray
 from numba.cuda.simulator.kernel import FakeCUDAKernel
 
-launches: list[Any] = []
-"""The streams of all launches."""
+
+class Launch(NamedTuple):
+    """One launch of a kernel."""
+
+    stream: Any
+    arguments: tuple[Any, ...]
+
+
+launches: list[Launch] = []
+"""All launches."""
 waits: list[int] = []
 """The streams that were waited for."""
 
@@ -58,8 +66,13 @@ def complete() -> None:
     configure = FakeCUDAKernel.__getitem__
 
     def recorded(kernel: Any, configuration: Any) -> Any:
-        launches.append(configuration[2])
-        return configure(kernel, configuration)
+        configured = configure(kernel, configuration)
+
+        def run(*arguments: Any) -> None:
+            launches.append(Launch(configuration[2], arguments))
+            configured(*arguments)
+
+        return run
 
     FakeCUDAKernel.__getitem__ = recorded
     FakeCUDAArray.__cuda_array_interface__ = property(interface)

@@ -1,0 +1,134 @@
+"""The public functions on device arrays: the same results as on NumPy arrays, arrays staying on the device."""
+
+from __future__ import annotations
+
+import math
+from unittest import mock
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import strategies
+from cuda_arrays import DeviceArray, as_host, launch_sizes, launched, same_bits
+from secateur import distributions, masks, scores, thresholds
+from secateur.arrays import is_cuda
+from secateur.errors import DeviceMismatchError, InvalidTensorError, ReadOnlyArrayError, UnsupportedDtypeError
+
+arrays = strategies.arrays(shape=strategies.shapes(max_side=4), infinities=False)
+collections = strategies.collections(shape=strategies.shapes(max_side=3), infinities=False)
+few = settings(max_examples=20)
+"""For functions that launch many kernels, or whose blocks clear large tables, which the simulator is slow at."""
+
+
+@given(arrays, launch_sizes)
+def test_scores_stay_on_the_device(array, size):
+    device = DeviceArray(array)
+    with launched(*size), np.errstate(over="ignore"):
+        for function in (scores.magnitude, scores.gradient):
+            assert same_bits(as_host(function(device)), function(array))
+        assert same_bits(as_host(scores.taylor(device, device)), scores.taylor(array, array))
+        total, device_total = np.zeros(array.shape), DeviceArray(np.zeros(array.shape))
+        assert scores.accumulate(device_total, device) is device_total
+        assert same_bits(as_host(device_total), scores.accumulate(total, array))
+
+
+@few
+@given(
+    strategies.arrays(shape=strategies.shapes(min_dims=1, min_side=1, max_side=4), infinities=False),
+    st.data(),
+    st.sampled_from([1, 2, math.inf, "mean"]),
+    launch_sizes,
+)
+def test_neuron_scores_are_equal_for_any_slab_and_layout(array, data, norm, size):
+    axis = data.draw(st.integers(-array.ndim, array.ndim - 1))
+    with launched(*size), mock.patch.object(scores, "_SLAB_BYTES", data.draw(st.sampled_from([1, 5000, 1 << 24]))):
+        assert same_bits(scores.reduce(DeviceArray(array), axis, norm), scores.reduce(array, axis, norm))
+
+
+@few
+@given(collections, st.floats(0, 100), st.floats(-3, 3), st.booleans(), launch_sizes)
+def test_thresholds(arrays, q, k, by_sorting, size):
+    devices = [DeviceArray(array) for array in arrays]
+    count = 1 + int(q / 100 * (sum(array.size for array in arrays) - 1))
+    with launched(*size), mock.patch.object(thresholds, "_SORTED", thresholds._SORTED if by_sorting else 0):
+        assert same_bits(thresholds.percentile(devices, q), thresholds.percentile(arrays, q))
+        assert same_bits(thresholds.smallest(devices, count), thresholds.smallest(arrays, count))
+        assert thresholds.k_sigma(devices, k) == thresholds.k_sigma(arrays, k)
+
+
+@few
+@given(collections, st.data(), st.booleans(), launch_sizes)
+def test_masks_of_competing_arrays(arrays, data, by_sorting, size):
+    keep = data.draw(st.integers(0, sum(array.size for array in arrays)))
+    with launched(*size), mock.patch.object(thresholds, "_SORTED", thresholds._SORTED if by_sorting else 0):
+        found = masks.keep_largest([DeviceArray(array) for array in arrays], keep)
+    assert all(is_cuda(mask) for mask in found)
+    for mask, expected in zip(found, masks.keep_largest(arrays, keep), strict=True):
+        assert same_bits(as_host(mask), expected)
+
+
+@few
+@given(strategies.arrays(shape=(3, 4), infinities=False), st.floats(-2, 2), launch_sizes)
+def test_masks_of_one_array(array, threshold, size):
+    device = DeviceArray(array)
+    with launched(*size):
+        found = masks.keep_above(device, threshold), masks.n_of_m(device, 2, 4), masks.blocks(device, (2, 3), keep=2)
+        assert all(is_cuda(mask) for mask in found)
+        assert same_bits(as_host(found[0]), masks.keep_above(array, threshold))
+        assert same_bits(as_host(found[1]), masks.n_of_m(array, 2, 4))
+        assert same_bits(as_host(found[2]), masks.blocks(array, (2, 3), keep=2))
+        assert masks.apply(device, found[1]) is device
+        assert same_bits(as_host(device), masks.apply(array.copy(), masks.n_of_m(array, 2, 4)))
+        assert masks.sparsity(list(found)) == masks.sparsity([as_host(mask) for mask in found])
+        assert masks.overlap(found[0], found[1]) == masks.overlap(as_host(found[0]), as_host(found[1]))
+        assert same_bits(masks.unpack(masks.pack(found[2]), (3, 4)), as_host(found[2]))
+
+
+@few
+@given(collections, launch_sizes)
+def test_summaries(arrays, size):
+    devices = [DeviceArray(array) for array in arrays]
+    with launched(*size):
+        assert distributions.summarize(devices) == distributions.summarize(arrays)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
+def test_nan_is_named_with_its_place(dtype):
+    array = np.ones((2, 3), dtype)
+    array.T[1, 1] = np.nan
+    with launched(2, 2), pytest.raises(InvalidTensorError, match=r"fc1 holds NaN at index \(1, 1\)"):
+        scores.magnitude(DeviceArray(array), name="fc1")
+
+
+def test_bad_arrays_are_refused_before_anything_changes():
+    weight = DeviceArray(np.ones(4, np.float32), read_only=True)
+    mask = DeviceArray(np.zeros(4, bool))
+    with launched(2, 2):
+        with pytest.raises(ReadOnlyArrayError):
+            masks.apply(weight, mask)
+        with pytest.raises(DeviceMismatchError):
+            masks.apply(np.ones(4, np.float32), mask)
+        with pytest.raises(UnsupportedDtypeError):
+            scores.magnitude(DeviceArray(np.ones(4, np.int32)))
+        assert as_host(weight).all()
+
+
+def test_a_tensor_of_a_gradients_graph_is_taken_without_its_graph():
+    """PyTorch's CUDA parameters offer their interface only once detached."""
+
+    class Parameter:
+        requires_grad = True
+        shape = (2,)
+
+        @property
+        def __cuda_array_interface__(self):
+            raise RuntimeError("use var.detach()")
+
+        def detach(self):
+            return DeviceArray(np.float32([-1.5, 2.0]))
+
+    with launched(2, 2):
+        assert as_host(scores.magnitude(Parameter())).tolist() == [1.5, 2.0]
