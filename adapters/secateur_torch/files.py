@@ -91,13 +91,15 @@ def _check(folder: Path, expected: Mapping[str, torch.Tensor], found: Mapping[st
 
 
 def _architecture(model: nn.Module) -> Any:
-    """The architecture as plain data; None if it cannot be told so, as with a weight that several layers share."""
+    """The architecture as plain data; None if it cannot be told so, as with shared weights or hooks on the forward."""
     parameters = [id(tensor) for _, tensor in model.named_parameters(remove_duplicate=False)]
     return _describe(model) if len(parameters) == len(set(parameters)) else None
 
 
 def _describe(module: nn.Module) -> Any:
     name = type(module).__name__
+    if module._forward_hooks or module._forward_pre_hooks:
+        return None
     if type(module) is nn.Sequential:
         children = {key: _describe(child) for key, child in module._modules.items() if child is not None}
         known = None not in children.values()
@@ -124,7 +126,7 @@ def _rebuild(path: Path) -> nn.Module:
     try:
         document = json.loads(path.read_text("utf-8"))
         description, frozen = document["architecture"], set(document.get("frozen", ()))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, RecursionError) as error:
         raise FileFormatError(f"{path} cannot be read: {error}; is this a folder that Secateur saved?") from error
     if description is None:
         raise FileFormatError(
@@ -151,7 +153,7 @@ def _build(description: Any, path: Path) -> nn.Module:
         options = {key: _hashable(value) for key, value in description["options"].items() if key in known}
         with torch.device("meta"):
             return kind(**options).train(bool(description["training"]))
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:  # RecursionError among them
         raise FileFormatError(f"{path} does not describe an architecture: {type(error).__name__}: {error}") from error
 
 

@@ -21,7 +21,7 @@ def inference_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode for the block, without compiled code; modes, buffers and random state are restored after it."""
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(module, dict(module._buffers)) for module in model.modules()]
-    values = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    values = [(buffer, version(buffer), buffer.clone()) for buffer in model.buffers()]
     devices = {tensor.device for tensor in model.parameters() if tensor.is_cuda}
     model.eval()
     try:
@@ -33,8 +33,14 @@ def inference_mode(model: nn.Module) -> Iterator[None]:
         for module, own in buffers:
             module._buffers.update(own)
         with torch.no_grad():
-            for buffer, value in values:
-                buffer.copy_(value)
+            for buffer, before, value in values:
+                if version(buffer) != before:
+                    buffer.copy_(value)
+
+
+def version(tensor: torch.Tensor) -> int:
+    """How often the tensor has been written to in place; 0 where PyTorch does not count, as in its inference mode."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def outputs(model: nn.Module, example: Any | None) -> list[npt.NDArray[Any]]:
@@ -84,7 +90,8 @@ def to_tensor(value: Any, reference: torch.Tensor | None) -> Any:
     if reference is None:
         return value
     dtype = reference.dtype if value.is_floating_point() else value.dtype
-    return value.to(reference.device, dtype)
+    moved = value.to(reference.device, dtype)
+    return moved.clone() if moved.is_inference() else moved  # autograd refuses tensors made in inference mode
 
 
 def _plain(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -176,6 +176,8 @@ def _owned(optimizer: torch.optim.Optimizer) -> set[int]:
 
 
 def _require_owner(optimizer: torch.optim.Optimizer, masked: Iterable[_MaskedWeight]) -> None:
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise HoldError(f"optimizer is a {type(optimizer).__name__}; give the torch.optim.Optimizer that trains it")
     owned = _owned(optimizer)
     if not any(id(weight.tensor) in owned for weight in masked):
         raise HoldError(

@@ -76,7 +76,7 @@ def reads_values(call: Call) -> bool:
 def _linear(call: Call, weight: FindWeight) -> Kind | None:
     kernel = call.argument(1, "weight")
     parts = _weights(weight, kernel=kernel, bias=call.argument(2, "bias"))
-    if parts is None or not _is_kernel(weight(kernel), kernel.ndim == 2):
+    if parts is None or kernel.ndim != 2 or not _lies_as_stored(weight(kernel)):
         return None
     return Kind("linear", [call.input], {"axis": -1}, parts)
 
@@ -84,17 +84,18 @@ def _linear(call: Call, weight: FindWeight) -> Kind | None:
 def _convolution(call: Call, weight: FindWeight) -> Kind | None:
     kernel = call.argument(1, "weight")
     parts = _weights(weight, kernel=kernel, bias=call.argument(2, "bias"))
-    if parts is None or not _is_kernel(weight(kernel), call.input.ndim == kernel.ndim):
+    if parts is None or call.input.ndim != kernel.ndim or not _lies_as_stored(weight(kernel)):
         return None
     return Kind("convolution", [call.input], {"channel_axis": 1, "groups": call.argument(6, "groups", 1)}, parts)
 
 
-def _is_kernel(weight: Weight | None, fits: bool) -> bool:
-    """Whether a weight of fitting rank is used as it lies: another layer may own it and store it transposed."""
-    return fits and weight is not None and weight.layout.order == tuple(range(len(weight.layout.native)))
+def _lies_as_stored(weight: Weight | None) -> bool:
+    """Whether the canonical axes are PyTorch's: a layer that uses another layer's weight may see it transposed."""
+    return weight is not None and weight.layout.order == tuple(range(len(weight.layout.native)))
 
 
-def _batch_norm(call: Call, weight: FindWeight) -> Kind | None:
+def _channel_norm(call: Call, weight: FindWeight) -> Kind | None:
+    """Batch and instance normalisation; by the input's own statistics they read along space, as a window does."""
     parts = _weights(
         weight,
         scale=call.argument(3, "weight"),
@@ -102,7 +103,12 @@ def _batch_norm(call: Call, weight: FindWeight) -> Kind | None:
         mean=call.argument(1, "running_mean"),
         variance=call.argument(2, "running_var"),
     )
-    return None if parts is None or call.input.ndim < 2 else Kind("normalize", [call.input], {"axis": 1}, parts)
+    own_statistics = call.argument(5, "training", call.kwargs.get("use_input_stats", True))
+    if parts is None or call.input.ndim < 2:
+        return None
+    if own_statistics and call.input.ndim > 2:
+        return None if parts else Kind("pool", [call.input], {"channel_axis": 1})
+    return Kind("normalize", [call.input], {"axis": 1}, parts)
 
 
 def _prelu(call: Call, weight: FindWeight) -> Kind | None:
@@ -119,6 +125,8 @@ def _elementwise(call: Call, weight: FindWeight) -> Kind | None:
     operands = [item for item in (*call.args, *call.kwargs.values()) if isinstance(item, torch.Tensor)]
     learned = {f"operand{i}": item for i, item in enumerate(operands) if weight(item) is not None}
     inputs = [item for item in operands if weight(item) is None]
+    if not all(_lies_as_stored(weight(item)) for item in learned.values()):
+        return None
     fits = torch.broadcast_shapes(*(item.shape for item in operands)) == call.result.shape
     return Kind("elementwise", inputs, {}, learned) if inputs and fits else None
 
@@ -139,6 +147,14 @@ def _reshape(call: Call, weight: FindWeight) -> Kind | None:
     if weight(call.input) is not None or call.result.dtype != call.input.dtype:
         return None
     return Kind("reshape", [call.input], {"shape": tuple(call.result.shape)})
+
+
+def _index(call: Call, weight: FindWeight) -> Kind | None:
+    """``x[:, :, None]``: colons and None alone, which only add axes of size 1."""
+    index = call.argument(1, "index")
+    parts = index if isinstance(index, tuple) else (index,)
+    adds = all(part is None or part is Ellipsis or (isinstance(part, slice) and part == slice(None)) for part in parts)
+    return _reshape(call, weight) if adds else None
 
 
 def _permutation(call: Call, weight: FindWeight) -> Kind | None:
@@ -197,13 +213,14 @@ def _weights(weight: FindWeight, **parts: torch.Tensor | None) -> dict[str, torc
 READERS: dict[str, Reader] = {
     "linear": _linear,
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _convolution),
-    "batch_norm": _batch_norm,
+    **dict.fromkeys(("batch_norm", "instance_norm"), _channel_norm),
     "prelu": _prelu,
     **dict.fromkeys(("cat", "concat", "concatenate"), _concatenation),
     **dict.fromkeys(("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze"), _reshape),
     **dict.fromkeys(
         ("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "T", "mT", "adjoint"), _permutation
     ),
+    "__getitem__": _index,
     **{f"{kind}_pool{n}d": _pool for n in (1, 2, 3) for kind in ("max", "avg", "adaptive_max", "adaptive_avg", "lp")},
     "pad": _padding,
     **dict.fromkeys(("interpolate", "upsample", "expand"), _resizing),
@@ -226,7 +243,7 @@ READERS: dict[str, Reader] = {
     **dict.fromkeys(
         (
             *("contiguous", "clone", "detach", "to", "type", "type_as", "float", "double", "half", "bfloat16"),
-            *("cpu", "cuda"),
+            *("cpu", "cuda", "data"),
         ),
         _cast,
     ),

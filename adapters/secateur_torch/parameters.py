@@ -26,6 +26,8 @@ from secateur_torch.layouts import Layout, layout
 
 BoolArray = npt.NDArray[np.bool_]
 
+RANKABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 
 @dataclass(frozen=True)
 class Weight:
@@ -116,10 +118,12 @@ def _check(name: str, tensor: torch.Tensor) -> None:
         raise UnbuiltModelError(f"{name} has no shape yet, its module is lazy; run the model once on an example first")
     if tensor.is_meta:
         raise MissingWeightsError(f"{name} is on the meta device and holds no numbers; load the weights first")
-    if not tensor.is_floating_point():
+    if tensor.layout != torch.strided:
+        raise UnsupportedDtypeError(f"{name} is stored as {tensor.layout}, not densely; give it as to_dense() first")
+    if tensor.dtype not in RANKABLE:
         raise UnsupportedDtypeError(
-            f"{name} has dtype {str(tensor.dtype).removeprefix('torch.')}, which has no saliency order; prune the "
-            "model before it is quantized or converted"
+            f"{name} has dtype {str(tensor.dtype).removeprefix('torch.')}, not one of 16 to 64-bit floating point; "
+            "prune the model before it is quantized or converted"
         )
 
 

@@ -75,8 +75,8 @@ def _gradients(
     """One batch's gradients; ``.grad`` of the weights is not touched."""
     if not trainable:
         return {}
-    positional, named = arguments(model, inputs)
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
+        positional, named = arguments(model, inputs)
         value = loss(model(*positional, **named), _labels(labels, trainable[0].tensor))
         if not isinstance(value, torch.Tensor) or value.numel() != 1:
             raise MissingDataError("the loss must give one number a batch: use reduction='mean'")

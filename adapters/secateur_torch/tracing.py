@@ -7,9 +7,12 @@ dispatch mode below it. So whatever runs can be traced. What a call means is tol
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -18,11 +21,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateur.structure.graph import Graph, Operation, ParameterShape
-from secateur_torch.inference import inference_mode, results, run, tensors
+from secateur_torch.inference import inference_mode, results, run, tensors, version
 from secateur_torch.operations import Call, Kind, describe, reads_values
 from secateur_torch.parameters import Weight, weights
 
 __all__ = ["graph"]
+
+_LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 
 
 def graph(model: nn.Module, example: Any | None) -> Graph:
@@ -43,11 +48,11 @@ def graph(model: nn.Module, example: Any | None) -> Graph:
 
 
 @contextmanager
-def _module_names(model: nn.Module, stack: list[str]) -> Iterator[None]:
-    """Keep on ``stack`` the module whose forward is running, as ``name (Class)``."""
+def _module_names(model: nn.Module, stack: list[tuple[str, bool]]) -> Iterator[None]:
+    """Keep on ``stack`` the module whose forward is running, as ``name (Class)``, and whether it is PyTorch's own."""
     handles = []
     for path, module in model.named_modules():
-        label = f"{path or 'model'} ({type(module).__name__})"
+        label = f"{path or 'model'} ({type(module).__name__})", type(module).__module__.startswith("torch.")
         handles.append(module.register_forward_pre_hook(lambda *_, label=label: stack.append(label), prepend=True))
         handles.append(module.register_forward_hook(lambda *_: _leave(stack), always_call=True))
     try:
@@ -57,8 +62,16 @@ def _module_names(model: nn.Module, stack: list[str]) -> Iterator[None]:
             handle.remove()
 
 
-def _leave(stack: list[str]) -> None:
+def _leave(stack: list[tuple[str, bool]]) -> None:
     stack.pop()
+
+
+def _line() -> str:
+    """File and line of the innermost running code that is neither PyTorch's nor Secateur's."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code.co_filename.startswith(_LIBRARIES):
+        frame = frame.f_back
+    return f" at {Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame is not None else ""
 
 
 class _Recorder(TorchFunctionMode):
@@ -66,7 +79,7 @@ class _Recorder(TorchFunctionMode):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.modules: list[str] = []
+        self.modules: list[tuple[str, bool]] = []
         self.inside = False
         self._weights = {id(weight.tensor): weight for weight in weights(model)}
         self._numbers: dict[int, int] = {}
@@ -82,6 +95,9 @@ class _Recorder(TorchFunctionMode):
 
     def graph(self, results: list[torch.Tensor]) -> Graph:
         """What was recorded."""
+        returned = {f"weight{i}": self._use(tensor, "") for i, tensor in enumerate(results) if self._weight(tensor)}
+        if returned:
+            self._operations.append(Operation("unknown", (), (), returned, {}, "model", "return"))
         outputs = tuple(self._number(tensor) for tensor in results)
         return Graph(tuple(self._shapes), tuple(self._operations), self._inputs, outputs, self._used)
 
@@ -91,12 +107,12 @@ class _Recorder(TorchFunctionMode):
         """Run the function; record it if tensors of the model went in."""
         kwargs = dict(kwargs or {})
         given = tensors([args, kwargs])
-        before = {id(tensor): tensor._version for tensor in given if not tensor.is_inference()}
+        before = {id(tensor): version(tensor) for tensor in given}
         self.inside = True
         try:
             result = func(*args, **kwargs)
             if any(self._is_known(tensor) for tensor in given):
-                changed = [tensor for tensor in given if before.get(id(tensor), 0) != _version(tensor)]
+                changed = [tensor for tensor in given if before[id(tensor)] != version(tensor)]
                 self._record(Call(func, args, kwargs, result), given, changed)
         finally:
             self.inside = False
@@ -160,7 +176,9 @@ class _Recorder(TorchFunctionMode):
         return len(self._shapes) - 1
 
     def _source(self) -> str:
-        return self.modules[-1] if self.modules else ""
+        """The running module; with the line of its code where it calls a function by itself."""
+        module, is_library = self.modules[-1] if self.modules else ("model", False)
+        return module if is_library else module + _line()
 
 
 class _Below(TorchDispatchMode):
@@ -178,7 +196,3 @@ class _Below(TorchDispatchMode):
         result = func(*args, **kwargs)
         self._recorder.record_below(Call(func, args, kwargs, result))
         return result
-
-
-def _version(tensor: torch.Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
