@@ -21,7 +21,7 @@ def inference_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode for the block, without compiled code; modes, buffers and random state are restored after it."""
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(module, dict(module._buffers)) for module in model.modules()]
-    values = [(buffer, version(buffer), buffer.clone()) for buffer in model.buffers()]
+    values = [(buffer, buffer.clone()) for buffer in model.buffers()]
     devices = {tensor.device for tensor in model.parameters() if tensor.is_cuda}
     model.eval()
     try:
@@ -33,8 +33,8 @@ def inference_mode(model: nn.Module) -> Iterator[None]:
         for module, own in buffers:
             module._buffers.update(own)
         with torch.no_grad():
-            for buffer, before, value in values:
-                if version(buffer) != before:
+            for buffer, value in values:
+                if not torch.equal(buffer, value):  # batch_norm does not count its writes in buffer._version
                     buffer.copy_(value)
 
 
