@@ -131,7 +131,7 @@ class _Recorder(TorchFunctionMode):
             return
         kind = describe(call, self._weight)
         bases = [tensor._base for tensor in changed if tensor._base is not None]
-        if kind is None or (bases and kind.name != "elementwise"):
+        if kind is None or (bases and (kind.name != "elementwise" or len(produced) > 1)):
             self._unknown(call, [*given, *bases], [*produced, *bases])
         else:
             self._add(kind, call, produced)

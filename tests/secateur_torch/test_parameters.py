@@ -19,7 +19,11 @@ LAYERS: dict[str, tuple[nn.Module, str, tuple[str, tuple[str, ...], tuple[int, .
     "linear": (nn.Linear(3, 5), "weight", ("kernel", ("out", "in"), (5, 3))),
     "bias": (nn.Linear(3, 5), "bias", ("bias", ("out",), (5,))),
     "conv1d": (nn.Conv1d(4, 6, 3), "weight", ("kernel", ("out", "in", "width"), (6, 4, 3))),
-    "grouped": (nn.Conv2d(4, 6, (2, 3), groups=2), "weight", ("kernel", ("out", "in", "height", "width"), (6, 2, 2, 3))),
+    "grouped": (
+        nn.Conv2d(4, 6, (2, 3), groups=2),
+        "weight",
+        ("kernel", ("out", "in", "height", "width"), (6, 2, 2, 3)),
+    ),
     "conv3d": (nn.Conv3d(1, 2, 3), "weight", ("kernel", ("out", "in", "depth", "height", "width"), (2, 1, 3, 3, 3))),
     "transposed": (nn.ConvTranspose1d(4, 6, 3), "weight", ("kernel", ("out", "in", "width"), (6, 4, 3))),
     "transposed grouped": (
