@@ -19,7 +19,7 @@ from secateur.errors import DeviceMismatchError, InvalidTensorError, ReadOnlyArr
 
 arrays = strategies.arrays(shape=strategies.shapes(max_side=4), infinities=False)
 collections = strategies.collections(shape=strategies.shapes(max_side=3), infinities=False)
-few = settings(max_examples=20)
+few = settings(max_examples=12)
 """For functions that launch many kernels, or whose blocks clear large tables, which the simulator is slow at."""
 
 
