@@ -20,7 +20,7 @@ from secateur.adapter import Adapter, Parameter
 from secateur.batches import first_inputs, is_repeatable
 from secateur.errors import ExampleError, FileFormatError, MissingDataError, RecipeError, TraceError
 from secateur.pruned import Pruned, count_nonzero
-from secateur.ranking import NeuronRanking, Statistics, prunable, ranking
+from secateur.ranking import NeuronRanking, Statistics, ranking
 from secateur.recipe import Neurons, Recipe
 from secateur.report.collect import Outcome
 from secateur.schedules import OneShot
@@ -59,7 +59,7 @@ class Pruner(Pruned):
         example: Any | None = None,
         statistics: Statistics | None = None,
     ) -> None:
-        recipe.select(prunable(adapter.parameters(model)))
+        adapter.parameters(model)  # refuses a model without weights; only the trace knows all of their roles
         _check_data(recipe, data, statistics)
         if example is None and data is not None:
             example = first_inputs(data)

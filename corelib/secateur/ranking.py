@@ -109,7 +109,7 @@ class NeuronRanking:
         for parameter in parameters:
             axis = _producing_axis(parameter)
             units = None if axis is None else self.coupling.units.get((parameter.name, axis))
-            if axis is None or units is None or not (units >= 0).any():
+            if axis is None or units is None or not (units >= 0).any() or not parameter.view.size:
                 continue
             reduced = scores.reduce(_score(parameter, score, statistics), axis=axis, norm=self.norm)
             np.add.at(total, units[units >= 0], reduced[units >= 0])
