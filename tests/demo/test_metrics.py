@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secateur.demo.metrics import LATENCY_BATCH, cross_entropy, latency_inputs, latency_ms, quality
+from secateur.demo.metrics import LATENCY_BATCH, cross_entropy, latencies_ms, latency_inputs, quality
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60))
@@ -36,9 +38,17 @@ def test_cross_entropy_is_the_mean_log_loss_and_stays_finite() -> None:
     assert cross_entropy(probabilities, np.array([0, 1])) == pytest.approx(-(np.log(0.25) + np.log(1e-7)) / 2)
 
 
-def test_latency_is_a_median_in_milliseconds() -> None:
-    pauses = iter([0.2] * 2 + [0.0] * 3 + [0.002] * 30 + [0.05] * 20)
-    assert 2.0 <= latency_ms(lambda: time.sleep(next(pauses))) < 50.0
+def test_latency_is_the_median_in_milliseconds_of_calls_that_take_turns() -> None:
+    turns: list[str] = []
+    pauses = {"quick": 0.0005, "slow": 0.004}
+
+    def call(name: str) -> None:
+        turns.append(name)
+        time.sleep(pauses[name])
+
+    found = latencies_ms({name: partial(call, name) for name in pauses})
+    assert all(found[name] >= 1000 * pause for name, pause in pauses.items())
+    assert [name for name, _ in itertools.groupby(turns)][:4] == ["quick", "slow"] * 2
 
 
 def test_the_batch_is_filled_by_repetition() -> None:

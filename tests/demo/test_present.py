@@ -99,8 +99,9 @@ def test_the_table_sets_frameworks_side_by_side(console: Console) -> None:
     report = DemoReport(runs=runs, agreement=(Agreement(0, 1, "same arrays", 9610, 0),))
     show_report(console, report, Path("folder"), 61.4)
     text = printed(console)
-    assert text.count("neurons · magnitude · percentile 50 · static") == 1
-    assert text.count("9,610 → 4,810") == 2
+    assert text.count("neurons · magnitude") == text.count("percentile 50 · static") == 1
+    assert text.count("9,610  ") >= 4
+    assert text.count("4,810") == 2
     assert "0 of 9,610 bits differ in 1 pair of runs" in text
     assert "folder/report.html" in text
     assert "61 s" in text

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from secateur.demo import plan
 from secateur.demo.data import DataSet
 from secateur.demo.exchange import Exchange
-from secateur.demo.metrics import latency_inputs, latency_ms
+from secateur.demo.metrics import latencies_ms, latency_inputs
 from secateur.demo.networks import Network
 from secateur.demo.plan import Choice, Options, Training
 from secateur.demo.run import PrunedRun
@@ -46,7 +46,7 @@ class Experiment:
         self.options = options
         self.exchange = exchange
         self.emit = emit
-        self._models: dict[str, dict[str, Any]] = {}
+        self._models: dict[str, Any] = {}
         self._trained_masks: dict[str, dict[str, Array]] = {}
 
     @cached_property
@@ -67,7 +67,7 @@ class Experiment:
         bench.assign(built, best.weights)
         self.exchange.write("trained", model, best.weights, self.platform)
         self.exchange.write("statistics", model, bench.gather(built), self.platform)
-        self._models[f"{model}/dense"] = {"dense": built}
+        self._models[f"{model}/dense"] = built
         return {"dense": bench.stage(built).to_dict(), "epoch": best.epoch, "losses": trainer.losses}
 
     def compare(self, model: str, reference: str) -> dict[str, Any]:
@@ -96,16 +96,14 @@ class Experiment:
         figures = run.perform(weights, self.exchange.read("statistics", model, self.platform))
         self._trained_masks.setdefault(model, {}).update(_labelled(choice, run.masks))
         self.exchange.write("trained-masks", model, self._trained_masks[model], self.platform)
-        self._models[f"{model}/{choice.label}"] = run.models
+        self._models |= {f"{model}/{choice.label}/{stage}": kept for stage, kept in run.models.items()}
         return figures
 
     def time(self) -> dict[str, Any]:
         """Milliseconds of a forward pass of every model made so far; nothing else should run meanwhile."""
         inputs = self.twin.inputs(latency_inputs(self.data.test.images))
-        return {
-            run: {stage: latency_ms(partial(self.twin.forward, model, inputs)) for stage, model in models.items()}
-            for run, models in self._models.items()
-        }
+        forwards = {name: partial(self.twin.forward, model, inputs) for name, model in self._models.items()}
+        return latencies_ms(forwards)
 
     def download(self, path: str) -> dict[str, Any]:
         """Fetch MNIST by the framework's own loader."""

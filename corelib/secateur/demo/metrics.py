@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 LATENCY_BATCH = 256
-_WARM_UP, _REPEATS, _SECONDS = 5, 41, 0.5
+_ROUNDS, _CALLS, _SECONDS = 9, 9, 0.05
 
 
 def quality(probabilities: Array, labels: Array) -> dict[str, float]:
@@ -41,16 +41,28 @@ def cross_entropy(probabilities: Array, labels: Array) -> float:
     return float(-np.log(np.clip(chosen, 1e-7, 1.0)).mean())
 
 
-def latency_ms(forward: Callable[[], None]) -> float:
-    """Median milliseconds of a call, after warm-up: of 41 calls, or of what fits into half a second, but at least 3."""
-    for _ in range(_WARM_UP):
-        forward()
-    times: list[float] = []
-    while len(times) < _REPEATS and (len(times) < 3 or sum(times) < _SECONDS):
+def latencies_ms(forwards: Mapping[str, Callable[[], None]]) -> dict[str, float]:
+    """Median milliseconds of each call after warm-up.
+
+    All are timed in turn, a few calls each, round after round, so that whatever slows the machine for a while does not
+    slow one of them alone.
+    """
+    times: dict[str, list[float]] = {name: [] for name in forwards}
+    for _ in range(_ROUNDS):
+        for name, forward in forwards.items():
+            times[name] += _some_calls(forward)
+    return {name: 1000.0 * statistics.median(some) for name, some in times.items()}
+
+
+def _some_calls(forward: Callable[[], None]) -> list[float]:
+    """Seconds of up to 9 calls that together take about 50 ms, after one that is not counted."""
+    forward()
+    some: list[float] = []
+    while len(some) < _CALLS and sum(some) < _SECONDS:
         start = time.perf_counter()
         forward()
-        times.append(time.perf_counter() - start)
-    return 1000.0 * statistics.median(times)
+        some.append(time.perf_counter() - start)
+    return some
 
 
 def latency_inputs(images: Array) -> Array:

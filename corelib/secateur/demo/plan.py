@@ -17,11 +17,17 @@ TARGETS = ("percentile", "k-sigma")
 SCHEDULES = ("static", "gradual")
 
 # How much goes: the percentile of the scores, and the number of standard deviations above their mean, up to which a
-# weight or neuron is pruned. The scores of single weights are spread wide, those of neurons lie close together.
-PERCENTILES = {"weights": 90.0, "neurons": 50.0}
+# weight or neuron is pruned. A trained network has small gradients everywhere, so they tell little about which weights
+# it can spare: 90 % taken at once by gradient would destroy it, half does not. Scores of neurons lie close together.
+PERCENTILES = {
+    ("weights", "magnitude"): 90.0,
+    ("weights", "gradient"): 50.0,
+    ("neurons", "magnitude"): 50.0,
+    ("neurons", "gradient"): 50.0,
+}
 SIGMAS = {
     ("weights", "magnitude"): 1.0,
-    ("weights", "gradient"): 1.0,
+    ("weights", "gradient"): 0.5,
     ("neurons", "magnitude"): 0.25,
     ("neurons", "gradient"): 0.25,
 }
@@ -81,8 +87,8 @@ class Choice:
     @property
     def amount(self) -> str:
         """The target with its number: ``percentile 90``, ``k-sigma 1``."""
-        value = PERCENTILES[self.granularity] if self.target == "percentile" else SIGMAS[self.granularity, self.score]
-        return f"{self.target} {value:g}"
+        values = PERCENTILES if self.target == "percentile" else SIGMAS
+        return f"{self.target} {values[self.granularity, self.score]:g}"
 
     @property
     def label(self) -> str:
@@ -97,14 +103,15 @@ class Choice:
     def recipe(self, steps: int) -> Recipe:
         """The recipe itself; a gradual one is spread over ``steps`` optimizer steps.
 
-        Weights compete over the whole model. Neurons compete within their layer, so that no layer can be emptied.
+        Magnitudes of weights compete over the whole model. Gradients of different layers are on different scales, and a
+        layer must not lose all its neurons: there each layer is ranked by itself.
         """
-        percentile, sigmas = PERCENTILES[self.granularity], SIGMAS[self.granularity, self.score]
+        kind = self.granularity, self.score
         whole = Recipe(
-            Percentile(percentile) if self.target == "percentile" else KSigma(sigmas),
+            Percentile(PERCENTILES[kind]) if self.target == "percentile" else KSigma(SIGMAS[kind]),
             granularity=Weights() if self.granularity == "weights" else Neurons(),
             score=Magnitude() if self.score == "magnitude" else Gradient(),
-            scope="model" if self.granularity == "weights" else "layer",
+            scope="model" if kind == ("weights", "magnitude") else "layer",
         )
         if self.schedule == "static":
             return whole
@@ -153,8 +160,8 @@ class Training:
 
 
 TRAININGS = {
-    ("digits", "mlp"): Training(32, 60, 30, 30, rate=1e-3, gradual_rate=1e-2, finetune_rate=5e-3),
-    ("digits", "cnn"): Training(32, 20, 10, 10, rate=1e-3, gradual_rate=5e-3, finetune_rate=5e-3),
+    ("digits", "mlp"): Training(16, 60, 30, 30, rate=1e-3, gradual_rate=1e-2, finetune_rate=5e-3),
+    ("digits", "cnn"): Training(32, 20, 20, 20, rate=1e-3, gradual_rate=1e-2, finetune_rate=5e-3),
     ("mnist", "mlp"): Training(128, 10, 4, 6, rate=1e-3, gradual_rate=2e-3, finetune_rate=2e-3),
     ("mnist", "cnn"): Training(128, 4, 2, 3, rate=1e-3, gradual_rate=2e-3, finetune_rate=2e-3),
 }
@@ -174,8 +181,8 @@ SUBSETS = {
     ),
     "cnn": (
         "weights magnitude percentile gradual",
-        "weights gradient k-sigma static",
-        "neurons magnitude k-sigma gradual",
+        "weights gradient k-sigma gradual",
+        "neurons magnitude k-sigma static",
         "neurons gradient percentile static",
     ),
 }

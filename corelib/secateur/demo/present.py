@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -110,39 +111,63 @@ class Terminal:
 def show_report(console: Console, report: DemoReport, out: Path, seconds: float) -> None:
     """The final table, whether the frameworks agree, and where the files are."""
     for model in dict.fromkeys(run.numbers.model for run in report.runs):
-        console.print(_table(model, [run.numbers for run in report.runs if run.numbers.model == model]))
+        runs = [run.numbers for run in report.runs if run.numbers.model == model]
+        console.print(_table(model, runs, console.width))
     for line in agreement_lines(report.agreement):
         console.print(line, highlight=False)
     console.print(f"[bold]{out / 'report.html'}[/bold] tells all of it, {out / 'results.json'} holds the numbers,")
     console.print(f"tensorboard --logdir {out / 'events'} shows the events. ({seconds:.0f} s)")
 
 
-def _table(model: str, runs: Sequence[RunNumbers]) -> Table:
-    table = Table(title=f"{model}: accuracy on the test part, and dense → compact", title_justify="left")
+# Heading -> what of a stage it shows; only the first two where the terminal is narrow.
+_COSTS: dict[str, Callable[[StageMetrics], str]] = {
+    "non-zero": lambda stage: count(stage.nonzero),
+    "latency": lambda stage: duration(stage.latency_ms),
+    "parameters": lambda stage: count(stage.parameters),
+    "FLOPs": lambda stage: count(stage.flops),
+    "file": lambda stage: size(stage.bytes),
+}
+_WIDE = 105
+
+
+def _table(model: str, runs: Sequence[RunNumbers], width: int) -> Table:
+    """The dense network first, then each recipe: accuracies on its way, costs at its end; one line a framework."""
+    costs = list(_COSTS)[: None if width >= _WIDE else 2]
+    title = f"{model}: accuracy on the test part, and what the compact model costs"
+    table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in ("recipe", "framework"):
-        table.add_column(heading)
-    for heading in ("dense", "pruned", "fine-tuned", "non-zero", "parameters", "FLOPs", "file", "latency"):
-        table.add_column(heading, justify="right")
-    label = ""
-    for run in runs:
-        table.add_row("" if run.configuration == label else run.configuration, run.platform, *_cells(run))
-        label = run.configuration
+        table.add_column(heading, no_wrap=True)
+    for heading in ("pruned", "tuned", *costs):
+        table.add_column(heading, justify="right", no_wrap=True)
+    groups = {label: [run for run in runs if run.configuration == label] for label in _labels(runs)}
+    first = next(iter(groups.values()))
+    table.add_row(
+        "dense", *_lines([[run.platform, "", *_accuracy(run.dense), *_cost(run.dense, costs)] for run in first])
+    )
+    for group in groups.values():
+        name = f"{group[0].granularity} · {group[0].score}\n{group[0].target} · {group[0].schedule}"
+        lines = [
+            [run.platform, *_accuracy(run.pruned), *_accuracy(run.finetuned), *_cost(run.last, costs)] for run in group
+        ]
+        table.add_row(name, *_lines(lines))
     return table
 
 
-def _cells(run: RunNumbers) -> list[str]:
-    accuracies = [run.dense, run.pruned, run.finetuned]
-    costs = (("parameters", count), ("flops", count), ("bytes", size), ("latency_ms", duration))
-    changes = (f"{show(getattr(run.dense, name))} → {show(getattr(run.last, name))}" for name, show in costs)
-    return [*(percent(_accuracy(stage)) for stage in accuracies), percent(_share(run.last, run.dense)), *changes]
+def _labels(runs: Sequence[RunNumbers]) -> list[str]:
+    return list(dict.fromkeys(run.configuration for run in runs))
 
 
-def _accuracy(stage: StageMetrics | None) -> float | None:
-    return None if stage is None else stage.accuracy
+def _lines(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Cells of several lines from lines of several cells."""
+    return ["\n".join(cells) for cells in zip(*rows, strict=True)]
 
 
-def _share(last: StageMetrics, dense: StageMetrics) -> float:
-    return last.nonzero / dense.parameters
+def _accuracy(stage: StageMetrics | None) -> list[str]:
+    return [percent(None if stage is None else stage.accuracy)]
+
+
+def _cost(stage: StageMetrics, headings: Sequence[str]) -> list[str]:
+    return [_COSTS[heading](stage) for heading in headings]
 
 
 def agreement_lines(pairs: Sequence[Agreement]) -> list[str]:

@@ -48,7 +48,7 @@ class Results:
 
     dense: dict[tuple[Platform, str], Mapping[str, Any]] = field(default_factory=dict)
     outcomes: dict[RunKey, Outcome] = field(default_factory=dict)
-    latencies: dict[Platform, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    latencies: dict[Platform, Mapping[str, float]] = field(default_factory=dict)
 
 
 def demo_run(results: Results, key: RunKey, seed: int) -> DemoRun:
@@ -56,7 +56,7 @@ def demo_run(results: Results, key: RunKey, seed: int) -> DemoRun:
     platform, model, choice = key
     outcome, latencies = results.outcomes[key], results.latencies[platform]
     stages = {
-        name: replace(stage, latency_ms=latencies[f"{model}/{choice.label}"][name])
+        name: replace(stage, latency_ms=latencies[f"{model}/{choice.label}/{name}"])
         for name, stage in outcome.stages.items()
     }
     dense = StageMetrics(**results.dense[platform, model])
@@ -69,7 +69,7 @@ def demo_run(results: Results, key: RunKey, seed: int) -> DemoRun:
         target=choice.amount,
         schedule=choice.schedule,
         seed=seed,
-        dense=replace(dense, latency_ms=latencies[f"{model}/dense"]["dense"]),
+        dense=replace(dense, latency_ms=latencies[f"{model}/dense"]),
         **stages,
         max_error=outcome.max_error,
     )
