@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from secateur.structure.graph import Graph
+from secateur.errors import TraceError
+from secateur.structure.graph import Graph, Operation
 from secateur.structure.removal import Plan
-from secateur_torch.layouts import Layout
-from secateur_torch.parameters import weights
+from secateur_torch.parameters import Weight, weights
 
 Kept = dict[int, torch.Tensor]
 
@@ -28,32 +28,57 @@ def compact(model: nn.Module, graph: Graph, plan: Plan) -> nn.Module:
         model: the model that was traced.
         graph: its structure.
         plan: which indices of which weights stay.
+
+    Raises:
+        TraceError: PyTorch cannot copy the model.
     """
-    small = copy.deepcopy(model)
-    replaced: dict[int, torch.Tensor] = {}
-    for weight in weights(small):
-        kept = {axis: flags for (name, axis), flags in plan.keep.items() if name == weight.name}
-        if kept:
-            indices = {axis: torch.from_numpy(flags).nonzero().flatten() for axis, flags in kept.items()}
-            replaced[id(weight.tensor)] = _sliced(weight.tensor, weight.layout, indices)
+    small = _copy(model)
+    kept = _kept(plan)
+    replaced = {
+        id(weight.tensor): _sliced(weight, kept[weight.name]) for weight in weights(small) if weight.name in kept
+    }
     for module in small.modules():
         _replace(module, replaced)
     modules = dict(small.named_modules())
-    for index, changed in plan.settings.items():
-        operation = graph.operations[index]
-        owner = modules.get(_layer(operation.parameters.get("kernel", "")) or operation.source.split(" ")[0])
-        _change(owner, changed)
+    for index, operation in enumerate(graph.operations):
+        for path in {_running(operation), _layer(operation.parameters.get("kernel", ""))}:
+            if path in modules:
+                _change(modules[path], operation, plan.shapes, plan.settings.get(index, {}))
     for module in small.modules():
         _mend(module)
     return small
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except (RuntimeError, TypeError) as error:
+        raise TraceError(
+            f"the model cannot be copied, so nothing is removed from it: {error}; let it keep no computed tensors or "
+            "open files as attributes"
+        ) from error
+
+
+def _kept(plan: Plan) -> dict[str, Kept]:
+    """Weight -> canonical axis -> the indices that stay."""
+    kept: dict[str, Kept] = {}
+    for (name, axis), flags in plan.keep.items():
+        kept.setdefault(name, {})[axis] = torch.from_numpy(flags).nonzero().flatten()
+    return kept
+
+
+def _running(operation: Operation) -> str:
+    """The path of the module that ran the operation."""
+    return operation.source.partition(" (")[0]
 
 
 def _layer(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def _sliced(tensor: torch.Tensor, layout: Layout, indices: Mapping[int, torch.Tensor]) -> torch.Tensor:
+def _sliced(weight: Weight, indices: Kept) -> torch.Tensor:
     """The tensor (PyTorch's layout) with only these indices of its canonical axes; a parameter stays one."""
+    tensor, layout = weight.tensor, weight.layout
     canonical = tensor.detach().reshape(layout.split).permute(layout.order)
     for axis, kept in indices.items():
         canonical = canonical.index_select(axis, kept.to(tensor.device))
@@ -72,14 +97,18 @@ def _replace(module: nn.Module, replaced: Mapping[int, torch.Tensor]) -> None:
                 owned[name] = replaced[id(tensor)]
 
 
-def _change(module: nn.Module | None, settings: Mapping[str, Any]) -> None:
-    """Settings of the traced operation that a module holds as attributes."""
-    if isinstance(module, _ConvNd) and "groups" in settings:
-        module.groups = int(settings["groups"])
+def _change(
+    module: nn.Module, operation: Operation, shapes: Sequence[tuple[int, ...]], settings: Mapping[str, Any]
+) -> None:
+    """What a module that runs the operation holds as attributes, and no tensor of it tells."""
+    if "groups" in settings and getattr(module, "groups", None) == operation.settings["groups"]:
+        module.groups = settings["groups"]
     if isinstance(module, nn.Unflatten) and "shape" in settings:
         axis, rank = int(module.dim), len(module.unflattened_size)
         start = axis if axis >= 0 else len(settings["shape"]) - rank + 1 + axis
         module.unflattened_size = tuple(settings["shape"][start : start + rank])
+    if isinstance(module, _NormBase) and operation.label in ("batch_norm", "instance_norm"):
+        module.num_features = shapes[operation.inputs[0]][1]
 
 
 def _mend(module: nn.Module) -> None:
