@@ -1,0 +1,205 @@
+"""Models that people do write, though not often: each is pruned rightly, or refused in words."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import secateur_torch as st
+from secateur import Gradient, Neurons, Recipe
+from secateur.errors import FileFormatError, HoldError, TraceError, UnsupportedDtypeError
+from secateur.structure.coupling import couple
+from secateur_torch.files import read_model, write_model
+from secateur_torch.masking import hold
+
+IMAGE = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+HALF = Recipe(0.5, granularity=Neurons(), scope="layer")
+
+
+class Own(nn.Module):
+    """A module with a forward of its own."""
+
+    def __init__(self, forward: Callable[..., Any], **parts: Any) -> None:
+        super().__init__()
+        self.run = forward
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.run(self, x)
+
+
+def halved(model: nn.Module, example: torch.Tensor) -> nn.Module:
+    """The model without half of its neurons, verified on an input that it has not seen, without a warning."""
+    pruned = st.prune(model, HALF, example=example)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        small = pruned.compact().eval()
+        fresh = torch.randn(5, *example.shape[1:])
+        with torch.no_grad():
+            torch.testing.assert_close(small(fresh), model.eval()(fresh), rtol=1e-4, atol=1e-5)
+    return small
+
+
+def test_kernels_that_are_parameters_of_a_module_without_layers() -> None:
+    torch.manual_seed(0)
+    model = Own(
+        lambda self, x: functional.linear(functional.linear(x, self.first, self.shift).relu() * self.scale, self.last),
+        first=nn.Parameter(torch.randn(8, 6)),
+        shift=nn.Parameter(torch.randn(8)),
+        scale=nn.Parameter(torch.rand(8)),
+        last=nn.Parameter(torch.randn(3, 8)),
+    )
+    small = halved(model, torch.randn(2, 6))
+    assert [tuple(tensor.shape) for tensor in small.parameters()] == [(4, 6), (4,), (4,), (3, 4)]
+    by_name = st.prune(model, Recipe(0.25, include=["first"]), example=torch.randn(2, 6))
+    assert by_name.masks.keys() == {"first"}
+
+
+def test_a_depthwise_kernel_of_ones_own() -> None:
+    torch.manual_seed(0)
+    block = Own(
+        lambda self, x: self.out(functional.conv2d(self.inner(x), self.kernel, groups=self.groups)),
+        inner=nn.Conv2d(4, 6, 1),
+        kernel=nn.Parameter(torch.randn(6, 1, 3, 3)),
+        groups=6,
+        out=nn.Conv2d(6, 2, 1),
+    )
+    small = halved(nn.Sequential(block), IMAGE)
+    assert (small[0].groups, tuple(small[0].kernel.shape)) == (3, (3, 1, 3, 3))
+    assert block.groups == 6
+
+
+def test_depthwise_layers_that_share_their_kernel() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(4, 6, 1), *(nn.Conv2d(6, 6, 3, groups=6, padding=1) for _ in range(2)), nn.Conv2d(6, 2, 1)
+    )
+    model[2].weight = model[1].weight
+    small = halved(model, IMAGE)
+    assert small[1].weight is small[2].weight
+    assert [(layer.groups, layer.in_channels, layer.out_channels) for layer in small[1:3]] == [(3, 3, 3)] * 2
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.InstanceNorm2d(6), nn.BatchNorm2d(6, affine=False), nn.InstanceNorm2d(6, track_running_stats=True)]
+)
+def test_normalisations_without_learned_parameters_know_their_new_width(norm: nn.Module) -> None:
+    torch.manual_seed(0)
+    small = halved(nn.Sequential(nn.Conv2d(4, 6, 3), norm, nn.ReLU(), nn.Conv2d(6, 2, 1)), IMAGE)
+    assert small[1].num_features == 3
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.BatchNorm2d(4, affine=False, track_running_stats=False), nn.InstanceNorm2d(4, affine=True)]
+)
+def test_a_normalisation_over_space_holds_back_an_axis_of_space(norm: nn.Module) -> None:
+    """The linear layer makes the last axis of the image, along which each channel is then normalised."""
+    assert couple(st.graph(nn.Sequential(nn.Linear(6, 9), norm, nn.Linear(9, 3)), IMAGE)).count == 0
+
+
+def test_a_layer_without_inputs() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = nn.Sequential(nn.Linear(0, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    small = halved(model, torch.zeros(2, 0))
+    assert [small[0].out_features, small[2].in_features, small[2].out_features] == [2, 2, 2]
+
+
+def test_a_weight_that_the_model_returns_stays_whole() -> None:
+    model = Own(lambda self, x: (self.b(self.a(x)), self.a.weight), a=nn.Linear(6, 8), b=nn.Linear(8, 2))
+    coupling = couple(st.graph(model, torch.zeros(2, 6)))
+    assert coupling.count == 0
+    assert ("model", "return") in {(frozen.source, frozen.label) for frozen in coupling.frozen}
+
+
+def test_what_was_frozen_is_told_with_file_and_line() -> None:
+    def forward(self: Own, x: torch.Tensor) -> torch.Tensor:
+        return self.b(self.a(x).sort(dim=1).values)
+
+    line = forward.__code__.co_firstlineno + 1
+    graph = st.graph(Own(forward, a=nn.Linear(6, 8), b=nn.Linear(8, 2)), torch.zeros(2, 6))
+    sources = {operation.label: operation.source for operation in graph.operations}
+    assert sources["sort"] == f"model (Own) at {Path(__file__).name}:{line}"
+    assert [operation.source for operation in graph.operations if operation.label == "linear"] == [
+        "a (Linear)",
+        "b (Linear)",
+    ]
+
+
+def test_a_model_that_cannot_be_copied() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2))
+    model.log = Path(__file__).open("rb")  # noqa: SIM115 - closed below
+    pruned = st.prune(model, HALF, example=torch.zeros(2, 6))
+    with model.log, pytest.raises(TraceError, match="cannot be copied"):
+        pruned.compact()
+    assert tuple(model[0].weight.shape) == (8, 6)
+
+
+@pytest.mark.parametrize(
+    ("weight", "match"),
+    [
+        (torch.eye(3).to(torch.float8_e4m3fn), r"1\.weight has dtype float8_e4m3fn"),
+        (torch.ones(3, 3, dtype=torch.bool), r"1\.weight has dtype bool"),
+        (torch.eye(3).to_sparse(), r"1\.weight is stored as torch\.sparse_coo"),
+    ],
+)
+def test_weights_that_have_no_order_or_no_place(weight: torch.Tensor, match: str) -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    model[1].weight = nn.Parameter(weight, requires_grad=False)
+    before = model[0].weight.detach().clone()
+    with pytest.raises(UnsupportedDtypeError, match=match):
+        st.prune(model, Recipe(0.5))
+    assert torch.equal(model[0].weight, before)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", torch.optim.Adam])
+def test_something_that_is_no_optimizer(optimizer: Any) -> None:
+    model = nn.Sequential(nn.Linear(3, 3))
+    before = model[0].weight.detach().clone()
+    with pytest.raises(HoldError, match=r"give the torch\.optim\.Optimizer"):
+        hold(model, {"0.weight": np.zeros((3, 3), np.bool_)}, optimizer)
+    assert torch.equal(model[0].weight, before)
+
+
+def test_gradients_are_gathered_inside_of_inference_mode() -> None:
+    torch.manual_seed(0)
+    model, loss = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)), nn.CrossEntropyLoss()
+    inputs, labels = torch.randn(10, 6), torch.randint(0, 3, (10,))
+    expected = st.statistics(model, (inputs, labels), loss, ["mean_abs_gradient"])["mean_abs_gradient"]
+    with torch.inference_mode():
+        data = inputs.clone(), labels.clone()
+        found = st.statistics(model, data, loss, ["mean_abs_gradient"])["mean_abs_gradient"]
+        assert st.prune(model, Recipe(0.5, score=Gradient()), data=data, loss=loss).sparsity == 0.5
+    assert found.keys() == expected.keys()
+    for name, mean in expected.items():
+        np.testing.assert_array_equal(found[name], mean)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: layer.register_forward_hook(lambda module, inputs, output: output * 2),
+        lambda layer: layer.register_forward_pre_hook(lambda module, inputs: (inputs[0] * 2,)),
+        nn.utils.weight_norm,
+        nn.utils.parametrizations.weight_norm,
+    ],
+)
+def test_what_hooks_do_is_not_lost_in_a_file(change: Callable[[nn.Module], Any], tmp_path: Path) -> None:
+    model, twin = nn.Sequential(nn.Linear(3, 4), nn.ReLU()), nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    change(model[0])
+    change(twin[0])
+    write_model(model, tmp_path)
+    with pytest.raises(FileFormatError, match="pass model="):
+        read_model(tmp_path, None)
+    x = torch.randn(2, 3)
+    assert torch.equal(read_model(tmp_path, twin)(x), model(x))
