@@ -11,7 +11,7 @@ import os
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 ON_DEVICE = SIMULATED or os.environ.get("SECATEUR_TEST_GPU") == "1"
 
-collect_ignore_glob = ["test_ptx.py"] if SIMULATED else ["test_simulator_*.py"]
+collect_ignore_glob = ["test_ptx.py", "test_missing.py"] if SIMULATED else ["test_simulator_*.py"]
 if not ON_DEVICE:
     collect_ignore_glob.append("test_device_*.py")
 

@@ -53,11 +53,21 @@ def test_accumulate(pair, double, absolute, size):
     assert same_bits_but_nan(as_host(device), total)
 
 
-@given(strategies.arrays(layouts=False), st.data(), launch_sizes)
+def test_what_is_accumulated_is_first_converted_to_the_dtype_of_the_total():
+    total = DeviceArray(np.float32([1.0]))
+    with launched(2, 1):
+        cuda.accumulate(total, DeviceArray(np.array([2.0**-24 + 2.0**-50])), False)
+    assert as_host(total) == 1.0  # the exact sum would round to the next float32
+
+
+@given(strategies.arrays(shape=strategies.shapes(max_side=4), layouts=False), st.data(), launch_sizes)
 def test_first_nan(array, data, size):
-    positions = data.draw(st.sets(st.integers(0, array.size - 1), max_size=3)) if array.size else set()
+    somewhere = st.integers(0, max(0, array.size - 1))
+    positions = data.draw(st.sets(somewhere, min_size=min(array.size, 1), max_size=3)) if array.size else set()
+    clean = DeviceArray(data.draw(strategies.laid_out(array)))
     array.reshape(-1)[list(positions)] = np.nan
     with launched(*size):
+        assert cuda.first_nan(clean) == -1
         assert cuda.first_nan(DeviceArray(data.draw(strategies.laid_out(array)))) == min(positions, default=-1)
 
 
