@@ -7,6 +7,7 @@ the model changes and both frameworks give the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def statistics(model: nn.Module, data: Any, loss: Any, needs: Iterable[str]) -> 
     trainable = [weight for weight in weights(model) if weight.tensor.requires_grad]
     totals: dict[str, dict[str, torch.Tensor]] = {need: {} for need in needs}
     count = 0
-    with inference_mode(model):
+    with inference_mode(model), _differentiable(model):
         for inputs, labels in batches(data):
             _add(totals, _gradients(model, loss, trainable, inputs, labels), count)
             count += 1
@@ -67,6 +68,12 @@ def statistics(model: nn.Module, data: Any, loss: Any, needs: Iterable[str]) -> 
         need: {name: layouts[name].to_canonical(array(total / count)) for name, total in totals[need].items()}
         for need in needs
     }
+
+
+def _differentiable(model: nn.Module) -> AbstractContextManager[None]:
+    """cuDNN's recurrent layers have no gradients in evaluation mode, PyTorch's own have."""
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    return torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
 
 
 def _gradients(

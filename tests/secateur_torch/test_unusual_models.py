@@ -203,3 +203,18 @@ def test_what_hooks_do_is_not_lost_in_a_file(change: Callable[[nn.Module], Any],
         read_model(tmp_path, None)
     x = torch.randn(2, 3)
     assert torch.equal(read_model(tmp_path, twin)(x), model(x))
+
+
+def test_gradients_of_a_recurrent_layer_without_cudnn() -> None:
+    """On a GPU, cuDNN refuses them in evaluation mode; its switch is found as it was."""
+    seen = []
+
+    def loss(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.backends.cudnn.enabled)
+        return functional.mse_loss(outputs[0], labels)
+
+    before = torch.backends.cudnn.enabled
+    model = nn.LSTM(4, 3)
+    found = st.statistics(model, (torch.randn(8, 2, 4), torch.randn(8, 2, 3)), loss, ["mean_gradient"])
+    assert found["mean_gradient"]["weight_ih_l0"].shape == (4, 3, 4)
+    assert (seen, torch.backends.cudnn.enabled) == ([False], before)
