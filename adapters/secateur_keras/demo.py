@@ -95,10 +95,10 @@ def set_rate(optimizer: keras.optimizers.Optimizer, rate: float) -> None:
 
 
 def pruner(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer, recipe: Recipe, images: Array, labels: Array
+    model: keras.Model, optimizer: keras.optimizers.Optimizer, recipe: Recipe, batches: list[tuple[Any, Array]]
 ) -> Pruner:
     """See :meth:`secateur.demo.twin.Twin.pruner`; it finds the optimizer in the model."""
-    return Pruner(recipe, data=(inputs(images), labels), loss=LOSS)
+    return Pruner(recipe, data=batches, loss=LOSS)
 
 
 def session(pruner: Pruner) -> pruner_core.Pruner:

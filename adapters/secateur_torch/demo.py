@@ -90,10 +90,11 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def pruner(model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, images: Array, labels: Array) -> Pruner:
+def pruner(
+    model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, batches: list[tuple[Any, Array]]
+) -> Pruner:
     """See :meth:`secateur.demo.twin.Twin.pruner`."""
-    data = (inputs(images), torch.from_numpy(labels))
-    return Pruner(model, recipe, optimizer=optimizer, data=data, loss=LOSS)
+    return Pruner(model, recipe, optimizer=optimizer, data=batches, loss=LOSS)
 
 
 def session(pruner: Pruner) -> Pruner:

@@ -104,10 +104,10 @@ class PrunedRun:
             )
             self._say("remove", f"{100 * pruned.sparsity:.1f} % of the weights, at once")
             return pruned
-        epochs, train = self.training.gradual, bench.data.train
+        epochs = self.training.gradual
         self._say("remove", f"little by little, over {epochs} epochs")
         recipe = self.choice.recipe(trainer.steps(epochs))
-        held = twin.pruner(trainer.model, trainer.optimizer, recipe, train.images, train.labels)
+        held = twin.pruner(trainer.model, trainer.optimizer, recipe, bench.batches)
         trainer.run("gradual", constant(self.training.gradual_rate, epochs), held)
         return twin.session(held)
 

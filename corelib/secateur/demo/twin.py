@@ -51,7 +51,7 @@ class Twin(Protocol):
     def set_rate(self, optimizer: Any, rate: float) -> None:
         """Change its learning rate."""
 
-    def pruner(self, model: Any, optimizer: Any, recipe: Recipe, images: Array, labels: Array) -> Any:
+    def pruner(self, model: Any, optimizer: Any, recipe: Recipe, batches: list[tuple[Any, Array]]) -> Any:
         """The adapter's pruner for a recipe with a schedule, to be handed to :meth:`train_epoch`."""
 
     def session(self, pruner: Any) -> Session:

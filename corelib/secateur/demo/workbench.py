@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur.adapter import Parameter
+from secateur.batches import batches
 from secateur.demo.data import DataSet
 from secateur.demo.metrics import quality
 from secateur.demo.networks import Network, channels_first, channels_last
@@ -26,6 +27,7 @@ Named = Mapping[str, Array]
 
 STATISTIC = "mean_abs_gradient"
 EXAMPLES = 64
+BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,12 @@ class Workbench:
         """Inputs for tracing, and for verifying that the smaller model gives the masked one's outputs."""
         return self.twin.inputs(self.data.validation.images[:EXAMPLES])
 
+    @property
+    def batches(self) -> list[tuple[Any, Array]]:
+        """The training part in the batches over which gradients are gathered, for scores."""
+        inputs, labels = self.twin.inputs(self.data.train.images), self.data.train.labels
+        return list(batches((inputs, labels), BATCH))
+
     def build(self, weights: Named) -> Any:
         """A new model with these weights."""
         model = self.twin.build(self.network)
@@ -63,9 +71,7 @@ class Workbench:
 
     def gather(self, model: Any) -> dict[str, Array]:
         """The mean |gradient| of each parameter over the batches of the training part, as the framework computes it."""
-        train = self.data.train
-        data = (self.twin.inputs(train.images), train.labels)
-        gathered = self.twin.ADAPTER.statistics(model, data, self.twin.LOSS, [STATISTIC])[STATISTIC]
+        gathered = self.twin.ADAPTER.statistics(model, self.batches, self.twin.LOSS, [STATISTIC])[STATISTIC]
         names = {parameter.name: _name(parameter) for parameter in self.parameters(model)}
         return self._common({names[name]: array for name, array in gathered.items()})
 
