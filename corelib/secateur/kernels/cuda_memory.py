@@ -126,9 +126,10 @@ def opened(*arrays: Any) -> Iterator[list[View]]:
         DeviceMismatchError: the arrays lie on different devices.
     """
     if not cuda.is_available():
+        reason = " ".join(str(cuda.cuda_error() or "no compiler").split())
         raise MissingDependencyError(
             "an array is said to lie on a CUDA device, but none can be used: install NVIDIA's driver, and the compiler "
-            f"by pip install 'secateur[cuda]' ({cuda.cuda_error() or 'no compiler'})"
+            f"by pip install 'secateur[cuda]' ({reason})"
         )
     views = [view(array) for array in arrays]
     devices = {_device_of(one.address) for one in views if one.size}
