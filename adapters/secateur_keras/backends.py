@@ -151,6 +151,12 @@ def array(tensor: Any) -> Array:
     return _current.array(tensor.value if isinstance(tensor, keras.Variable) else tensor)
 
 
+def dtype(variable: keras.Variable) -> np.dtype[Any]:
+    """The type in which a variable's numbers are really stored: JAX has no float64 unless told so."""
+    name = keras.backend.standardize_dtype(variable.value.dtype)
+    return np.dtype(getattr(ml_dtypes, name, name))
+
+
 def arrays(tensors: Sequence[Any]) -> Iterator[Array | None]:
     """:func:`array` of each; None stays None."""
     return (None if tensor is None else array(tensor) for tensor in tensors)

@@ -131,10 +131,10 @@ def _require_same(folder: Path, arrays: dict[str, Array], own: dict[str, keras.V
             "give its layers names (Keras numbers those without one as the session goes)"
         )
     for name, variable in own.items():
-        saved, wanted = arrays[name], keras.backend.standardize_dtype(variable.dtype)
-        if saved.shape != tuple(variable.shape) or saved.dtype.name != wanted:
+        saved, wanted = arrays[name], backends.dtype(variable)
+        if saved.shape != tuple(variable.shape) or saved.dtype != wanted:
             raise FileFormatError(
-                f"{folder} holds {name} as {saved.dtype.name} of shape {saved.shape}, but the model has {wanted} of "
+                f"{folder} holds {name} as {saved.dtype} of shape {saved.shape}, but the model has {wanted} of "
                 f"shape {tuple(variable.shape)}"
             )
 

@@ -97,6 +97,8 @@ class Hold:
             self._attach(self._model.optimizer)
 
     def _attach(self, optimizer: Optimizer) -> None:
+        if not isinstance(optimizer, keras.optimizers.Optimizer):
+            raise HoldError(f"{optimizer!r} is no Keras optimizer; pass the one whose apply() trains the model")
         with backends.scope(self._model):
             if not optimizer.built:
                 optimizer.build(self._model.trainable_variables)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -65,12 +64,6 @@ def to_canonical(model: keras.Model, masks: Masks) -> dict[str, BoolArray]:
     """The inverse of :func:`to_native`: views of masks in Keras's layout. Raises the same."""
     forms = _forms(model, masks)
     return {name: forms[name].to_canonical(_checked(name, mask, forms[name].native)) for name, mask in masks.items()}
-
-
-def itemsize(variable: keras.Variable) -> int:
-    """Bytes an element."""
-    name = keras.backend.standardize_dtype(variable.dtype)
-    return np.dtype(getattr(ml_dtypes, name, name)).itemsize
 
 
 def _parameter(weight: Weight, form: Layout) -> Parameter:

@@ -10,12 +10,13 @@ from typing import Any
 class Patch:
     """``owner.name`` becomes ``replacement(original, *args, **kwargs)`` until :meth:`undo`.
 
-    Patches of one method may be undone in any order: one that lies under another only steps aside.
+    Patches of one method may be undone in any order: one that lies under another steps aside, and is taken away
+    together with the one above it.
     """
 
     def __init__(self, owner: Any, name: str, replacement: Callable[..., Any]) -> None:
         original = getattr(owner, name)
-        self._owner, self._name, self._original = owner, name, original
+        self._owner, self._name = owner, name
         self._previous = vars(owner).get(name)
         self._active = True
 
@@ -23,15 +24,17 @@ class Patch:
         def patched(*args: Any, **kwargs: Any) -> Any:
             return replacement(original, *args, **kwargs) if self._active else original(*args, **kwargs)
 
-        self._patched = patched
+        patched.patch = self  # type: ignore[attr-defined]
         setattr(owner, name, patched)
 
     def undo(self) -> None:
         """Put the original back."""
         self._active = False
-        if vars(self._owner).get(self._name) is not self._patched:
-            return
-        if self._previous is None:
+        current = vars(self._owner).get(self._name)
+        below = current
+        while (patch := getattr(below, "patch", None)) is not None and not patch._active:
+            below = patch._previous
+        if below is None:
             delattr(self._owner, self._name)
-        else:
-            setattr(self._owner, self._name, self._previous)
+        elif below is not current:
+            setattr(self._owner, self._name, below)

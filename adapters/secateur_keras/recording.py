@@ -10,7 +10,8 @@ import keras
 import numpy as np
 
 from secateur.structure.graph import Graph, Operation, ParameterShape
-from secateur_keras.parameters import itemsize, layouts
+from secateur_keras import backends
+from secateur_keras.parameters import layouts
 
 Shape = tuple[int, ...]
 
@@ -27,7 +28,7 @@ class Recorder:
         self._weights = {
             id(weight.variable): (
                 weight.name,
-                ParameterShape(form.shape, form.axes, form.role, itemsize(weight.variable)),
+                ParameterShape(form.shape, form.axes, form.role, backends.dtype(weight.variable).itemsize),
             )
             for weight, form in layouts(model)
         }

@@ -13,8 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from secateur.errors import TraceError
-from secateur.structure.graph import Graph
+from secateur.errors import ExampleError, TraceError
+from secateur.structure.graph import Graph, Operation
 from secateur.structure.removal import Plan
 from secateur_keras import backends
 from secateur_keras.functional import Symbolic, execution_order, own_graph
@@ -48,17 +48,25 @@ def compact(model: keras.Model, graph: Graph, plan: Plan) -> keras.Model:
         TraceError: the model is not the one that was traced, or a layer cannot be rebuilt.
     """
     backends.synchronise(model)
-    shapes = [graph.tensors[tensor] for tensor in graph.inputs]
-    known = own_graph(model)
-    traced = trace(model, None if known is None else [keras.KerasTensor(shape) for shape in shapes])
-    if _structure(traced.graph) != _structure(graph):
-        raise TraceError(f"model {model.name!r} is not the one that was traced; trace it again")
+    traced = _traced_again(model, graph)
     surgeon = _Surgeon(model, traced, plan)
     small = surgeon.rebuild(model, traced.symbolic, traced.symbolic.inputs)
     surgeon.fill()
     carry_trainable(model, small, surgeon.clones)
     carry_compilation(model, small)
     return small
+
+
+def _traced_again(model: keras.Model, graph: Graph) -> Trace:
+    """The trace behind a graph; Keras's objects are no part of the graph, but found in the same order."""
+    shapes = [keras.KerasTensor(graph.tensors[tensor]) for tensor in graph.inputs]
+    try:
+        traced = trace(model, None if own_graph(model) is None else shapes)
+    except ExampleError:
+        traced = None
+    if traced is None or _structure(traced.graph) != _structure(graph):
+        raise TraceError(f"model {model.name!r} is not the one that was traced; trace it again")
+    return traced
 
 
 def _structure(graph: Graph) -> tuple[Any, ...]:
@@ -84,11 +92,10 @@ class _Surgeon:
     def rebuild(self, model: keras.Model, graph: Symbolic, tensors: Sequence[Any]) -> keras.Model:
         """A new model for inputs shaped like ``tensors``."""
         inputs = [_input(symbolic, tensor) for symbolic, tensor in zip(graph.inputs, tensors, strict=True)]
-        outputs = self._run(graph, inputs)
         if isinstance(model, keras.Sequential) and own_graph(model) is not None:
-            chain = [self.clones[id(layer)] for layer in model.layers]
-            _forget_calls(chain)
+            chain = self._chain(model, graph, inputs)
             return model_class(model, keras.Sequential)([inputs[0], *chain], name=model.name)
+        outputs = self._run(graph, inputs)
         return model_class(model, keras.Model)(
             keras.tree.pack_sequence_as(graph.input_structure, inputs),
             keras.tree.pack_sequence_as(graph.output_structure, outputs),
@@ -100,6 +107,21 @@ class _Surgeon:
         for old, new in self._originals:
             for before, after in zip(weights(old), weights(new), strict=True):
                 after.variable.assign(self._slice(before, after))
+
+    def _chain(self, model: keras.Sequential, graph: Symbolic, inputs: Sequence[Any]) -> list[keras.Layer]:
+        """The clones of a Sequential's layers.
+
+        They are called once, so that models among them get inputs of the right shape; the record of these calls is
+        taken away again, since the new Sequential makes its own, which ``layer.output`` is to refer to.
+        """
+        calls = {key: len(clone._inbound_nodes) for key, clone in self.clones.items()}
+        uses = {key: len(clone._outbound_nodes) for key, clone in self.clones.items()}
+        self._run(graph, inputs)
+        for layer in model.layers:
+            clone = self.clones[id(layer)]
+            del clone._inbound_nodes[calls.get(id(layer), 0) :]
+            del clone._outbound_nodes[uses.get(id(layer), 0) :]
+        return [self.clones[id(layer)] for layer in model.layers]
 
     def _run(self, graph: Symbolic, inputs: Sequence[Any]) -> list[Any]:
         tensors = {id(old): new for old, new in zip(graph.inputs, inputs, strict=True)}
@@ -150,20 +172,13 @@ def _input(symbolic: Any, tensor: Any) -> Any:
     return keras.layers.InputLayer.from_config({**layer.get_config(), "batch_shape": tuple(tensor.shape)}).output
 
 
-def _forget_calls(chain: Sequence[keras.Layer]) -> None:
-    """Leave the recording of calls to the Sequential, so that ``layer.output`` is a tensor of the new model."""
-    for layer in chain:
-        layer._inbound_nodes.clear()
-        layer._outbound_nodes.clear()
-
-
 def _changes(model: keras.Model, traced: Trace, plan: Plan) -> dict[int, dict[str, Any]]:
     """id of a layer or operation -> what changes in its config."""
     kernels = {weight.name: weight.variable.name for weight in weights(model)}
     changes: defaultdict[int, dict[str, Any]] = defaultdict(dict)
     for index, (operation, origin) in enumerate(zip(traced.graph.operations, traced.origins, strict=True)):
         kernel = operation.parameters.get("kernel", "")
-        change = _settings(origin, plan.settings.get(index, {}))
+        change = _settings(origin, operation, plan, index)
         if (kernel, 0) in plan.keep and kernels[kernel] in ("kernel", "pointwise_kernel"):
             change.update(_units(origin, int(np.count_nonzero(plan.keep[kernel, 0]))))
         known = changes[id(origin)]
@@ -180,14 +195,14 @@ def _units(origin: Any, count: int) -> dict[str, Any]:
     return {} if key is None else {key: count}
 
 
-def _settings(origin: Any, settings: Any) -> dict[str, Any]:
+def _settings(origin: Any, operation: Operation, plan: Plan, index: int) -> dict[str, Any]:
     """What the plan says about an operation, under the names of its config; sizes left open stay open."""
-    shape = settings.get("shape")
-    if "groups" in settings and hasattr(origin, "groups") and not hasattr(origin, "depth_multiplier"):
-        return {"groups": settings["groups"]}
-    if shape is not None and isinstance(origin, keras.layers.Reshape):
+    shape = plan.shapes[operation.outputs[0]]
+    if "groups" in plan.settings.get(index, {}) and hasattr(origin, "groups"):
+        return {"groups": plan.settings[index]["groups"]}
+    if isinstance(origin, keras.layers.Reshape):
         return {"target_shape": _resized(origin.target_shape, shape[1:])}
-    if shape is not None and hasattr(origin, "newshape"):
+    if hasattr(origin, "newshape"):
         return {"newshape": _resized(origin.newshape, shape)}
     return {}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,10 +127,19 @@ class _Reader:
         return self._inferred(node, actual)
 
     def _inferred(self, node: Any, actual: Sequence[Shape]) -> tuple[Shape, ...]:
+        """By Keras's rules for shapes; where those leave a size open, by a run on zeros."""
         stand_ins = {
             id(tensor): keras.KerasTensor(shape, dtype=tensor.dtype)
             for tensor, shape in zip(node.input_tensors, actual, strict=True)
         }
-        arguments, keywords = node.arguments.fill_in(stand_ins)
-        result = node.operation.compute_output_spec(*arguments, **keywords)
-        return tuple(tuple(tensor.shape) for tensor in keras.tree.flatten(result))
+        shapes = _shapes_of(node, node.operation.compute_output_spec, stand_ins)
+        if not any(None in shape for shape in shapes):
+            return shapes
+        zeros = {key: keras.ops.zeros(tensor.shape, tensor.dtype) for key, tensor in stand_ins.items()}
+        with keras.StatelessScope():
+            return _shapes_of(node, node.operation, zeros)
+
+
+def _shapes_of(node: Any, function: Callable[..., Any], tensors: dict[int, Any]) -> tuple[Shape, ...]:
+    arguments, keywords = node.arguments.fill_in(tensors)
+    return tuple(tuple(tensor.shape) for tensor in keras.tree.flatten(function(*arguments, **keywords)))

@@ -1,0 +1,105 @@
+"""Pruning while ``model.fit`` runs, and what users do around it, on every backend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import keras_models
+import secateur_keras as sk
+from secateur import Cubic, Gradient, Neurons, Percentile, Recipe
+from secateur.errors import EmptyLayerError, HoldError, MissingDataError, NoMatchError, OutOfRangeError
+
+LOSS = "sparse_categorical_crossentropy"
+
+
+def compiled(model: keras.Model) -> keras.Model:
+    model.compile(keras.optimizers.Adam(0.01), LOSS)
+    return model
+
+
+class Watch(keras.callbacks.Callback):
+    """The sparsity after each batch."""
+
+    def __init__(self, pruner: sk.Pruner) -> None:
+        super().__init__()
+        self.pruner = pruner
+        self.seen: list[float] = []
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.seen.append(round(self.pruner.sparsity, 3))
+
+
+def test_the_callback_follows_the_schedule_and_a_second_fit_goes_on() -> None:
+    model, data = compiled(keras_models.mlp()), keras_models.classification(96)
+    pruner = sk.Pruner(Recipe(0.5, schedule=Cubic(begin=0, end=8, every=2)))
+    watch = Watch(pruner)
+    model.fit(*data, batch_size=16, verbose=0, callbacks=[pruner, watch])
+    assert watch.seen == sorted(watch.seen)
+    assert 0.0 == watch.seen[0] < watch.seen[1] < watch.seen[-1] < 0.5
+    assert (pruner.step, pruner.finished) == (6, False)
+    model.fit(*data, batch_size=16, verbose=0, callbacks=[pruner])
+    assert (pruner.step, pruner.finished, pruner.sparsity) == (12, True, pytest.approx(0.5, abs=0.002))
+    masks = pruner.pruned.adapter.canonical(model, pruner.masks)
+    assert keras_models.leak(model, masks) == 0.0
+
+
+def test_neurons_go_by_gradient_in_training_and_the_result_is_smaller(tmp_path: Path) -> None:
+    model, data = compiled(keras_models.mlp()), keras_models.classification(64)
+    recipe = Recipe(Percentile(50), granularity=Neurons(), score=Gradient(), schedule=Cubic(begin=0, end=4, every=2))
+    pruner = sk.Pruner(recipe, data=data)
+    model.fit(*data, batch_size=16, epochs=2, verbose=0, callbacks=[pruner])
+    small = pruner.compact()
+    assert small.get_layer("hidden").units == 8
+    small.fit(*data, verbose=0)
+    pruner.save(tmp_path / "saved")
+    restored = sk.load(tmp_path / "saved")
+    for name, mask in pruner.masks.items():
+        np.testing.assert_array_equal(restored.masks[name], mask)
+    assert restored.compact().get_layer("hidden").units == 8
+    pruner.release()
+    assert "compile" not in vars(model)
+
+
+def test_pruned_before_compiling_stays_pruned() -> None:
+    model = keras_models.randomize(keras_models.mlp())
+    pruned = sk.prune(model, Recipe(0.8))
+    compiled(model).fit(*keras_models.classification(), verbose=0)
+    assert keras_models.leak(model, pruned.adapter.canonical(model, pruned.masks)) == 0.0
+    assert pruned.sparsity == pytest.approx(0.8, abs=0.002)
+
+
+def test_a_callback_belongs_to_one_model() -> None:
+    pruner = sk.Pruner(Recipe(0.5))
+    with pytest.raises(HoldError, match=r"model\.fit"):
+        _ = pruner.masks
+    data = keras_models.classification(16)
+    compiled(keras_models.mlp()).fit(*data, verbose=0, callbacks=[pruner])
+    with pytest.raises(HoldError, match="another model"):
+        compiled(keras_models.mlp()).fit(*data, verbose=0, callbacks=[pruner])
+
+
+@pytest.mark.parametrize(
+    ("attempt", "error"),
+    [
+        (lambda model: sk.prune(model, Recipe(1.0)), OutOfRangeError),
+        (lambda model: sk.prune(model, Recipe(Percentile(101))), OutOfRangeError),
+        (lambda model: sk.prune(model, Recipe(0.5, include=["nowhere*"])), NoMatchError),
+        (lambda model: sk.prune(model, Recipe(0.99, granularity=Neurons())), EmptyLayerError),
+        (lambda model: sk.prune(model, Recipe(0.5, score=Gradient())), MissingDataError),
+        (lambda model: sk.prune(model, Recipe(0.5, score=Gradient()), data=np.zeros((3, 4, 4))), MissingDataError),
+    ],
+)
+def test_bad_input_is_refused_and_changes_nothing(attempt: Any, error: type[Exception]) -> None:
+    model = compiled(keras_models.randomize(keras_models.mlp()))
+    before = keras_models.snapshot(model)
+    with pytest.raises(error):
+        attempt(model)
+    for old, new in zip(before, keras_models.snapshot(model), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert "compile" not in vars(model)
+    assert "apply" not in vars(model.optimizer)
