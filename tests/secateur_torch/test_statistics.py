@@ -189,7 +189,7 @@ def test_a_nan_gradient_is_named() -> None:
     ("loss", "match"),
     [
         (nn.CrossEntropyLoss(reduction="none"), "one number a batch"),
-        (lambda out, label: float(out.sum()), "one number a batch"),
+        (lambda out, label: float(out.detach().sum()), "one number a batch"),
         (lambda out, label: out.detach().sum(), "does not depend on any trainable weight"),
         (None, "need a loss"),
         ("mse", "need a loss"),
