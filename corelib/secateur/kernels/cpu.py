@@ -179,7 +179,7 @@ def exact_sums(x: Array, kind: Kind, block: Sequence[int]) -> Counts:
         limbs.add_rows(_bits(rows), kind == "square", kind == "absolute", sums)
         return sums
 
-    sums = _by_block(x, block, reduce, np.add, np.zeros((*_grid(x.shape, block), width), np.int64))
+    sums = _by_block(x, block, reduce, np.add, np.zeros((*formats.grid(x.shape, block), width), np.int64))
     limbs.carry_rows(sums.reshape(-1, width))
     return sums
 
@@ -192,7 +192,7 @@ def largest_magnitudes(x: Array, block: Sequence[int]) -> Floats:
         loops.largest_magnitudes(rows, largest)
         return largest
 
-    return _by_block(x, block, reduce, np.maximum, np.zeros(_grid(x.shape, block)))
+    return _by_block(x, block, reduce, np.maximum, np.zeros(formats.grid(x.shape, block)))
 
 
 def to_host(x: Array) -> Array:
@@ -247,15 +247,11 @@ def _added(parts: Sequence[Counts], shape: tuple[int, ...]) -> Counts:
     return total
 
 
-def _grid(shape: Sequence[int], block: Sequence[int]) -> tuple[int, ...]:
-    return tuple(-(-size // step) for size, step in zip(shape, block, strict=True))
-
-
 def _by_block(
     x: Array, block: Sequence[int], reduce: Callable[[Array], Array], merge: np.ufunc, result: Array
 ) -> Array:
     """Merge into ``result[*grid]`` what ``reduce`` makes of each block, given as rows of a 2-D contiguous array."""
-    if math.prod(_grid(x.shape, block)) == 1:
+    if math.prod(formats.grid(x.shape, block)) == 1:
         (stored,) = as_stored(x)
         for _, part in _reduce_rows(stored, x.size, 0, reduce):
             merge(result, part.reshape(result.shape), out=result)

@@ -154,7 +154,7 @@ def exact_sums(x: Any, kind: Kind, block: Sequence[int]) -> Counts:
     """Exact sums over blocks, in limbs."""
     width = formats.WIDTH[kind]
     with opened(x) as (source,):
-        grid = _grid(source.shape, block)
+        grid = formats.grid(source.shape, block)
         sums = to_device(np.zeros(math.prod(grid) * width, np.int64), source.stream)
         how = (source.dtype == _FLOAT64, kind == "square", kind == "absolute", width, sums)
         for region in _regions(source, block):
@@ -167,7 +167,7 @@ def exact_sums(x: Any, kind: Kind, block: Sequence[int]) -> Counts:
 def largest_magnitudes(x: Any, block: Sequence[int]) -> Floats:
     """The largest magnitude of each block."""
     with opened(x) as (source,):
-        grid = _grid(source.shape, block)
+        grid = formats.grid(source.shape, block)
         patterns = to_device(np.zeros(math.prod(grid), np.int64), source.stream)
         for region in _regions(source, block):
             _reduce(cuda_sums.largest_magnitudes, source, region, patterns)
@@ -247,13 +247,9 @@ def _every(source: View, every: Sequence[int]) -> tuple[int, ...]:
     return (source.start, *(stride * by for stride, by in zip(source.strides, every, strict=True)))
 
 
-def _grid(shape: Sequence[int], block: Sequence[int]) -> tuple[int, ...]:
-    return tuple(-(-size // step) for size, step in zip(shape, block, strict=True))
-
-
 def _regions(source: View, block: Sequence[int]) -> Iterator[_Region]:
     """The array cut where the last whole block of each axis ends, so that the blocks of a part are all of one shape."""
-    grid = _grid(source.shape, block)
+    grid = formats.grid(source.shape, block)
     grid_strides = dense_strides(grid, range(len(grid)), 1)
     axes = []
     for extent, size in zip(source.shape, block, strict=True):

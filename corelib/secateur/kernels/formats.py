@@ -13,6 +13,7 @@ in the middle for smaller magnitudes and zero; the outermost bins also take ever
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -41,6 +42,11 @@ HISTOGRAM_BINS = 2 * MAGNITUDES + 1
 def levels(dtype: np.dtype[Any]) -> int:
     """The number of digits of a key of float32 (2) or float64 (4)."""
     return dtype.itemsize * 8 // DIGIT_BITS
+
+
+def grid(shape: Sequence[int], block: Sequence[int]) -> tuple[int, ...]:
+    """How many blocks of that shape lie along each axis of an array; those at the upper borders may be smaller."""
+    return tuple(-(-extent // side) for extent, side in zip(shape, block, strict=True))
 
 
 def key_to_float(key: int, dtype: np.dtype[Any]) -> float:
