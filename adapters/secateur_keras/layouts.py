@@ -8,53 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy.typing as npt
 from keras import layers
 
+from secateur.layout import SPACE, Layout, Shape
 from secateur_keras.naming import Weight
 
-Array = npt.NDArray[Any]
-Shape = tuple[int, ...]
-
-SPACE = {0: (), 1: ("width",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 GATES = {layers.LSTMCell: 4, layers.GRUCell: 3, layers.SimpleRNNCell: 1}
-
-
-@dataclass(frozen=True)
-class Layout:
-    """One weight's two forms.
-
-    Args:
-        role: as in :class:`secateur.adapter.Parameter`.
-        axes: names of the canonical axes.
-        native: Keras's shape.
-        split: the shape to which ``native`` is reshaped first.
-        order: then canonical axis i is axis ``order[i]``.
-    """
-
-    role: str
-    axes: tuple[str, ...]
-    native: Shape
-    split: Shape
-    order: tuple[int, ...]
-
-    def to_canonical(self, array: Array) -> Array:
-        """A view of ``array`` (Keras's layout) in canonical layout."""
-        return array.reshape(self.split).transpose(self.order)
-
-    def to_native(self, array: Array) -> Array:
-        """The inverse: ``array`` (canonical layout) in Keras's layout."""
-        inverse = sorted(range(len(self.order)), key=self.order.__getitem__)
-        return array.transpose(inverse).reshape(self.native)
-
-    @property
-    def shape(self) -> Shape:
-        """The canonical shape."""
-        return tuple(self.split[axis] for axis in self.order)
 
 
 def layout(weight: Weight) -> Layout:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import keras
 import numpy as np
 import numpy.typing as npt
 
 from secateur.adapter import PRUNABLE_ROLES, Masks, Parameter
-from secateur.errors import NoMatchError, ShapeMismatchError, UnsupportedDtypeError
+from secateur.errors import UnsupportedDtypeError
+from secateur.layout import Layout, masks_to_canonical, masks_to_native
 from secateur.structure.graph import Graph
 from secateur_keras import backends
-from secateur_keras.layouts import Layout, layout
+from secateur_keras.layouts import layout
 from secateur_keras.naming import Weight, weights
 
 BoolArray = npt.NDArray[np.bool_]
@@ -45,25 +43,13 @@ def layouts(model: keras.Model) -> list[tuple[Weight, Layout]]:
 
 
 def to_native(model: keras.Model, masks: Masks) -> dict[str, BoolArray]:
-    """Masks in canonical layout -> the same in Keras's layout, C-contiguous.
-
-    Raises:
-        NoMatchError: a name that the model does not have.
-        ShapeMismatchError: a mask of another shape than the weight.
-    """
-    forms = _forms(model, masks)
-    return {
-        name: np.ascontiguousarray(forms[name].to_native(_checked(name, mask, forms[name].shape))).reshape(
-            forms[name].native
-        )
-        for name, mask in masks.items()
-    }
+    """Masks in canonical layout -> the same in Keras's; see :func:`secateur.layout.masks_to_native`."""
+    return masks_to_native({weight.name: form for weight, form in layouts(model)}, masks)
 
 
 def to_canonical(model: keras.Model, masks: Masks) -> dict[str, BoolArray]:
-    """The inverse of :func:`to_native`: views of masks in Keras's layout. Raises the same."""
-    forms = _forms(model, masks)
-    return {name: forms[name].to_canonical(_checked(name, mask, forms[name].native)) for name, mask in masks.items()}
+    """The inverse of :func:`to_native`: views of masks in Keras's layout."""
+    return masks_to_canonical({weight.name: form for weight, form in layouts(model)}, masks)
 
 
 def _parameter(weight: Weight, form: Layout) -> Parameter:
@@ -81,18 +67,3 @@ def _is_float(weight: Weight, form: Layout) -> bool:
             "converted"
         )
     return False
-
-
-def _forms(model: keras.Model, masks: Mapping[str, Any]) -> dict[str, Layout]:
-    forms = {weight.name: form for weight, form in layouts(model)}
-    unknown = [name for name in masks if name not in forms]
-    if unknown:
-        raise NoMatchError(f"the model has no weight named {', '.join(unknown)}; its weights are {', '.join(forms)}")
-    return forms
-
-
-def _checked(name: str, mask: Any, shape: tuple[int, ...]) -> BoolArray:
-    mask = np.asarray(mask, np.bool_)
-    if mask.shape != shape:
-        raise ShapeMismatchError(f"the mask of {name} has shape {mask.shape}, expected {shape}")
-    return mask

@@ -65,7 +65,7 @@ def _perceptron(network: Network) -> nn.Sequential:
 def _convolutional(network: Network) -> nn.Sequential:
     model = nn.Sequential()
     for number, (before, after) in enumerate(zip((1, *CHANNELS), CHANNELS, strict=False), start=1):
-        model.add_module(f"conv{number}", nn.Conv2d(before, after, 3, padding=1))
+        model.add_module(f"conv{number}", nn.Conv2d(before, after, 3, padding=1, bias=False))
         model.add_module(f"norm{number}", nn.BatchNorm2d(after, eps=NORM_EPSILON, momentum=1 - NORM_MOMENTUM))
         model.add_module(f"relu{number}", nn.ReLU())
         model.add_module(f"pool{number}", nn.MaxPool2d(2))

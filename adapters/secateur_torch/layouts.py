@@ -7,52 +7,14 @@ gates on the first axis. Every rule is one reshape and one transpose, so a view 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any
 
-import numpy.typing as npt
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-Array = npt.NDArray[Any]
-Shape = tuple[int, ...]
+from secateur.layout import SPACE, Layout, Shape
 
-SPACE = {0: (), 1: ("width",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 GATES = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1, nn.LSTMCell: 4, nn.GRUCell: 3, nn.RNNCell: 1}
-
-
-@dataclass(frozen=True)
-class Layout:
-    """One weight's two forms.
-
-    Args:
-        role: as in :class:`secateur.adapter.Parameter`.
-        axes: names of the canonical axes.
-        native: PyTorch's shape.
-        split: the shape to which ``native`` is reshaped first.
-        order: then canonical axis i is axis ``order[i]``.
-    """
-
-    role: str
-    axes: tuple[str, ...]
-    native: Shape
-    split: Shape
-    order: tuple[int, ...]
-
-    def to_canonical(self, array: Array) -> Array:
-        """A view of ``array`` (PyTorch's layout) in canonical layout."""
-        return array.reshape(self.split).transpose(self.order)
-
-    def to_native(self, array: Array) -> Array:
-        """The inverse: ``array`` (canonical layout) in PyTorch's layout."""
-        inverse = sorted(range(len(self.order)), key=self.order.__getitem__)
-        return array.transpose(inverse).reshape(self.native)
-
-    @property
-    def shape(self) -> Shape:
-        """The canonical shape."""
-        return tuple(self.split[axis] for axis in self.order)
 
 
 def layout(module: nn.Module, name: str, shape: Shape) -> Layout:

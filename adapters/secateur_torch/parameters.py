@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +16,12 @@ from torch.nn.parameter import is_lazy
 from secateur.adapter import Masks, Parameter
 from secateur.errors import (
     MissingWeightsError,
-    NoMatchError,
-    ShapeMismatchError,
     UnbuiltModelError,
     UnsupportedDtypeError,
 )
+from secateur.layout import Layout, masks_to_canonical, masks_to_native
 from secateur.structure.graph import Graph, ParameterShape
-from secateur_torch.layouts import Layout, layout
+from secateur_torch.layouts import layout
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -75,27 +74,13 @@ def weights(model: nn.Module) -> list[Weight]:
 
 
 def to_native(model: nn.Module, masks: Masks) -> dict[str, BoolArray]:
-    """Masks in canonical layout -> the same in PyTorch's layout, C-contiguous.
-
-    Raises:
-        NoMatchError: a name that the model does not have.
-        ShapeMismatchError: a mask of another shape than the weight.
-    """
-    layouts = _layouts(model, masks)
-    return {
-        name: np.ascontiguousarray(layouts[name].to_native(_checked(name, mask, layouts[name].shape))).reshape(
-            layouts[name].native
-        )
-        for name, mask in masks.items()
-    }
+    """Masks in canonical layout -> the same in PyTorch's; see :func:`secateur.layout.masks_to_native`."""
+    return masks_to_native({weight.name: weight.layout for weight in weights(model)}, masks)
 
 
 def to_canonical(model: nn.Module, masks: Masks) -> dict[str, BoolArray]:
-    """The inverse of :func:`to_native`: views of masks in PyTorch's layout. Raises the same."""
-    layouts = _layouts(model, masks)
-    return {
-        name: layouts[name].to_canonical(_checked(name, mask, layouts[name].native)) for name, mask in masks.items()
-    }
+    """The inverse of :func:`to_native`: views of masks in PyTorch's layout."""
+    return masks_to_canonical({weight.name: weight.layout for weight in weights(model)}, masks)
 
 
 def array(tensor: torch.Tensor) -> npt.NDArray[Any]:
@@ -132,18 +117,3 @@ def _parameter(weight: Weight, graph: Graph | None) -> Parameter:
     role, axes = (weight.layout.role, weight.layout.axes) if traced is None else (traced.role, traced.axes)
     view = weight.layout.to_canonical(array(weight.tensor))
     return Parameter(weight.name, role, view, axes, weight.layer, weight.tensor.requires_grad)
-
-
-def _layouts(model: nn.Module, masks: Mapping[str, Any]) -> dict[str, Layout]:
-    layouts = {weight.name: weight.layout for weight in weights(model)}
-    unknown = [name for name in masks if name not in layouts]
-    if unknown:
-        raise NoMatchError(f"the model has no weight named {', '.join(unknown)}; its weights are {', '.join(layouts)}")
-    return layouts
-
-
-def _checked(name: str, mask: Any, shape: tuple[int, ...]) -> BoolArray:
-    mask = np.asarray(mask, np.bool_)
-    if mask.shape != shape:
-        raise ShapeMismatchError(f"the mask of {name} has shape {mask.shape}, expected {shape}")
-    return mask
