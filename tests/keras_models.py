@@ -164,6 +164,47 @@ def subclassed() -> keras.Model:
     return model
 
 
+class Block(layers.Layer):
+    """A residual block as users write it: a layer made of layers."""
+
+    def __init__(self, width: int, rate: float = 0.3, name: str = "block") -> None:
+        super().__init__(name=name)
+        self.inside = [layers.Dense(2 * width, activation="relu", name="wide"), layers.Dense(width, name="narrow")]
+        self.dropout = layers.Dropout(rate)
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        y = x
+        for layer in self.inside:
+            y = layer(y)
+        return self.dropout(y, training=training) + x
+
+
+class Tower(keras.Model):
+    """A model made of blocks, without a graph of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(name="tower")
+        self.blocks = [Block(6), Block(6)]
+
+    def call(self, x: Any) -> Any:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def blocks() -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input((5,)),
+            layers.Dense(6, name="stem"),
+            Block(6),
+            layers.ReLU(),
+            Tower(),
+            layers.Dense(3, name="head"),
+        ]
+    )
+
+
 NETWORKS: dict[str, Callable[[], keras.Model]] = {
     builder.__name__: builder
     for builder in (
@@ -180,6 +221,7 @@ NETWORKS: dict[str, Callable[[], keras.Model]] = {
         raw_operations,
         one_dimensional,
         subclassed,
+        blocks,
     )
 }
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from secateur.errors import FileFormatError
 from secateur_keras import backends
 from secateur_keras.naming import weights
+from secateur_keras.rebuilding import settle
 
 Array = npt.NDArray[Any]
 
@@ -77,6 +78,7 @@ def read_model(folder: Path, model: keras.Model | None = None) -> keras.Model:
     _require_same(folder, arrays, own)
     for name, variable in own.items():
         variable.assign(arrays[name])
+    settle(model)
     return model
 
 

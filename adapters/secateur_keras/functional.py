@@ -1,19 +1,23 @@
 """Any Keras model as a graph of symbolic calls, and the order in which to read it.
 
-A functional model and a ``Sequential`` carry their graph; any other model is called once on symbolic inputs, which
-gives a graph of the same layers.
+A functional model and a ``Sequential`` carry their graph. Any other model, and a layer of the user's own that is made
+of layers, is called once on symbolic inputs, which gives a graph of the same layers; their records of that call are
+taken away again, so that the model stays as it was found.
 """
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import keras
 
 from secateur.errors import ExampleError, TraceError
+from secateur_keras.naming import own_weights, sublayers
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,11 @@ class Symbolic:
     outputs: list[Any]
     input_structure: Any
     output_structure: Any
+
+    @cached_property
+    def nodes(self) -> list[Any]:
+        """The calls between inputs and outputs in the order of execution."""
+        return execution_order(self.inputs, self.outputs)
 
 
 def own_graph(layer: Any) -> Symbolic | None:
@@ -54,17 +63,35 @@ def symbolic(model: keras.Model, example: Any | None) -> Symbolic:
         return _called[model]
     inputs = _symbolic_inputs(model, example)
     try:
-        outputs = model.call(inputs)
+        graph = _record(keras.tree.flatten(inputs), inputs, model.call(inputs))
     except Exception as error:
         raise TraceError(
             f"{type(model).__name__}.call does not run on symbolic inputs of this example's shape ({error}); use "
             "layers and keras.ops in it, or check the example"
         ) from error
-    flat = keras.tree.flatten(outputs)
-    if not all(isinstance(tensor, keras.KerasTensor) for tensor in flat):
-        raise TraceError(f"{type(model).__name__}.call returns something else than tensors")
-    _called[model] = Symbolic(keras.tree.flatten(inputs), flat, inputs, outputs)
-    return _called[model]
+    _called[model] = graph
+    return graph
+
+
+def expanded(node: Any) -> Symbolic | None:
+    """What a layer of the user's own does in one call, if it is made of layers; None where that cannot be told.
+
+    A layer with weights beside those of its layers, or that runs other calls in training than in inference, is not
+    expanded: taken apart it would be another layer.
+    """
+    layer = node.operation
+    if not isinstance(layer, keras.Layer) or type(layer).__module__.startswith("keras."):
+        return None
+    if not sublayers(layer) or own_weights(layer):
+        return None
+    knows_mode = "training" in inspect.signature(layer.call).parameters
+    try:
+        graphs = [_call(node, mode) for mode in ([{"training": False}, {"training": True}] if knows_mode else [{}])]
+    except Exception:  # whatever the user's code raises, it cannot be read
+        return None
+    runs = [[id(each.operation) for each in graph.nodes if isinstance(each.operation, keras.Layer)] for graph in graphs]
+    same = all(run == runs[0] for run in runs) and len({len(graph.nodes) for graph in graphs}) == 1
+    return graphs[0] if same else None
 
 
 def execution_order(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
@@ -98,6 +125,28 @@ def execution_order(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
 def _node(tensor: Any) -> Any:
     history = tensor._keras_history
     return history.operation._inbound_nodes[history.node_index]
+
+
+def _call(node: Any, mode: dict[str, bool]) -> Symbolic:
+    """Run ``call`` of a node's layer on symbolic tensors like those that the node recorded."""
+    inputs = [keras.KerasTensor(tensor.shape, dtype=tensor.dtype) for tensor in node.input_tensors]
+    stand_ins = {id(tensor): new for tensor, new in zip(node.input_tensors, inputs, strict=True)}
+    arguments, keywords = node.arguments.fill_in(stand_ins)
+    return _record(inputs, inputs, node.operation.call(*arguments, **{**keywords, **mode}))
+
+
+def _record(inputs: list[Any], structure: Any, outputs: Any) -> Symbolic:
+    """The graph of calls that were just made; the layers forget them."""
+    flat = keras.tree.flatten(outputs)
+    if not all(isinstance(tensor, keras.KerasTensor) for tensor in flat):
+        raise TypeError("call returns something else than tensors")
+    graph = Symbolic(inputs, flat, structure, outputs)
+    for node in graph.nodes:
+        node.operation._inbound_nodes.remove(node)
+        for parent in {id(tensor): tensor._keras_history.operation for tensor in node.input_tensors}.values():
+            if parent is not None and node in parent._outbound_nodes:
+                parent._outbound_nodes.remove(node)
+    return graph
 
 
 def _symbolic_inputs(model: keras.Model, example: Any | None) -> Any:

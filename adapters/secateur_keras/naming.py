@@ -40,13 +40,19 @@ def sublayers(layer: keras.Layer) -> list[keras.Layer]:
     return list(layer._flatten_layers(recursive=False, include_self=False))
 
 
+def own_weights(layer: keras.Layer) -> list[keras.Variable]:
+    """The weights of a layer that belong to none of its layers."""
+    lower = {id(variable) for child in sublayers(layer) for variable in child.weights}
+    return [variable for variable in layer.weights if id(variable) not in lower]
+
+
 def layer_paths(model: keras.Model) -> dict[int, str]:
     """id of a layer -> its path from the model (``""`` for the model), in order of definition, first way found."""
     paths = {id(model): ""}
     taken = {""}
-    for layer, parent in _below(model):
+    for layer, parent in below(model):
         prefix = paths[id(parent)]
-        paths[id(layer)] = _unique(f"{prefix}/{layer.name}" if prefix else layer.name, taken)
+        paths[id(layer)] = unique(f"{prefix}/{layer.name}" if prefix else layer.name, taken)
     return paths
 
 
@@ -60,31 +66,26 @@ def weights(model: keras.Model) -> list[Weight]:
     paths = layer_paths(model)
     found: dict[int, Weight] = {}
     taken: set[str] = set()
-    for layer in [model, *(layer for layer, _ in _below(model))]:
+    for layer in [model, *(layer for layer, _ in below(model))]:
         path = paths[id(layer)]
-        for variable in _own(layer):
+        for variable in own_weights(layer):
             if id(variable) not in found:
-                name = _unique(f"{path}/{variable.name}" if path else variable.name, taken)
+                name = unique(f"{path}/{variable.name}" if path else variable.name, taken)
                 found[id(variable)] = Weight(name, variable, layer, path)
     return list(found.values())
 
 
-def _below(layer: keras.Layer, seen: set[int] | None = None) -> Iterator[tuple[keras.Layer, keras.Layer]]:
+def below(layer: keras.Layer, seen: set[int] | None = None) -> Iterator[tuple[keras.Layer, keras.Layer]]:
     """Every layer below ``layer`` once, parents first, with its parent."""
     seen = {id(layer)} if seen is None else seen
     for child in sublayers(layer):
         if id(child) not in seen:
             seen.add(id(child))
             yield child, layer
-            yield from _below(child, seen)
+            yield from below(child, seen)
 
 
-def _own(layer: keras.Layer) -> list[keras.Variable]:
-    lower = {id(variable) for child in sublayers(layer) for variable in child.weights}
-    return [variable for variable in layer.weights if id(variable) not in lower]
-
-
-def _unique(name: str, taken: set[str]) -> str:
+def unique(name: str, taken: set[str]) -> str:
     """``name``, or with the first number after it that is free."""
     candidate, number = name, 0
     while candidate in taken:

@@ -65,23 +65,38 @@ def carry_compilation(model: keras.Model, small: keras.Model) -> None:
     small.compile(**arguments)
 
 
-def carry_trainable(layer: keras.Layer, small: keras.Layer, counterparts: Mapping[int, keras.Layer]) -> None:
-    """Freeze what was frozen, parents first; ``counterparts`` maps ids of old layers to new ones."""
-    if small.trainable != layer.trainable:
+def settle(model: keras.Layer) -> None:
+    """Have layers that keep numbers derived from their weights (``Normalization``) derive them anew."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
+
+
+def carry_trainable(layer: keras.Layer, counterparts: Mapping[int, keras.Layer]) -> None:
+    """Freeze what was frozen, parents first, as freezing a parent freezes its layers.
+
+    Args:
+        layer: a layer or model.
+        counterparts: id of an old layer -> the new one, where there is one.
+    """
+    small = counterparts.get(id(layer))
+    if small is not None and small.trainable != layer.trainable:
         small.trainable = layer.trainable
-    pairs = list(zip(sublayers(layer), sublayers(small), strict=False))
-    for position, child in enumerate(sublayers(layer)):
-        new = counterparts.get(id(child), pairs[position][1] if id(layer) in counterparts else None)
-        if new is not None:
-            carry_trainable(child, new, counterparts)
+    for child in sublayers(layer):
+        carry_trainable(child, counterparts)
 
 
 def model_class(model: keras.Model, plain: type[keras.Model]) -> type[keras.Model]:
-    """The class to rebuild a model with: its own, as it may have a ``train_step``, unless that has an ``__init__``."""
+    """The class to rebuild a model with: its own, as it may have a ``train_step``, unless that has an ``__init__``.
+
+    Args:
+        model: the model.
+        plain: the class of Keras's own whose arguments the new model is made with.
+    """
     own = (kind for kind in type(model).__mro__ if not kind.__module__.startswith("keras."))
     if any("__init__" in vars(kind) for kind in own if issubclass(kind, keras.Model)):
         return plain
-    return type(model) if isinstance(model, plain) else plain
+    return type(model) if isinstance(model, keras.Sequential) == (plain is keras.Sequential) else plain
 
 
 def _own_objects(thing: Any) -> AbstractContextManager[Any]:

@@ -7,7 +7,7 @@ that stay. The given model is only read.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -17,11 +17,11 @@ from secateur.errors import ExampleError, TraceError
 from secateur.structure.graph import Graph, Operation
 from secateur.structure.removal import Plan
 from secateur_keras import backends
-from secateur_keras.functional import Symbolic, execution_order, own_graph
+from secateur_keras.functional import Symbolic, own_graph
 from secateur_keras.layouts import layout
-from secateur_keras.naming import layer_paths, weights
+from secateur_keras.naming import below, layer_paths, unique, weights
 from secateur_keras.parameters import layouts
-from secateur_keras.rebuilding import carry_compilation, carry_trainable, model_class, with_config
+from secateur_keras.rebuilding import carry_compilation, carry_trainable, model_class, settle, with_config
 from secateur_keras.tracing import Trace, trace
 
 UNITS = (
@@ -52,7 +52,8 @@ def compact(model: keras.Model, graph: Graph, plan: Plan) -> keras.Model:
     surgeon = _Surgeon(model, traced, plan)
     small = surgeon.rebuild(model, traced.symbolic, traced.symbolic.inputs)
     surgeon.fill()
-    carry_trainable(model, small, surgeon.clones)
+    settle(small)
+    carry_trainable(model, surgeon.clones)
     carry_compilation(model, small)
     return small
 
@@ -82,29 +83,36 @@ class _Surgeon:
 
     def __init__(self, model: keras.Model, traced: Trace, plan: Plan) -> None:
         self.clones: dict[int, Any] = {}
-        self._originals: list[tuple[keras.Layer, keras.Layer]] = []
+        self._copies: list[tuple[keras.Layer, keras.Layer]] = []
         self._parameters = {id(weight.variable): weight.name for weight, _ in layouts(model)}
         self._plan = plan
+        self._inner = traced.inner
         self._changes = _changes(model, traced, plan)
-        if own_graph(model) is None:
-            self._rename(traced, layer_paths(model))
+        self._paths = layer_paths(model)
+        self._taken: set[str] = set()
 
     def rebuild(self, model: keras.Model, graph: Symbolic, tensors: Sequence[Any]) -> keras.Model:
         """A new model for inputs shaped like ``tensors``."""
+        around, self._taken = self._taken, set()
         inputs = [_input(symbolic, tensor) for symbolic, tensor in zip(graph.inputs, tensors, strict=True)]
-        if isinstance(model, keras.Sequential) and own_graph(model) is not None:
+        chained = isinstance(model, keras.Sequential) and own_graph(model) is not None
+        if chained and not any(self._is_taken_apart(node) for node in graph.nodes):
             chain = self._chain(model, graph, inputs)
-            return model_class(model, keras.Sequential)([inputs[0], *chain], name=model.name)
-        outputs = self._run(graph, inputs)
-        return model_class(model, keras.Model)(
-            keras.tree.pack_sequence_as(graph.input_structure, inputs),
-            keras.tree.pack_sequence_as(graph.output_structure, outputs),
-            name=model.name,
-        )
+            small = model_class(model, keras.Sequential)([inputs[0], *chain], name=model.name)
+        else:
+            outputs = self._run(graph, inputs, loose=own_graph(model) is None)
+            structured = keras.tree.pack_sequence_as(graph.input_structure, inputs)
+            results = keras.tree.pack_sequence_as(graph.output_structure, outputs)
+            small = model_class(model, keras.Model)(structured, results, name=model.name)
+        self.clones[id(model)], self._taken = small, around
+        return small
 
     def fill(self) -> None:
         """Give every new layer the slices of its weights that stay."""
-        for old, new in self._originals:
+        for old, new in self._copies:
+            self.clones.update(
+                zip((id(layer) for layer, _ in below(old)), (layer for layer, _ in below(new)), strict=True)
+            )
             for before, after in zip(weights(old), weights(new), strict=True):
                 after.variable.assign(self._slice(before, after))
 
@@ -114,44 +122,48 @@ class _Surgeon:
         They are called once, so that models among them get inputs of the right shape; the record of these calls is
         taken away again, since the new Sequential makes its own, which ``layer.output`` is to refer to.
         """
-        calls = {key: len(clone._inbound_nodes) for key, clone in self.clones.items()}
-        uses = {key: len(clone._outbound_nodes) for key, clone in self.clones.items()}
-        self._run(graph, inputs)
+        calls = {key: (len(clone._inbound_nodes), len(clone._outbound_nodes)) for key, clone in self.clones.items()}
+        self._run(graph, inputs, loose=False)
         for layer in model.layers:
             clone = self.clones[id(layer)]
-            del clone._inbound_nodes[calls.get(id(layer), 0) :]
-            del clone._outbound_nodes[uses.get(id(layer), 0) :]
+            inbound, outbound = calls.get(id(layer), (0, 0))
+            del clone._inbound_nodes[inbound:], clone._outbound_nodes[outbound:]
         return [self.clones[id(layer)] for layer in model.layers]
 
-    def _run(self, graph: Symbolic, inputs: Sequence[Any]) -> list[Any]:
+    def _run(self, graph: Symbolic, inputs: Sequence[Any], loose: bool) -> list[Any]:
+        """Call the clones as the graph says; ``loose``: its calls come from a ``call``, where names need not differ."""
         tensors = {id(old): new for old, new in zip(graph.inputs, inputs, strict=True)}
-        for node in execution_order(graph.inputs, graph.outputs):
-            arguments, keywords = node.arguments.fill_in(tensors)
+        for node in graph.nodes:
             given = [tensors[id(tensor)] for tensor in node.input_tensors]
-            results = self._clone(node.operation, given)(*arguments, **keywords)
+            if self._is_taken_apart(node):
+                results = self._run(self._inner[id(node)], given, loose=True)
+            else:
+                arguments, keywords = node.arguments.fill_in(tensors)
+                results = self._clone(node.operation, given, loose)(*arguments, **keywords)
             tensors.update(zip(map(id, node.outputs), keras.tree.flatten(results), strict=True))
         return [tensors[id(tensor)] for tensor in graph.outputs]
 
-    def _clone(self, operation: Any, given: Sequence[Any]) -> Any:
+    def _is_taken_apart(self, node: Any) -> bool:
+        """Whether a layer of the user's own gives way to the layers that it is made of: some of them shrink."""
+        if id(node) not in self._inner or own_graph(node.operation) is not None:
+            return False
+        cut = {name for name, _ in self._plan.keep}
+        return any(self._parameters.get(id(variable)) in cut for variable in node.operation.weights)
+
+    def _clone(self, operation: Any, given: Sequence[Any], loose: bool) -> Any:
         if id(operation) not in self.clones:
             nested = own_graph(operation)
+            name = (
+                unique(self._paths.get(id(operation), operation.name).replace("/", "_"), self._taken) if loose else None
+            )
             if nested is not None:
-                clone = self.rebuild(operation, nested, given)
-            else:
-                clone = with_config(operation, self._changes[id(operation)])
-                if isinstance(operation, keras.Layer):
-                    self._originals.append((operation, clone))
+                return self.rebuild(operation, nested, given)
+            changes = self._changes.get(id(operation), {})
+            clone = with_config(operation, changes if name in (None, operation.name) else {**changes, "name": name})
+            if isinstance(operation, keras.Layer):
+                self._copies.append((operation, clone))
             self.clones[id(operation)] = clone
         return self.clones[id(operation)]
-
-    def _rename(self, traced: Trace, paths: Mapping[int, str]) -> None:
-        """Layers of one functional model need different names; those of a model with its own ``call`` may share one."""
-        taken: set[str] = set()
-        for origin in dict.fromkeys(traced.origins):
-            name = origin.name if origin.name not in taken else paths.get(id(origin), origin.name).replace("/", "_")
-            taken.add(name)
-            if name != origin.name:
-                self._changes[id(origin)]["name"] = name
 
     def _slice(self, before: Any, after: Any) -> backends.Array:
         """The part of a weight that stays, as an array that nothing else uses."""

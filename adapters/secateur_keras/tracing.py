@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from secateur.errors import ExampleError
 from secateur.structure.graph import Graph
 from secateur_keras.backends import Array
 from secateur_keras.examples import input_shapes, made_up, matched
-from secateur_keras.functional import Symbolic, execution_order, own_graph, symbolic
+from secateur_keras.functional import Symbolic, expanded, own_graph, symbolic
 from secateur_keras.inference import outputs_of
 from secateur_keras.kinds import describe, unknown
 from secateur_keras.naming import layer_paths, require_built
@@ -27,11 +27,13 @@ class Trace:
         graph: the structure.
         symbolic: the symbolic graph that was read.
         origins: for each operation of ``graph`` the Keras layer or operation.
+        inner: id of a call -> the graph behind it, where it calls a model, or a layer that was expanded.
     """
 
     graph: Graph
     symbolic: Symbolic
     origins: tuple[Any, ...]
+    inner: Mapping[int, Symbolic]
 
 
 def graph(model: keras.Model, example: Any | None = None) -> Graph:
@@ -56,8 +58,9 @@ def trace(model: keras.Model, example: Any | None = None) -> Trace:
     read = symbolic(model, example)
     recorder = Recorder(model)
     inputs = [recorder.tensor(shape) for shape in input_shapes(model, read.inputs, example)]
-    outputs = _Reader(recorder, layer_paths(model)).read(read, inputs, "")
-    return Trace(recorder.graph(inputs, outputs), read, tuple(recorder.origins))
+    reader = _Reader(recorder, layer_paths(model))
+    outputs = reader.read(read, inputs, "")
+    return Trace(recorder.graph(inputs, outputs), read, tuple(recorder.origins), reader.inner)
 
 
 def outputs(model: keras.Model, example: Any | None = None) -> list[Array]:
@@ -89,13 +92,14 @@ class _Reader:
     """Walks a symbolic graph and the models nested in it, and has each call described."""
 
     def __init__(self, recorder: Recorder, paths: dict[int, str]) -> None:
+        self.inner: dict[int, Symbolic] = {}
         self._recorder = recorder
         self._paths = paths
 
     def read(self, graph: Symbolic, inputs: Sequence[int], path: str) -> list[int]:
         """Describe all calls between ``inputs`` and the graph's outputs, whose tensors are returned."""
         numbers = {id(tensor): number for tensor, number in zip(graph.inputs, inputs, strict=True)}
-        for node in execution_order(graph.inputs, graph.outputs):
+        for node in graph.nodes:
             results = self._call(node, numbers, path)
             numbers.update(zip(map(id, node.outputs), results, strict=True))
         return [numbers[id(tensor)] for tensor in graph.outputs]
@@ -104,8 +108,9 @@ class _Reader:
         operation = node.operation
         given = [numbers[id(tensor)] for tensor in node.input_tensors]
         source = self._paths.get(id(operation)) or (f"{path}/{operation.name}" if path else operation.name)
-        nested = own_graph(operation)
+        nested = own_graph(operation) or expanded(node)
         if nested is not None and len(nested.inputs) == len(given):
+            self.inner[id(node)] = nested
             return self.read(nested, given, source)
         arguments, keywords = node.arguments.convert(
             lambda value: Number(numbers[id(value)]) if isinstance(value, keras.KerasTensor) else value

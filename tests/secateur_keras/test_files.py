@@ -15,6 +15,7 @@ import keras_models
 from secateur.errors import FileFormatError
 from secateur_keras.files import ARCHITECTURE, WEIGHTS, read_model, write_model
 from secateur_keras.parameters import parameters
+from secateur_keras.tracing import outputs
 
 
 def same(ours: keras.Model, theirs: keras.Model) -> None:
@@ -40,6 +41,7 @@ def test_counters_and_small_types_are_written_too(tmp_path: Path) -> None:
     loaded = read_model(tmp_path)
     for ours, theirs in zip(model.weights, loaded.weights, strict=True):
         np.testing.assert_array_equal(*(keras.ops.convert_to_numpy(each.value) for each in (ours, theirs)))
+    np.testing.assert_array_equal(outputs(model)[0], outputs(loaded)[0])
 
 
 def test_what_the_model_was_compiled_with_comes_back_if_it_is_known(tmp_path: Path) -> None:
