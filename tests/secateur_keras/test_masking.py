@@ -85,18 +85,37 @@ def test_nothing_leaks_however_the_step_is_run(options: dict[str, Any]) -> None:
     assert keras_models.leak(model, later) == 0.0
 
 
-def test_batch_normalisation_and_mixed_precision_train_under_masks() -> None:
-    keras.config.set_dtype_policy("mixed_float16")
+@pytest.mark.parametrize("policy", ["mixed_float16", "bfloat16", "float64"])
+def test_every_precision_trains_under_masks(policy: str) -> None:
+    keras.config.set_dtype_policy(policy)
     try:
-        model = keras_models.plain_cnn()
+        model = keras_models.plain_cnn() if policy == "mixed_float16" else keras_models.mlp()
     finally:
         keras.config.set_dtype_policy("float32")
+    shape, classes = ((8, 8, 2), 3) if policy == "mixed_float16" else ((4, 4), 10)
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    assert isinstance(model.optimizer, optimizers.LossScaleOptimizer)
+    assert isinstance(model.optimizer, optimizers.LossScaleOptimizer) == (policy == "mixed_float16")
     masks = keras_models.random_masks(model)
     hold(model, masks)
-    model.fit(*keras_models.classification(32, (8, 8, 2), 3), batch_size=16, verbose=0)
+    model.fit(*keras_models.classification(32, shape, classes), batch_size=16, verbose=0)
     assert keras_models.leak(model, masks) == 0.0
+
+
+if BACKEND == "jax":  # only there do training loops of one's own use stateless steps
+
+    def test_a_stateless_step_returns_masked_weights_and_changes_none() -> None:
+        model, optimizer = network(), optimizers.SGD(0.1, momentum=0.9)
+        masks = keras_models.random_masks(model)
+        hold(model, masks, optimizer)
+        before = keras_models.snapshot(model)
+        steps = [keras.ops.ones(variable.shape) for variable in model.trainable_variables]
+        states = [variable.value for variable in optimizer.variables]
+        moved, _ = optimizer.stateless_apply(states, steps, [variable.value for variable in model.trainable_variables])
+        for old, new in zip(before, keras_models.snapshot(model), strict=True):
+            np.testing.assert_array_equal(old, new)
+        kernel = keras.ops.convert_to_numpy(moved[0]).T
+        np.testing.assert_array_equal(kernel[~masks["hidden/kernel"]], 0.0)
+        assert np.abs(kernel[masks["hidden/kernel"]] - before[0].T[masks["hidden/kernel"]]).min() > 0.05
 
 
 def test_whatever_optimizer_comes_later_holds_too() -> None:
