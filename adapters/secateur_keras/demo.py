@@ -68,7 +68,7 @@ def _convolutional(network: Network) -> list[Any]:
     stack: list[Any] = [keras.Input((*network.image, 1))]
     for number, channels in enumerate(CHANNELS, start=1):
         stack += [
-            layers.Conv2D(channels, 3, padding="same", name=f"conv{number}"),
+            layers.Conv2D(channels, 3, padding="same", use_bias=False, name=f"conv{number}"),
             layers.BatchNormalization(epsilon=NORM_EPSILON, momentum=NORM_MOMENTUM, name=f"norm{number}"),
             layers.ReLU(name=f"relu{number}"),
             layers.MaxPooling2D(2, name=f"pool{number}"),
@@ -131,8 +131,11 @@ def forward(model: keras.Model, inputs: Array) -> None:
 
 
 def file_size(model: keras.Model) -> int:
-    """See :meth:`secateur.demo.twin.Twin.file_size`: ``model.save`` of a copy that was never compiled."""
-    copy = keras.models.clone_model(model)
+    """See :meth:`secateur.demo.twin.Twin.file_size`: ``model.save`` of a copy that was never compiled.
+
+    ``keras.models.clone_model`` would compile the copy too, and its file would hold the optimizer's state.
+    """
+    copy = type(model).from_config(model.get_config())
     copy.set_weights(model.get_weights())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"

@@ -71,7 +71,17 @@ def test_each_pair_of_one_recipe_is_compared_in_every_way_that_applies(tmp_path:
         (2, 3, OWN_TRAINING, 20, 7),
     ]
     assert [bool(record.reason) for record in records] == [False, True, False, True, True]
-    assert "2.5e-01" in records[3].reason
+    assert "2.5e-01 of the largest, which decides" in records[3].reason
+
+
+def test_gradients_that_differ_without_effect_are_told_too(tmp_path: Path) -> None:
+    exchange = Exchange(tmp_path)
+    leave(exchange, "torch", {})
+    leave(exchange, "keras/jax", {})
+    runs = [Made(platform, "mlp", BY_GRADIENT) for platform in ("torch", "keras/jax")]
+    (record,) = [found for found in MaskComparison(exchange, "torch").every_pair(runs) if found.inputs == OWN_GRADIENTS]
+    assert record.different == 0
+    assert "2.5e-01 of the largest, but no score" in record.reason
 
 
 def test_one_platform_has_nothing_to_be_compared_with(tmp_path: Path) -> None:

@@ -111,9 +111,11 @@ def test_differing_bits_are_added_up_by_what_the_masks_came_from() -> None:
     pairs = [
         Agreement(0, 1, "same arrays", 10, 0),
         Agreement(2, 3, "same arrays", 10, 0),
-        Agreement(2, 3, "own gradients", 10, 3),
+        Agreement(2, 3, "own gradients", 10, 3, "rounding"),
+        Agreement(4, 5, "own gradients", 10, 0),
     ]
-    first, second = agreement_lines(pairs)
-    assert "same arrays" in first and "0 of 20 bits differ" in first and "2 pairs" in first
-    assert "own gradients" in second and "3 of 10 bits differ" in second
+    same, own, reason = agreement_lines(pairs)
+    assert "same arrays" in same and "0 of 20 bits differ" in same and "2 pairs" in same
+    assert "own gradients" in own and "3 of 20 bits differ" in own
+    assert "rounding" in reason
     assert agreement_lines([]) == ["only one framework ran, so there is nothing to compare its masks with"]

@@ -82,7 +82,7 @@ class MaskComparison:
         records = []
         for inputs in kinds:
             bits, different = different_bits(self._masks(inputs, first), self._masks(inputs, second))
-            reason = self._reason(inputs, first, second) if different else ""
+            reason = self._reason(inputs, different, first, second)
             records.append(Agreement(i, j, inputs, bits, different, reason))
         return records
 
@@ -91,13 +91,17 @@ class MaskComparison:
         prefix = f"{run.choice.label}/"
         return {name.removeprefix(prefix): mask for name, mask in stored.items() if name.startswith(prefix)}
 
-    def _reason(self, inputs: str, first: Made, second: Made) -> str:
+    def _reason(self, inputs: str, different: int, first: Made, second: Made) -> str:
+        """Why bits differ; for gradients also how it comes that none does."""
         if inputs != OWN_GRADIENTS:
-            return _REASONS[inputs]
+            return _REASONS[inputs] if different else ""
         gathered = [self._read("own-statistics", run.model, run.platform) for run in (first, second)]
+        outcome = (
+            "which decides next to the threshold" if different else "but no score lies that close to the threshold"
+        )
         return (
             f"each framework adds up the gradients of the network that {self.reference} trained in its own order; they "
-            f"differ by up to {largest_difference(*gathered):.1e} of the largest, which decides next to the threshold"
+            f"differ by up to {largest_difference(*gathered):.1e} of the largest, {outcome}"
         )
 
 

@@ -19,7 +19,7 @@ from secateur.demo.exchange import Exchange
 from secateur.demo.metrics import latencies_ms, latency_inputs
 from secateur.demo.networks import Network
 from secateur.demo.plan import Choice, Options, Training
-from secateur.demo.run import PrunedRun
+from secateur.demo.recipe_run import PrunedRun
 from secateur.demo.training import Trainer, constant
 from secateur.demo.twin import Twin
 from secateur.demo.workbench import Named, Workbench

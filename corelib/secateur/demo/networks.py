@@ -30,8 +30,8 @@ NORM_MOMENTUM = 0.9
 class Network:
     """One of the demo's networks for images of one size.
 
-    ``mlp``: Flatten, Dense(128, relu), Dense(10, softmax). ``cnn``: twice convolution 3x3, batch normalisation, relu,
-    max pooling 2x2, then Flatten, Dense(10, softmax).
+    ``mlp``: Flatten, Dense(128, relu), Dense(10, softmax). ``cnn``: twice convolution 3x3 without bias, batch
+    normalisation, relu, max pooling 2x2, then Flatten, Dense(10, softmax).
 
     Args:
         name: ``mlp`` or ``cnn``.
@@ -75,10 +75,11 @@ def initial_weights(network: Network, seed: int) -> dict[str, Array]:
     generator = np.random.default_rng(seed)
     weights: dict[str, Array] = {}
     for layer, shape in network.kernels.items():
-        window = math.prod(shape[2:])
-        limit = math.sqrt(6.0 / (window * (shape[0] + shape[1])))
+        outputs, inputs, *window_sizes = shape
+        limit = math.sqrt(6.0 / (math.prod(window_sizes) * (outputs + inputs)))
         weights[f"{layer}.kernel"] = generator.uniform(-limit, limit, shape).astype(np.float32)
-        weights[f"{layer}.bias"] = np.zeros(shape[0], np.float32)
+        if not window_sizes:
+            weights[f"{layer}.bias"] = np.zeros(outputs, np.float32)
     for layer, channels in network.norms.items():
         for role, value in {"scale": 1, "shift": 0, "mean": 0, "variance": 1}.items():
             weights[f"{layer}.{role}"] = np.full(channels, value, np.float32)

@@ -31,7 +31,7 @@ SIGMAS = {
     ("neurons", "magnitude"): 0.25,
     ("neurons", "gradient"): 0.25,
 }
-UPDATES = 10
+UPDATES = 20
 
 # The six steps of pruning by importance scores, and what each does.
 STEPS = {
@@ -160,7 +160,7 @@ class Training:
 
 
 TRAININGS = {
-    ("digits", "mlp"): Training(16, 60, 30, 30, rate=1e-3, gradual_rate=1e-2, finetune_rate=5e-3),
+    ("digits", "mlp"): Training(16, 60, 30, 30, rate=1e-3, gradual_rate=1e-2, finetune_rate=3e-3),
     ("digits", "cnn"): Training(32, 20, 20, 20, rate=1e-3, gradual_rate=1e-2, finetune_rate=5e-3),
     ("mnist", "mlp"): Training(128, 10, 4, 6, rate=1e-3, gradual_rate=2e-3, finetune_rate=2e-3),
     ("mnist", "cnn"): Training(128, 4, 2, 3, rate=1e-3, gradual_rate=2e-3, finetune_rate=2e-3),

@@ -171,7 +171,7 @@ def _cost(stage: StageMetrics, headings: Sequence[str]) -> list[str]:
 
 
 def agreement_lines(pairs: Sequence[Agreement]) -> list[str]:
-    """One line for each kind of comparison: how many pairs, how many mask bits, how many differ."""
+    """For each kind of comparison how many pairs, mask bits and differing bits there are, and why."""
     lines = []
     for inputs in dict.fromkeys(pair.inputs for pair in pairs):
         chosen = [pair for pair in pairs if pair.inputs == inputs]
@@ -181,4 +181,6 @@ def agreement_lines(pairs: Sequence[Agreement]) -> list[str]:
             f"masks from [bold]{inputs}[/bold]: [{colour}]{count(different)} of {count(bits)} bits differ[/{colour}] "
             f"in {len(chosen)} {'pair' if len(chosen) == 1 else 'pairs'} of runs"
         )
+        reason = max(chosen, key=lambda pair: pair.different).reason
+        lines += [f"  [dim]{reason}[/dim]"] if reason else []
     return lines or ["only one framework ran, so there is nothing to compare its masks with"]
