@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from secateur_keras.recording import Step
+from secateur_keras.recording import Number, Step
 
 Outputs = tuple[int, ...]
 Rule = Callable[[Step], "Outputs | None"]
@@ -109,8 +109,8 @@ def activation_layer(step: Step) -> Outputs:
     return _activated(step, step.inputs[0])
 
 
-def softmax_layer(step: Step) -> Outputs | None:
-    """``Softmax`` over one axis."""
+def softmax(step: Step) -> Outputs | None:
+    """Over one axis, as a layer or an operation."""
     axis = step.operation.axis
     return (step.emit("softmax", step.inputs[:1], step.shapes[0], axis=axis),) if isinstance(axis, int) else None
 
@@ -181,9 +181,15 @@ def elementwise_operation(step: Step) -> Outputs | None:
     return (step.emit("elementwise", step.operands(), step.shapes[0]),)
 
 
-def softmax_operation(step: Step) -> Outputs | None:
-    """``keras.ops.softmax`` over one axis."""
-    return softmax_layer(step)
+def division(step: Step) -> Outputs | None:
+    """By constants alone: a removed unit is zero, and nothing may be divided by it."""
+    return None if isinstance(step.arguments[1], Number) else elementwise_operation(step)
+
+
+def power(step: Step) -> Outputs | None:
+    """With exponents from 1 on: smaller ones have no value or no slope at zero, which is what a removed unit is."""
+    exponent = step.arguments[1]
+    return elementwise_operation(step) if isinstance(exponent, int | float) and exponent >= 1 else None
 
 
 def reduction(step: Step) -> Outputs:
@@ -251,7 +257,7 @@ LAYERS: dict[Any, Rule] = {
     **_layers(separable, *_dimensions("SeparableConv", (1, 2))),
     layers.BatchNormalization: batch_normalization,
     layers.Activation: activation_layer,
-    layers.Softmax: softmax_layer,
+    layers.Softmax: softmax,
     layers.PReLU: parametric_relu,
     **_layers(elementwise, "ReLU", "LeakyReLU", "ELU", "Identity", "ActivityRegularization"),
     **_layers(elementwise, "Dropout", "AlphaDropout", "GaussianDropout", "GaussianNoise"),
@@ -268,14 +274,20 @@ LAYERS: dict[Any, Rule] = {
     layers.Permute: permute_layer,
 }
 
+# No logarithms and roots: at zero, which is what a removed unit is, they have no value or no slope.
 OPERATIONS: dict[str, Rule] = {
-    **_each(elementwise_operation, "Add", "Subtract", "Multiply", "Divide", "TrueDivide", "DivideNoNan", "Maximum"),
-    **_each(elementwise_operation, "Minimum", "Power", "Negative", "Absolute", "Square", "Sqrt", "Rsqrt", "Reciprocal"),
-    **_each(elementwise_operation, "Exp", "Expm1", "Log", "Log1p", "Sin", "Cos", "Tanh", "Erf", "Sign", "Clip", "Cast"),
+    **_each(elementwise_operation, "Add", "Subtract", "Multiply", "Maximum", "Minimum", "Negative", "Absolute"),
+    **_each(
+        elementwise_operation, "Square", "Exp", "Expm1", "Log1p", "Sin", "Cos", "Tanh", "Erf", "Sign", "Clip", "Cast"
+    ),
+    **_each(division, "Divide", "TrueDivide"),
+    "Power": power,
     **_each(elementwise_operation, "Relu", "ReLU", "Relu6", "LeakyRelu", "Elu", "Selu", "Celu", "Gelu", "Silu"),
     **_each(elementwise_operation, "Sigmoid", "LogSigmoid", "HardSigmoid", "HardSilu", "HardTanh", "Softplus"),
     **_each(elementwise_operation, "Softsign", "SoftShrink", "HardShrink", "TanhShrink", "Threshold", "Squareplus"),
-    **_each(softmax_operation, "Softmax", "LogSoftmax"),
+    **_each(elementwise_operation, "Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual", "Where"),
+    **_each(elementwise_operation, "LogicalAnd", "LogicalOr", "LogicalNot"),
+    **_each(softmax, "Softmax", "LogSoftmax"),
     **_each(reduction, "Mean", "Sum", "Max", "Min", "Amax", "Amin", "Prod", "Var", "Std"),
     **_each(reshape, "Reshape", "Squeeze", "ExpandDims"),
     **_each(transposition, "Transpose", "Swapaxes", "Moveaxis"),

@@ -197,6 +197,24 @@ def test_scalars_tie_nothing_and_arrays_freeze() -> None:
         assert couple(graph(model)).count == count
 
 
+@pytest.mark.parametrize(
+    ("operation", "known"),
+    [
+        (lambda x: x / 2.0, True),
+        (lambda x: x**2, True),
+        (lambda x: 1.0 / (x + 3.0), False),
+        (lambda x: x / keras.ops.abs(x), False),
+        (lambda x: keras.ops.sqrt(keras.ops.relu(x)), False),
+        (lambda x: keras.ops.log(keras.ops.relu(x)), False),
+        (lambda x: x**0.5, False),
+    ],
+)
+def test_units_that_would_be_singular_at_zero_stay(operation: Any, known: bool) -> None:
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layers.Dense(2)(operation(layers.Dense(6)(inputs))))
+    assert couple(graph(model)).count == (6 if known else 0)
+
+
 def test_weights_outside_of_layers_are_listed_as_unknown() -> None:
     class Scaled(keras.Model):
         def __init__(self) -> None:
