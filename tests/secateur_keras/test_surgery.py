@@ -85,7 +85,7 @@ def test_layers_have_their_new_sizes_and_every_tensor_can_be_tapped() -> None:
     assert small.get_layer("grouped").filters == sizes["grouped"] < 8
     assert small.get_layer("separable").filters == sizes["separable"] < 6
     chain = remove(keras_models.randomize(keras_models.plain_cnn()), 1)
-    tapped = keras.Model(chain.input, chain.get_layer("dense").output)
+    tapped = keras.Model(chain.inputs[0], chain.get_layer("dense").output)
     assert tapped(np.zeros((2, 8, 8, 2), np.float32)).shape == (2, chain.get_layer("dense").units)
 
 
