@@ -55,8 +55,11 @@ def fresh(thing: Any) -> Any:
 
 
 def carry_compilation(model: keras.Model, small: keras.Model) -> None:
-    """Compile ``small`` as ``model`` was compiled, with an optimizer and metrics of its own."""
-    if not model.compiled:
+    """Compile ``small`` as ``model`` was compiled, with an optimizer and metrics of its own.
+
+    A ``compile`` of the user's own takes arguments that Keras does not remember: there the model is left as it is.
+    """
+    if not model.compiled or type(model).compile is not keras.Model.compile:
         return
     arguments = dict(model._compile_config.config)
     for name in ("optimizer", "metrics", "weighted_metrics"):

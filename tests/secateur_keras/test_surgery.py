@@ -259,6 +259,14 @@ def test_a_train_step_of_ones_own_is_kept() -> None:
     small.fit(np.zeros((4, 4, 4), np.float32), np.zeros((4, 10), np.float32), verbose=0)
     assert Counting.steps > 0
 
+    class OwnCompile(keras.Model):
+        def compile(self, rate: float) -> None:
+            super().compile(keras.optimizers.SGD(rate), "mse")
+
+    model = OwnCompile(base.inputs, base.outputs)
+    model.compile(rate=0.5)
+    assert not remove(model, 0).compiled
+
 
 def test_a_layer_called_on_two_shapes_cannot_take_two_sizes() -> None:
     inputs = keras.Input((4, 3, 2))
