@@ -120,7 +120,15 @@ def test_a_mistake_is_one_line_and_not_a_traceback(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["demo", "--framework", "caffe", "--out", str(tmp_path / "out")])
     assert result.exit_code == 1
     assert result.output.splitlines()[-1].startswith("error: --framework caffe")
-    assert not (tmp_path / "out").exists()
+    assert not any((tmp_path / "out").iterdir())
+
+
+def test_a_file_in_place_of_the_folder_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert "is a file; name a folder" in result.output
+    assert (tmp_path / "out").read_text() == "mine"
 
 
 @pytest.mark.parametrize("arguments", [["--data", "iris"], ["--model", "vgg"], ["--epochs", "0"], ["--seed", "-1"]])

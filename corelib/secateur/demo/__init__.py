@@ -8,7 +8,7 @@ from rich.console import Console
 
 from secateur.demo.plan import Options
 from secateur.demo.present import Terminal, show_report
-from secateur.demo.results import write_files
+from secateur.demo.results import prepare, write_files
 from secateur.demo.session import conduct
 from secateur.report import DemoReport
 
@@ -25,10 +25,12 @@ def run(options: Options, console: Console | None = None) -> DemoReport:
     Raises:
         MissingDependencyError: no framework, or none of what the demo needs beside it, is installed.
         DataNotFoundError: the data set cannot be found.
+        FileFormatError: the output folder is a file.
         WorkerError: the work in a framework failed.
     """
     console = Console() if console is None else console
     started = time.perf_counter()
+    prepare(options.out)
     with Terminal(console) as terminal:
         report = conduct(options, terminal)
     write_files(options.out, report)

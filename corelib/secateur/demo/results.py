@@ -8,6 +8,7 @@ import platform as machine
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from secateur.demo.metrics import LATENCY_BATCH
 from secateur.demo.plan import Choice
 from secateur.demo.platforms import Platform
 from secateur.demo.records import decode
+from secateur.errors import FileFormatError, MissingDependencyError
 from secateur.report import DemoReport, DemoRun, Details, RunNumbers, StageMetrics, write_demo_report, write_events
 from secateur.report.files import write_text
+from secateur.report.tensorboard import FILE_NAME
 
 RunKey = tuple[Platform, str, Choice]
 
@@ -88,14 +91,30 @@ def environment(versions: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def prepare(out: Path) -> None:
+    """Make the output folder, and see to it that all files can be written when the work is done.
+
+    Raises:
+        MissingDependencyError: a package that the demo needs beside the frameworks is not installed.
+        FileFormatError: ``out`` is a file.
+    """
+    missing = [name for name in ("sklearn", "plotly", "tensorboard") if find_spec(name) is None]
+    if missing:
+        raise MissingDependencyError(f"the demo needs {', '.join(missing)}: pip install 'secateur[demo]'")
+    if out.exists() and not out.is_dir():
+        raise FileFormatError(f"--out {out} is a file; name a folder")
+    out.mkdir(parents=True, exist_ok=True)
+
+
 def write_files(out: Path, report: DemoReport) -> None:
     """Write ``results.json``, ``report.html`` and a folder of TensorBoard events for each run; each file whole or not.
 
-    Raises:
-        MissingDependencyError: plotly or tensorboard is not installed; ``results.json`` is written even so.
+    Event files of an earlier demo in the same folder are removed, so that TensorBoard shows this one alone.
     """
     write_text(out / "results.json", json.dumps(report.results(), indent=1, ensure_ascii=False) + "\n")
     write_demo_report(out / "report.html", report)
+    for stale in (out / "events").glob(f"*/{FILE_NAME}"):
+        stale.unlink()
     for run in report.runs:
         numbers = run.numbers
         words = (numbers.platform, numbers.model, numbers.granularity, numbers.score, numbers.target, numbers.schedule)
