@@ -131,6 +131,17 @@ def _elementwise(call: Call, weight: FindWeight) -> Kind | None:
     return Kind("elementwise", inputs, {}, learned) if inputs and fits else None
 
 
+def _quotient(call: Call, weight: FindWeight) -> Kind | None:
+    """Divided by a number: a tensor would be exactly 0 where a unit is masked, and the model's output NaN."""
+    return None if isinstance(call.argument(1, "other"), torch.Tensor) else _elementwise(call, weight)
+
+
+def _power(call: Call, weight: FindWeight) -> Kind | None:
+    """To a number of at least 1: at 0, the value of a masked unit, lower powers or their gradients are infinite."""
+    exponent = call.argument(1, "exponent")
+    return _elementwise(call, weight) if isinstance(exponent, int | float) and exponent >= 1 else None
+
+
 def _cast(call: Call, weight: FindWeight) -> Kind | None:
     """Of the first operand; another only tells the type."""
     return Kind("elementwise", [call.input]) if weight(call.input) is None else None
@@ -229,17 +240,18 @@ READERS: dict[str, Reader] = {
     **dict.fromkeys(
         (
             *("add", "radd", "sub", "rsub", "subtract", "mul", "rmul", "multiply"),
-            *("div", "rdiv", "truediv", "rtruediv"),
-            *("true_divide", "divide", "neg", "pow", "rpow", "abs", "sqrt", "rsqrt", "exp", "log", "log1p", "square"),
+            *("neg", "rpow", "abs", "exp", "log1p", "square"),
             *("sin", "cos", "tanh", "sigmoid", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu"),
             *("mish", "softplus", "softsign", "hardtanh", "hardsigmoid", "hardswish", "hardshrink", "softshrink"),
             *("tanhshrink", "logsigmoid", "threshold", "clamp", "clip", "clamp_min", "clamp_max", "maximum", "minimum"),
-            *("erf", "expm1", "reciprocal", "sign", "lerp", "where", "nan_to_num"),
+            *("erf", "expm1", "sign", "lerp", "where", "nan_to_num"),
             *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"),
-            *("iadd", "isub", "imul", "itruediv", "ipow", "expand_as"),
+            *("iadd", "isub", "imul", "expand_as"),
         ),
         _elementwise,
     ),
+    **dict.fromkeys(("div", "truediv", "true_divide", "divide", "itruediv"), _quotient),
+    **dict.fromkeys(("pow", "ipow"), _power),
     **dict.fromkeys(
         (
             *("contiguous", "clone", "detach", "to", "type", "type_as", "float", "double", "half", "bfloat16"),

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 import secateur_torch as st
 from secateur import Gradient, Neurons, Recipe
-from secateur.errors import FileFormatError, HoldError, TraceError, UnsupportedDtypeError
+from secateur.errors import FileFormatError, HoldError, NoMatchError, TraceError, UnsupportedDtypeError
 from secateur.structure.coupling import couple
 from secateur_torch.files import read_model, write_model
 from secateur_torch.masking import hold
@@ -218,3 +218,30 @@ def test_gradients_of_a_recurrent_layer_without_cudnn() -> None:
     found = st.statistics(model, (torch.randn(8, 2, 4), torch.randn(8, 2, 3)), loss, ["mean_gradient"])
     assert found["mean_gradient"]["weight_ih_l0"].shape == (4, 3, 4)
     assert (seen, torch.backends.cudnn.enabled) == ([False], before)
+
+
+@pytest.mark.parametrize(
+    "singular",
+    [
+        lambda x: 1 / (x + 0),
+        lambda x: torch.rsqrt(x),
+        lambda x: torch.log(x),
+        lambda x: x.sqrt(),
+        lambda x: x / x,
+        lambda x: x**-1,
+        lambda x: x**0.5,
+    ],
+)
+def test_units_that_would_be_divided_by_stay(singular) -> None:  # type: ignore[no-untyped-def]
+    """A masked unit is exactly 0 there: its output, or its gradient in training, would not be a number."""
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = torch.nn.Linear(4, 6), torch.nn.Linear(6, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(singular(torch.sigmoid(self.first(x)) + 1))
+
+    with pytest.raises(NoMatchError, match="no neuron"):
+        st.prune(Net(), Recipe(0.5, granularity=Neurons()), example=torch.zeros(3, 4))
