@@ -75,7 +75,12 @@ def read(folder: Path, framework: str) -> tuple[Recipe, dict[str, BoolArray]]:
         )
     if about.get("framework") != framework:
         raise FileFormatError(f"{folder} was saved from {about.get('framework')}; load it with that adapter")
-    return Recipe.from_dict(_json(folder / RECIPE)), _masks(folder / MASKS)
+    document = _json(folder / RECIPE)
+    try:
+        recipe = Recipe.from_dict(document)
+    except FileFormatError as error:
+        raise FileFormatError(f"{folder / RECIPE}: {error}") from error
+    return recipe, _masks(folder / MASKS)
 
 
 def _json(path: Path) -> Any:
