@@ -90,11 +90,10 @@ class Worker:
             self._process.stdin.flush()
         except BrokenPipeError:
             raise self._ended() from None
-        answer = self._answer({"done", "failed"})
-        if answer["event"] == "failed":
-            raise WorkerError(
-                f"{self.platform.name} could not {task}: {answer['message']}\n{self._last_lines()}".rstrip()
-            )
+        answer = self._answer({"done", "refused", "failed"})
+        if answer["event"] != "done":
+            message = f"{self.platform.name} could not {task}: {answer['message']}"
+            raise WorkerError(message) if answer["event"] == "refused" else self._error(message)
         result: dict[str, Any] = answer["result"]
         return result
 
@@ -108,10 +107,9 @@ class Worker:
         raise self._ended()
 
     def _ended(self) -> WorkerError:
-        status = self._process.wait()
-        return WorkerError(
-            f"the process of {self.platform.name} ended (status {status}):\n{self._last_lines()}".rstrip()
-        )
+        return self._error(f"the process of {self.platform.name} ended (status {self._process.wait()})")
 
-    def _last_lines(self, count: int = 20) -> str:
-        return "\n".join(self._log.read_text("utf-8", errors="replace").splitlines()[-count:])
+    def _error(self, message: str, lines: int = 20) -> WorkerError:
+        """With what the process wrote last to its error stream."""
+        last = self._log.read_text("utf-8", errors="replace").splitlines()[-lines:]
+        return WorkerError("\n".join([message, *last]))

@@ -2,7 +2,8 @@
 
 ``python -m secateur.demo.worker '<job>'`` is started by :mod:`secateur.demo.process` with the framework's environment
 set. It answers with JSON lines: ``ready`` or ``missing`` once; for each task any number of events, then ``done`` with
-the result or ``failed``. Whatever a library prints goes to the error stream.
+the result, ``refused`` with an error of Secateur's own, or ``failed``. Whatever a library prints goes to the error
+stream.
 """
 
 from __future__ import annotations
@@ -52,12 +53,12 @@ def main(job: dict[str, Any], tasks: TextIO, events: TextIO) -> None:
 def _perform(experiment: Experiment, message: dict[str, Any], emit: Callable[..., None]) -> None:
     task = message.pop("task")
     if task not in TASKS:
-        emit("failed", message=f"no such task: {task}")
+        emit("refused", message=f"no such task: {task}")
         return
     try:
         emit("done", result=getattr(experiment, task)(**message))
     except SecateurError as error:
-        emit("failed", message=str(error))
+        emit("refused", message=str(error))
     except Exception as error:  # the other process must hear of anything that goes wrong here
         traceback.print_exc()
         emit("failed", message=f"{type(error).__name__}: {error}")
