@@ -30,6 +30,7 @@ CHANNELS_LAST = True
 LOSS = keras.losses.SparseCategoricalCrossentropy()
 _CHUNK = 2000
 
+# A user's keras.json may say otherwise; both frameworks must train the same network.
 keras.config.set_floatx("float32")
 keras.config.set_image_data_format("channels_last")
 

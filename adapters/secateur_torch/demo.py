@@ -6,7 +6,6 @@ The functions are described in :class:`secateur.demo.twin.Twin`.
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,8 +28,6 @@ ADAPTER = TorchAdapter()
 CHANNELS_LAST = False
 LOSS = nn.CrossEntropyLoss()
 _CHUNK = 2000
-
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
 
 
 def versions() -> dict[str, str]:
