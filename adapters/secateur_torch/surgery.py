@@ -82,9 +82,8 @@ def _sliced(weight: Weight, indices: Kept) -> torch.Tensor:
     canonical = tensor.detach().reshape(layout.split).permute(layout.order)
     for axis, kept in indices.items():
         canonical = canonical.index_select(axis, kept.to(tensor.device))
-    inverse = sorted(range(len(layout.order)), key=layout.order.__getitem__)
     merged = len(layout.split) - len(layout.native)
-    native = canonical.permute(inverse)
+    native = canonical.permute(layout.inverse)
     native = (native.flatten(0, merged) if merged else native).contiguous()
     return nn.Parameter(native, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else native
 

@@ -46,8 +46,12 @@ class Layout:
 
     def to_native(self, array: Array) -> Array:
         """The inverse: ``array`` (canonical layout) in the framework's layout."""
-        inverse = sorted(range(len(self.order)), key=self.order.__getitem__)
-        return array.transpose(inverse).reshape(self.native)
+        return array.transpose(self.inverse).reshape(self.native)
+
+    @property
+    def inverse(self) -> tuple[int, ...]:
+        """The order that undoes ``order``."""
+        return tuple(sorted(range(len(self.order)), key=self.order.__getitem__))
 
     @property
     def shape(self) -> Shape:
