@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from secateur import arrays as arrays_module
-from secateur import thresholds
-from secateur.kernels import cpu
+from secateur import ranks
+from secateur.kernels import cpu, ordering
 
 Array = npt.NDArray[Any]
 
@@ -97,7 +97,9 @@ def cut(piece: int | None, threads: int) -> Iterator[None]:
     with (
         mock.patch.object(cpu, "partition", partition),
         mock.patch.object(cpu, "PIECE", limit),
-        mock.patch.object(thresholds, "_SORTED", thresholds._SORTED if piece is None else 0),
+        mock.patch.object(ordering, "PIECE", limit),
+        mock.patch.object(ordering, "LONGEST_PIECE", limit),
+        mock.patch.object(ranks, "SORTED", ranks.SORTED if piece is None else 0),
         mock.patch.dict("os.environ", settings),
     ):
         yield

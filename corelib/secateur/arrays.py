@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,8 @@ Index = tuple[Any, ...]
 
 PIECE = 1 << 18
 """Elements of one piece: large enough to hide the cost of a call, small enough for a core's cache."""
+LONGEST_PIECE = 1 << 23
+"""Elements of one piece of memory that is read as it lies, so that the cost of a call vanishes."""
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _BFLOAT16_TYPESTR = "<V2"
@@ -113,6 +116,34 @@ def as_arrays(arrays: Any, names: Sequence[str] | None = None) -> list[Named]:
     return [Named(label, as_array(value, label)) for label, value in zip(labels, values, strict=True)]
 
 
+@dataclass(frozen=True)
+class Stream:
+    """Arrays that are made anew for each pass over them, so that they never lie in memory together.
+
+    Args:
+        produce: called for each pass; gives an iterable of arrays, the same ones each time.
+    """
+
+    produce: Callable[[], Any]
+
+    def __iter__(self) -> Iterator[Named]:
+        """The arrays of one pass. Raises UnsupportedDtypeError as :func:`as_array`."""
+        given = self.produce()
+        for number, value in enumerate([given] if is_array(given) else given):
+            yield Named(f"chunk {number}", as_array(value, f"chunk {number}"))
+
+
+Source = Sequence[Named] | Stream
+"""Named arrays that can be read again and again."""
+
+
+def as_source(arrays: Any, names: Sequence[str] | None = None) -> Source:
+    """An array, an iterable of arrays, or a callable that gives one for each pass; see :func:`as_arrays`."""
+    if callable(arrays) and not is_array(arrays):
+        return Stream(arrays)
+    return as_arrays(arrays, names)
+
+
 def require_alike(first: Named, second: Named) -> None:
     """Check that two arrays can be combined element by element.
 
@@ -142,7 +173,7 @@ def require_writable(given: Any, item: Named) -> None:
         raise ReadOnlyArrayError(f"{item.name} cannot be written: give a writable array")
 
 
-def total_size(arrays: Sequence[Named]) -> int:
+def total_size(arrays: Iterable[Named]) -> int:
     """The number of elements of all arrays.
 
     Raises:
@@ -191,6 +222,29 @@ def partition(shape: Sequence[int], limit: int = PIECE) -> Iterator[Index]:
     for lead in np.ndindex(*shape[:axis]):
         for start in range(0, shape[axis], rows):
             yield (*lead, slice(start, min(start + rows, shape[axis])))
+
+
+def pieces(arrays: Iterable[Array], longest: int, gathered: int = PIECE) -> Iterator[list[Array]]:
+    """Cut arrays, the order of whose elements does not matter, into pieces: lists of views to be read end to end.
+
+    A piece is one line of memory of at most ``longest`` elements, or views of at most ``gathered`` elements together
+    that must be copied into one: several small arrays, or part of one that is spread out.
+    """
+    small: list[Array] = []
+    size = 0
+    for array in arrays:
+        if array.size > gathered // 2:
+            (stored,) = as_stored(array)
+            limit = longest if stored.flags.c_contiguous else gathered
+            yield from ([stored[index]] for index in partition(stored.shape, limit))
+        elif array.size:
+            if size + array.size > gathered:
+                yield small
+                small, size = [], 0
+            small.append(array)
+            size += array.size
+    if small:
+        yield small
 
 
 def as_stored(first: Array, *others: Array) -> list[Array]:

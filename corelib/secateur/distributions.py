@@ -6,11 +6,9 @@ summary all give the same model, bit for bit. ``FAMILIES`` names them.
 
 from __future__ import annotations
 
-import functools
 import math
-import operator
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur import kernels
-from secateur.arrays import Named, as_arrays, total_size
+from secateur.arrays import as_source, total_size
 from secateur.errors import InvalidTensorError, OutOfRangeError, RecipeError
-from secateur.summary import Summary, summarize_array
+from secateur.ranks import sorted_values
+from secateur.summary import Summary, summarize_source
 
 Floats = npt.NDArray[np.float64]
 _BISECTIONS = 1100  # halves the whole range of float64 exponents, then its 52 bits
@@ -88,7 +87,10 @@ class Distribution(ABC):
             tails = max(float(model[0]), 1.0 - float(model[-1]))
             low = max(exact, tails)
             return low, max(low, float(rises.max()))
-        values = sorted_values(as_arrays(data))
+        items = as_source(data)
+        total_size(items)
+        kernels.refuse_nan(items)
+        values = sorted_values(items)
         model = np.asarray(self.cdf(values), np.float64)
         steps = np.arange(len(values) + 1) / len(values)
         distance = float(max(np.max(steps[1:] - model), np.max(model - steps[:-1])))
@@ -221,16 +223,16 @@ FAMILIES: dict[str, type[Distribution]] = {kind.family: kind for kind in (Normal
 
 
 def summarize(arrays: Any, names: Sequence[str] | None = None) -> Summary:
-    """Summarize an array or a list of arrays of any shapes and float dtypes; ``names`` are for error messages.
+    """Summarize an array, a list of arrays of any shapes and float dtypes, or a callable that gives one.
+
+    ``names`` are for error messages.
 
     Raises:
         EmptyInputError: there is no element.
         InvalidTensorError: an array holds NaN.
         UnsupportedDtypeError: an array's elements are not floats.
     """
-    items = as_arrays(arrays, names)
-    total_size(items)
-    return functools.reduce(operator.add, [summarize_array(item) for item in items if math.prod(item.array.shape)])
+    return summarize_source(as_source(arrays, names))
 
 
 def fit(data: Any, family: str) -> Distribution:
@@ -257,7 +259,7 @@ def compare(data: Any, families: Sequence[str] = tuple(FAMILIES)) -> list[tuple[
 
     Left out are families that cannot be fitted (the exponential to negative numbers, all of them to a constant).
     """
-    data = data if isinstance(data, Summary) else [item.array for item in as_arrays(data)]
+    data = list(data) if isinstance(data, Iterator) else data
     summary = data if isinstance(data, Summary) else summarize(data)
     fitted = []
     for family in families:
@@ -266,24 +268,6 @@ def compare(data: Any, families: Sequence[str] = tuple(FAMILIES)) -> list[tuple[
         except OutOfRangeError:
             continue
     return sorted(((model, model.ks_distance(data)) for model in fitted), key=lambda pair: pair[1])
-
-
-def sorted_values(items: Sequence[Named]) -> Floats:
-    """All numbers of the arrays in one float64 array, ascending.
-
-    Raises:
-        EmptyInputError: there is no element.
-        InvalidTensorError: an array holds NaN.
-    """
-    values = np.empty(total_size(items))
-    kernels.refuse_nan(items)
-    start = 0
-    for _, array in items:
-        host = kernels.of(array).to_host(array)
-        values[start : start + host.size] = host.reshape(-1)
-        start += host.size
-    values.sort()
-    return values
 
 
 def _floats(x: npt.ArrayLike) -> Floats:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur import kernels
-from secateur.arrays import Named
+from secateur.arrays import Named, Source
 from secateur.errors import EmptyInputError
 from secateur.kernels import formats
 
@@ -90,6 +90,14 @@ class Summary:
         if not self.is_finite:
             return math.nan
         spread = self.count * self.exact_squares - self.exact_total**2
+        return _root_of_ratio(spread, self.count**2 << -formats.UNIT["square"])
+
+    @property
+    def std_absolute(self) -> float:
+        """The population's standard deviation of the magnitudes; NaN with infinities."""
+        if not self.is_finite:
+            return math.nan
+        spread = self.count * self.exact_squares - self.exact_magnitudes**2
         return _root_of_ratio(spread, self.count**2 << -formats.UNIT["square"])
 
     def magnitude_histogram(self) -> tuple[Counts, Floats]:
@@ -172,6 +180,23 @@ def summarize_array(item: Named) -> Summary:
         infinities=(int(total[-formats.COUNTERS]), int(total[-formats.COUNTERS + 1])),
         occupied=tuple((int(index), int(bins[index])) for index in np.flatnonzero(bins)),
     )
+
+
+def summarize_source(arrays: Source) -> Summary:
+    """The summary of all arrays.
+
+    Raises:
+        EmptyInputError: there is no element.
+        InvalidTensorError: an array holds NaN.
+    """
+    total: Summary | None = None
+    for item in arrays:
+        if math.prod(item.array.shape):
+            part = summarize_array(item)
+            total = part if total is None else total + part
+    if total is None:
+        raise EmptyInputError("no array with at least one element was given")
+    return total
 
 
 def _root_of_ratio(numerator: int, denominator: int) -> float:

@@ -1,53 +1,52 @@
 """Exact thresholds over all elements of many arrays, without joining them.
 
-An order statistic is found by a radix histogram of the floats' bit patterns: two passes for 16- and 32-bit floats, four
-for float64, none of which moves an element; only few elements are simply sorted. Arrays of different dtypes are
-compared as real numbers. All functions take an array or a list of arrays (``names`` are for error messages) and raise
-EmptyInputError if there is no element, InvalidTensorError for NaN, and UnsupportedDtypeError for integers and others.
+All functions take an array, a list of arrays, or, for what should never lie in memory together, a callable that gives an
+iterable of arrays anew for each pass. Arrays of different dtypes are compared as real numbers. ``names`` are for error
+messages; ``absolute`` looks at magnitudes, without a copy; ``per_array`` gives a list, one threshold for each array,
+instead of one for all. All raise EmptyInputError if there is no element, InvalidTensorError for NaN, and
+UnsupportedDtypeError for integers and others.
 """
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from secateur import kernels
-from secateur.arrays import Named, as_arrays, common_dtype, total_size
-from secateur.distributions import sorted_values, summarize
-from secateur.errors import InvalidTensorError, OutOfRangeError
-from secateur.kernels import formats
+from secateur.arrays import Source, Stream, as_source, common_dtype, total_size
+from secateur.distributions import fit
+from secateur.errors import InvalidTensorError, OutOfRangeError, RecipeError
+from secateur.ranks import OrderStatistic, order_statistics
+from secateur.summary import summarize_source
 
-_SORTED = 1 << 14
-"""Up to so many elements are joined and sorted, which then takes less time than the tables of counts."""
-_PREFIXES_AT_ONCE = 8
-"""Each takes a table of 65,536 counts in each thread."""
+__all__ = ["OrderStatistic", "fitted_percentile", "k_sigma", "order_statistics", "percentile", "smallest"]
 
 
-class OrderStatistic(NamedTuple):
-    """The value at a rank of all elements in ascending order, and how many lie below it and equal it."""
-
-    value: float
-    below: int
-    equal: int
-
-
-def percentile(arrays: Any, q: npt.ArrayLike, names: Sequence[str] | None = None) -> Any:
+def percentile(
+    arrays: Any,
+    q: npt.ArrayLike,
+    names: Sequence[str] | None = None,
+    *,
+    absolute: bool = False,
+    per_array: bool = False,
+) -> Any:
     """The q-th percentile of all elements: value and dtype of ``numpy.percentile`` of the arrays joined end to end.
 
     Where infinite neighbours make NumPy answer NaN, the neighbour nearer in rank is given. bfloat16 counts as float32.
 
     Args:
-        arrays: an array or a list of arrays.
+        arrays: an array, a list of arrays, or a callable that gives one for each pass.
         q: 0 to 100, a number or an array of numbers.
         names: what error messages call the arrays.
+        absolute: whether magnitudes are ranked.
+        per_array: whether each array has a percentile of its own.
 
     Returns:
-        A NumPy scalar of the arrays' common dtype, or an array of the shape of ``q``.
+        A NumPy scalar of the arrays' common dtype, or an array of the shape of ``q``; a list of them for ``per_array``.
 
     Raises:
         OutOfRangeError: q is outside 0 to 100.
@@ -55,19 +54,60 @@ def percentile(arrays: Any, q: npt.ArrayLike, names: Sequence[str] | None = None
     shares = np.asarray(np.true_divide(q, 100))
     if not np.all((shares >= 0) & (shares <= 1)):
         raise OutOfRangeError(f"percentile {q!r} is outside 0 to 100; for the 90th percentile give 90")
-    items = as_arrays(arrays, names)
-    last = total_size(items) - 1
-    places = np.asarray(last * shares)
-    lower = np.where(places >= last, last, np.floor(places)).astype(np.int64)
-    upper = np.minimum(lower + 1, last)
-    found = order_statistics(items, np.concatenate((lower, upper), axis=None).tolist())
-    values = np.array([statistic.value for statistic in found]).astype(common_dtype(items)).reshape(2, *places.shape)
-    gamma = places - lower
-    return _between(values[0], values[1], float(gamma) if type(q) in (int, float) else gamma)[()]
+
+    def of(items: Source) -> Any:
+        last = total_size(items) - 1
+        places = np.asarray(last * shares)
+        lower = np.where(places >= last, last, np.floor(places)).astype(np.int64)
+        upper = np.minimum(lower + 1, last)
+        found = order_statistics(items, np.concatenate((lower, upper), axis=None).tolist(), absolute)
+        values = np.array([statistic.value for statistic in found]).astype(common_dtype(items))
+        values = values.reshape(2, *places.shape)
+        gamma = places - lower
+        return _between(values[0], values[1], float(gamma) if type(q) in (int, float) else gamma)[()]
+
+    return _each(of, as_source(arrays, names), per_array)
 
 
-def k_sigma(arrays: Any, k: float, names: Sequence[str] | None = None) -> np.float64:
+def smallest(
+    arrays: Any,
+    count: int,
+    names: Sequence[str] | None = None,
+    *,
+    absolute: bool = False,
+    per_array: bool = False,
+) -> Any:
+    """The ``count``-th smallest of all elements, exactly: 1 gives the minimum; -0.0 is given as 0.0.
+
+    Returns:
+        A NumPy scalar of the arrays' common dtype (float32 for bfloat16); a list of them for ``per_array``.
+
+    Raises:
+        OutOfRangeError: count is below 1 or above the number of elements.
+    """
+
+    def of(items: Source) -> Any:
+        size = total_size(items)
+        if not 1 <= operator.index(count) <= size:
+            raise OutOfRangeError(f"count is {count}, but there are {size} elements: give 1 to {size}")
+        (found,) = order_statistics(items, [operator.index(count) - 1], absolute)
+        return common_dtype(items).type(found.value)
+
+    return _each(of, as_source(arrays, names), per_array)
+
+
+def k_sigma(
+    arrays: Any,
+    k: float,
+    names: Sequence[str] | None = None,
+    *,
+    absolute: bool = False,
+    per_array: bool = False,
+) -> Any:
     """mean + k * sigma of all elements (population sigma), from exact sums.
+
+    Returns:
+        float64; a list of them for ``per_array``.
 
     Raises:
         OutOfRangeError: k is not finite.
@@ -75,76 +115,60 @@ def k_sigma(arrays: Any, k: float, names: Sequence[str] | None = None) -> np.flo
     """
     if not math.isfinite(k):
         raise OutOfRangeError(f"k is {k!r}: it must be a finite number, such as 0.5 or -1")
-    summary = summarize(arrays, names)
-    if not summary.is_finite:
-        raise InvalidTensorError(f"{sum(summary.infinities)} of the values are infinite, so they have no sigma")
-    return np.float64(summary.mean + k * summary.std)
+
+    def of(items: Source) -> Any:
+        summary = summarize_source(items)
+        if not summary.is_finite:
+            raise InvalidTensorError(f"{sum(summary.infinities)} of the values are infinite, so they have no sigma")
+        mean, std = (summary.mean_absolute, summary.std_absolute) if absolute else (summary.mean, summary.std)
+        return np.float64(mean + k * std)
+
+    return _each(of, as_source(arrays, names), per_array)
 
 
-def smallest(arrays: Any, count: int, names: Sequence[str] | None = None) -> Any:
-    """The ``count``-th smallest of all elements, exactly: 1 gives the minimum; -0.0 is given as 0.0.
+def fitted_percentile(
+    arrays: Any,
+    q: float,
+    family: str = "normal",
+    names: Sequence[str] | None = None,
+    *,
+    absolute: bool = False,
+    per_array: bool = False,
+) -> Any:
+    """The q-th percentile of the distribution that is fitted to all elements, from exact sums.
+
+    Args:
+        arrays: an array, a list of arrays, or a callable that gives one for each pass.
+        q: 0 to 100.
+        family: ``"normal"``, ``"uniform"``, ``"exponential"`` or ``"laplace"``: see :mod:`secateur.distributions`.
+        names: what error messages call the arrays.
+        absolute: whether the percentile is that of the magnitudes of numbers so distributed.
+        per_array: whether each array has a distribution of its own.
 
     Returns:
-        A NumPy scalar of the arrays' common dtype (float32 for bfloat16).
+        float64; a list of them for ``per_array``.
 
     Raises:
-        OutOfRangeError: count is below 1 or above the number of elements.
+        OutOfRangeError: q is outside 0 to 100, or the family cannot be fitted.
+        RecipeError: unknown family.
+        InvalidTensorError: an element is infinite.
     """
-    items = as_arrays(arrays, names)
-    size = total_size(items)
-    if not 1 <= operator.index(count) <= size:
-        raise OutOfRangeError(f"count is {count}, but there are {size} elements: give 1 to {size}")
-    (found,) = order_statistics(items, [operator.index(count) - 1])
-    return common_dtype(items).type(found.value)
+    if not 0 <= q <= 100:
+        raise OutOfRangeError(f"percentile {q!r} is outside 0 to 100; for the 90th percentile give 90")
+
+    def of(items: Source) -> Any:
+        fitted = fit(summarize_source(items), family)
+        return np.float64(fitted.magnitude_quantile(q / 100) if absolute else fitted.quantile(q / 100))
+
+    return _each(of, as_source(arrays, names), per_array)
 
 
-def order_statistics(arrays: Sequence[Named], ranks: Sequence[int]) -> list[OrderStatistic]:
-    """The elements at ranks (0 = smallest), in the order asked for. Raises InvalidTensorError for NaN."""
-    if total_size(arrays) <= _SORTED:
-        return _by_sorting(arrays, ranks)
-    kernels.refuse_nan(arrays)
-    dtype = np.result_type(common_dtype(arrays), np.float32)
-    open_ranks = {0: [(rank, rank) for rank in set(ranks)]}
-    found: dict[int, OrderStatistic] = {}
-    for level in range(formats.levels(dtype)):
-        deeper: dict[int, list[tuple[int, int]]] = {}
-        for prefix, counts in _digit_counts(arrays, dtype, sorted(open_ranks), level):
-            up_to = np.cumsum(counts)
-            for rank, within in open_ranks[prefix]:
-                digit = int(np.searchsorted(up_to, within, side="right"))
-                rest = within - int(up_to[digit] - counts[digit])
-                key = prefix << formats.DIGIT_BITS | digit
-                deeper.setdefault(key, []).append((rank, rest))
-                found[rank] = OrderStatistic(0.0, rank - rest, int(counts[digit]))
-        open_ranks = deeper
-    for key, members in open_ranks.items():
-        for rank, _ in members:
-            found[rank] = found[rank]._replace(value=formats.key_to_float(key, dtype))
-    return [found[rank] for rank in ranks]
-
-
-def _by_sorting(arrays: Sequence[Named], ranks: Sequence[int]) -> list[OrderStatistic]:
-    values = sorted_values(arrays) + 0.0
-    found = values[list(ranks)]
-    below = np.searchsorted(values, found, side="left")
-    equal = np.searchsorted(values, found, side="right") - below
-    return [
-        OrderStatistic(*statistic) for statistic in zip(found.tolist(), below.tolist(), equal.tolist(), strict=True)
-    ]
-
-
-def _digit_counts(
-    arrays: Sequence[Named], dtype: np.dtype[Any], prefixes: Sequence[int], level: int
-) -> list[tuple[int, npt.NDArray[np.int64]]]:
-    """Counts of the next digit, over all arrays, for each prefix."""
-    result: list[tuple[int, npt.NDArray[np.int64]]] = []
-    for start in range(0, len(prefixes), _PREFIXES_AT_ONCE):
-        group = prefixes[start : start + _PREFIXES_AT_ONCE]
-        counts = np.zeros((len(group), formats.DIGITS), np.int64)
-        for _, array in arrays:
-            counts += kernels.of(array).digit_counts(array, dtype, group, level)
-        result.extend(zip(group, counts, strict=True))
-    return result
+def _each(threshold: Callable[[Source], Any], items: Source, per_array: bool) -> Any:
+    if not per_array:
+        return threshold(items)
+    if isinstance(items, Stream):
+        raise RecipeError("per_array needs a list of arrays: a callable gives chunks, whose borders mean nothing")
+    return [threshold([item]) for item in items]
 
 
 def _between(lower: Any, upper: Any, share: Any) -> Any:

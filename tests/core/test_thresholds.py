@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import naive
 import strategies
-from secateur import thresholds
-from secateur.errors import EmptyInputError, InvalidTensorError, OutOfRangeError
+from secateur import distributions, scores, thresholds
+from secateur.errors import EmptyInputError, InvalidTensorError, OutOfRangeError, RecipeError
 
 percents = st.one_of(st.sampled_from([0, 25, 50, 90, 100, 0.0, 33.3, 99.99]), st.floats(0.0, 100.0))
 
@@ -66,17 +66,59 @@ def test_smallest_is_the_element_at_that_place_of_the_sorted_list(arrays, data, 
     assert found.dtype == naive.common_dtype(arrays)
 
 
-@given(strategies.collections(), st.data(), strategies.cuts)
-def test_order_statistics_count_what_lies_below_and_what_is_equal(arrays, data, cut):
-    values = naive.numbers(arrays)
-    ranks = data.draw(st.lists(st.integers(0, len(values) - 1), max_size=12))
-    items = [thresholds.Named(f"array {i}", array) for i, array in enumerate(arrays)]
+@given(strategies.collections(infinities=False), percents, strategies.cuts)
+def test_percentile_of_magnitudes_is_that_of_a_copy_of_them(arrays, q, cut):
     with strategies.cut(*cut):
-        statistics = thresholds.order_statistics(items, ranks)
-    for rank, found in zip(ranks, statistics, strict=True):
-        assert found.value == sorted(values)[rank]
-        assert found.below == sum(value < found.value for value in values)
-        assert found.equal == values.count(found.value)
+        found = thresholds.percentile(arrays, q, absolute=True)
+        expected = thresholds.percentile([scores.magnitude(array) for array in arrays], q)
+    assert found == expected and found.dtype == expected.dtype
+
+
+@given(strategies.collections(infinities=False), st.data(), strategies.cuts)
+def test_a_callable_that_gives_chunks_gives_the_same_thresholds(arrays, data, cut):
+    count = data.draw(st.integers(1, sum(array.size for array in arrays)))
+    q, absolute = data.draw(percents), data.draw(st.booleans())
+    with strategies.cut(*cut):
+        for threshold in (
+            lambda given: thresholds.percentile(given, q, absolute=absolute),
+            lambda given: thresholds.smallest(given, count, absolute=absolute),
+            lambda given: thresholds.k_sigma(given, 0.5, absolute=absolute),
+        ):
+            of_list, of_stream = threshold(arrays), threshold(lambda: iter(arrays))
+            assert of_stream == of_list and of_stream.dtype == of_list.dtype
+
+
+@given(strategies.collections(infinities=False, min_elements=1), percents)
+def test_per_array_gives_each_array_its_own_threshold(arrays, q):
+    arrays = [array for array in arrays if array.size]
+    assert thresholds.percentile(arrays, q, per_array=True) == [thresholds.percentile(array, q) for array in arrays]
+    assert thresholds.k_sigma(arrays, 1, per_array=True) == [thresholds.k_sigma(array, 1) for array in arrays]
+    assert thresholds.smallest(arrays, 1, per_array=True) == [np.min(np.float64(array)) for array in arrays]
+
+
+@given(strategies.collections(infinities=False), st.floats(-4.0, 4.0))
+def test_k_sigma_of_magnitudes_comes_from_their_rounded_exact_mean_and_sigma(arrays, k):
+    values = [abs(value) for value in naive.numbers(arrays)]
+    assert thresholds.k_sigma(arrays, k, absolute=True) == naive.mean(values) + k * naive.std(values)
+
+
+def test_a_fitted_percentile_is_the_quantile_of_the_fitted_distribution():
+    weights = np.random.default_rng(0).normal(0.0, 2.0, 1000).astype(np.float32)
+    normal = distributions.fit(weights, "normal")
+    assert thresholds.fitted_percentile(weights, 84.0) == normal.quantile(0.84)
+    assert thresholds.fitted_percentile([weights[:500], weights[500:]], 84.0) == normal.quantile(0.84)
+    assert thresholds.fitted_percentile(weights, 50.0, absolute=True) == normal.magnitude_quantile(0.5)
+    halves = thresholds.fitted_percentile([weights[:500], weights[500:]], 50.0, "uniform", per_array=True)
+    assert halves == [distributions.fit(half, "uniform").quantile(0.5) for half in (weights[:500], weights[500:])]
+    with pytest.raises(OutOfRangeError, match="outside 0 to 100"):
+        thresholds.fitted_percentile(weights, 101.0)
+    with pytest.raises(RecipeError, match="cauchy"):
+        thresholds.fitted_percentile(weights, 50.0, "cauchy")
+
+
+def test_thresholds_of_a_callable_cannot_be_per_array():
+    with pytest.raises(RecipeError, match="needs a list of arrays"):
+        thresholds.percentile(lambda: [np.ones(3)], 50, per_array=True)
 
 
 @given(strategies.collections(infinities=False), st.floats(-4.0, 4.0))

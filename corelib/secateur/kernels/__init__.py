@@ -9,7 +9,7 @@ first call, never before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -44,11 +44,14 @@ class Kernels(Protocol):
     def histogram(self, x: Any) -> Counts:
         """Counts by the fixed grid of ``formats``, int64[HISTOGRAM_BINS]."""
 
-    def digit_counts(self, x: Any, dtype: np.dtype[Any], prefixes: Sequence[int], level: int) -> Counts:
+    def digit_counts(
+        self, x: Any, dtype: np.dtype[Any], prefixes: Sequence[int], level: int, absolute: bool = False
+    ) -> Counts:
         """Count digit number ``level`` (0 = top) of the keys that begin with each prefix: int64[len(prefixes), DIGITS].
 
-        The keys are those of ``dtype``, float32 or float64, which holds all values of x exactly. A prefix is the
-        integer formed by the ``level`` digits before; at level 0 the only prefix is 0. Prefixes are distinct.
+        The keys are those of ``dtype``, float32 or float64, which holds all values of x exactly, and of x or of |x|. A
+        prefix is the integer formed by the ``level`` digits before; at level 0 the only prefix is 0. Prefixes are
+        distinct.
         """
 
     def count_above_equal(self, x: Any, threshold: float) -> tuple[int, int]:
@@ -95,7 +98,25 @@ def of(array: object) -> Kernels:
     return cpu
 
 
-def refuse_nan(arrays: Sequence[Named]) -> None:
+def sample(
+    arrays: Sequence[npt.NDArray[Any]], dtype: np.dtype[Any], absolute: bool, count: int
+) -> npt.NDArray[Any]:
+    """About ``count`` numbers (or magnitudes), of ``dtype``, from places spread over arrays of the host."""
+    from secateur.kernels import ordering
+
+    return ordering.sample(arrays, dtype, absolute, count)
+
+
+def split(
+    arrays: Sequence[npt.NDArray[Any]], dtype: np.dtype[Any], low: float, high: float, absolute: bool, collect: bool
+) -> Any:
+    """Where the numbers of arrays of the host lie: see :func:`secateur.kernels.ordering.split`."""
+    from secateur.kernels import ordering
+
+    return ordering.split(arrays, dtype, low, high, absolute, collect)
+
+
+def refuse_nan(arrays: Iterable[Named]) -> None:
     """Check that numbers can be ranked.
 
     Raises:

@@ -103,7 +103,9 @@ def histogram(x: Array) -> Counts:
     return _added(mapped(work, _stripes(stored.shape)), (formats.HISTOGRAM_BINS,))
 
 
-def digit_counts(x: Array, dtype: np.dtype[Any], prefixes: Sequence[int], level: int) -> Counts:
+def digit_counts(
+    x: Array, dtype: np.dtype[Any], prefixes: Sequence[int], level: int, absolute: bool = False
+) -> Counts:
     """Counts of one digit of the keys that begin with each prefix."""
     (stored,) = as_stored(x)
     wanted = np.array(prefixes, np.uint64)
@@ -112,7 +114,7 @@ def digit_counts(x: Array, dtype: np.dtype[Any], prefixes: Sequence[int], level:
     def work(indices: Sequence[Index]) -> Counts:
         counts = np.zeros((len(prefixes), formats.DIGITS), np.int64)
         for index in indices:
-            loops.digit_counts(_bits(_values(stored[index], dtype)), wanted, shift, counts)
+            loops.digit_counts(_bits(_values(stored[index], dtype)), absolute, wanted, shift, counts)
         return counts
 
     return _added(mapped(work, _stripes(stored.shape)), (len(prefixes), formats.DIGITS))

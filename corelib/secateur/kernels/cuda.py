@@ -97,13 +97,15 @@ def histogram(x: Any) -> Counts:
         return fetched(counts, source.stream)
 
 
-def digit_counts(x: Any, dtype: np.dtype[Any], prefixes: Sequence[int], level: int) -> Counts:
+def digit_counts(
+    x: Any, dtype: np.dtype[Any], prefixes: Sequence[int], level: int, absolute: bool = False
+) -> Counts:
     """Counts of one digit of the keys that begin with each prefix."""
     shift = formats.DIGIT_BITS * (formats.levels(dtype) - 1 - level)
     with opened(x) as (source,):
         counts = to_device(np.zeros(len(prefixes) * formats.DIGITS, np.int64), source.stream)
         wanted = to_device(np.array(prefixes, np.uint64), source.stream)
-        how = (dtype == _FLOAT64, wanted, shift, counts)
+        how = (dtype == _FLOAT64, absolute, wanted, shift, counts)
         _launch_on(source, walk(source), cuda_loops.digit_counts, *how)
         return fetched(counts, source.stream).reshape(len(prefixes), formats.DIGITS)
 

@@ -16,7 +16,7 @@ from numba import int64, uint32, uint64
 
 from secateur.kernels.cuda_compiled import cuda, device, kernel
 from secateur.kernels.formats import DIGIT_BITS, DIGITS, HISTOGRAM_BINS
-from secateur.kernels.loops import histogram_bin, sort_key
+from secateur.kernels.loops import histogram_bin, magnitude_bits, sort_key
 
 _DIGIT_BITS = np.uint64(DIGIT_BITS)
 _DIGIT_MASK = np.uint64(DIGITS - 1)
@@ -160,18 +160,21 @@ def digit_counts(
     steps: Any,
     is_bfloat: bool,
     double: bool,
+    absolute: bool,
     prefixes: Any,
     shift: int,
     counts: Any,
 ) -> None:
     """Add to counts[row * DIGITS + digit] the digits from bit ``shift`` up of keys whose higher bits are prefixes[row].
 
-    Keys are of float64 if ``double``, else of float32. Runs of one digit, as in zeros and sorted data, are added at
+    Keys are of float64 if ``double``, else of float32; of magnitudes if ``absolute``. Runs of one digit, as in zeros and sorted data, are added at
     once: 65,536 counts are too many for shared memory.
     """
     last, run = np.int64(0), np.int64(0)
     for position in range(cuda.grid(1), size, cuda.gridsize(1)):
         bits = pattern(real(x[place(position, shape, steps)], is_bfloat), double)
+        if absolute:
+            bits &= np.uint64(magnitude_bits(double))
         digits = np.uint64(sort_key(bits, double)) >> np.uint64(shift)
         for row in range(prefixes.size):
             if prefixes[row] == digits >> _DIGIT_BITS:

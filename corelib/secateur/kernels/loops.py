@@ -21,6 +21,7 @@ Mask = npt.NDArray[np.bool_]
 _DIGIT_BITS = np.uint64(DIGIT_BITS)
 _DIGIT_MASK = np.uint64(DIGITS - 1)
 _ONE = np.uint64(1)
+_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _RANKED_BY_COMPARISON = 32
 
 
@@ -109,11 +110,18 @@ def sort_key(pattern: np.uint64, double: bool) -> Any:
 
 
 @compiled
-def digit_counts(bits: Array, prefixes: Array, shift: Any, counts: Counts) -> None:
+def magnitude_bits(double: bool) -> Any:
+    """All bits of a float64 (or float32) but the sign, as uint64."""
+    return (_ONE << np.uint64(63 if double else 31)) - _ONE
+
+
+@compiled
+def digit_counts(bits: Array, absolute: bool, prefixes: Array, shift: Any, counts: Counts) -> None:
     """Add to counts[row] the digits from bit ``shift`` up of keys whose higher bits equal prefixes[row] (uint64)."""
     double = bits.itemsize == 8
+    kept = magnitude_bits(double) if absolute else _ALL
     for i in range(bits.size):
-        digits = sort_key(np.uint64(bits[i]), double) >> shift
+        digits = sort_key(np.uint64(bits[i]) & kept, double) >> shift
         prefix = digits >> _DIGIT_BITS
         for row in range(prefixes.size):
             if prefixes[row] == prefix:

@@ -1,0 +1,239 @@
+"""Order statistics: the values at ranks of all elements of many arrays, exactly, without joining or sorting them.
+
+Three ways lead to the same bits. Few elements are sorted. Arrays in the host's memory are read once: a sample brackets the
+wanted value between two others, one pass counts what lies outside and collects the little that lies inside. Where that
+cannot be done (arrays on a CUDA device, arrays that are made anew for each pass) or did not work (the sample misled),
+histograms of the floats' bit patterns find the value digit by digit: two passes for 16- and 32-bit floats, four for
+float64. Those histograms merge across devices, shards and files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from secateur import kernels
+from secateur.arrays import Named, Source, Stream, common_dtype, is_cuda, single_dtype, total_size
+from secateur.kernels import formats
+
+Array = npt.NDArray[Any]
+
+SORTED = 1 << 14
+"""Up to so many elements are joined and sorted."""
+_MOST_SEARCHES = 6
+"""More ranks than that, far from each other, are found by histograms, which take any number at once."""
+_PREFIXES_AT_ONCE = 8
+"""Each takes a table of 65,536 counts in each thread."""
+_LARGEST_SAMPLE = 1 << 18
+_STANDARD_ERRORS = 3.0
+_TIED = 8
+"""A value that the sample has so often at the end of a bracket is counted instead of collected."""
+
+
+class OrderStatistic(NamedTuple):
+    """The value at a rank of all elements in ascending order, and how many lie below it and equal it."""
+
+    value: float
+    below: int
+    equal: int
+
+
+def order_statistics(arrays: Source, ranks: Sequence[int], absolute: bool = False) -> list[OrderStatistic]:
+    """The elements at ranks (0 = smallest), in the order asked for.
+
+    Args:
+        arrays: with at least one element.
+        ranks: each from 0 and below the number of elements.
+        absolute: whether magnitudes are ranked.
+
+    Raises:
+        InvalidTensorError: an element is NaN.
+    """
+    size = total_size(arrays)
+    found: dict[int, OrderStatistic] = {}
+    if not ranks:
+        kernels.refuse_nan(arrays)
+        return []
+    if not isinstance(arrays, Stream) and not any(is_cuda(array) for _, array in arrays):
+        search = _Search([array for _, array in arrays], absolute)
+        try:
+            found = search.statistics(sorted(set(ranks)))
+        except _NaN:
+            kernels.refuse_nan(arrays)
+    elif size <= SORTED:
+        kernels.refuse_nan(arrays)
+        return _of_sorted(sorted_values(arrays, absolute), ranks)
+    missing = [rank for rank in ranks if rank not in found]
+    if missing:
+        kernels.refuse_nan(arrays)
+        found |= _by_digits(arrays, missing, absolute)
+    return [found[rank] for rank in ranks]
+
+
+def sorted_values(arrays: Source, absolute: bool = False) -> npt.NDArray[np.float64]:
+    """All numbers (or their magnitudes) in one float64 array, ascending; NaN last."""
+    hosts = [np.asarray(kernels.of(array).to_host(array)).reshape(-1) for _, array in arrays]
+    values = np.concatenate([host.astype(np.float64) for host in hosts])
+    values = np.abs(values, out=values) if absolute else values
+    values.sort()
+    return values
+
+
+def _of_sorted(values: Array, ranks: Sequence[int]) -> list[OrderStatistic]:
+    found = values[list(ranks)] + 0.0
+    below = np.searchsorted(values, found, side="left")
+    equal = np.searchsorted(values, found, side="right") - below
+    return [
+        OrderStatistic(*statistic) for statistic in zip(found.tolist(), below.tolist(), equal.tolist(), strict=True)
+    ]
+
+
+class _NaN(Exception):
+    """A NaN was met among the numbers that are ranked."""
+
+
+@dataclass(frozen=True)
+class _Bracket:
+    """Two values between which ranks are expected, and whether so many elements equal them that they are counted."""
+
+    low: Any
+    high: Any
+    low_tied: bool
+    high_tied: bool
+
+
+class _Search:
+    """The search by brackets in arrays of the host's memory."""
+
+    def __init__(self, arrays: Sequence[Array], absolute: bool) -> None:
+        self.arrays = arrays
+        self.size = sum(array.size for array in arrays)
+        self.absolute = absolute
+        dtypes = {array.dtype for array in arrays if array.size}
+        self.dtype = dtypes.pop() if len(dtypes) == 1 else np.result_type(*map(single_dtype, dtypes))
+
+    def statistics(self, ranks: Sequence[int]) -> dict[int, OrderStatistic]:
+        """What was found for ascending ranks; those that the sample misled about are missing. Raises _NaN."""
+        if self.size <= SORTED:
+            return self._sorted(ranks)
+        sample = kernels.sample(self.arrays, self.dtype, self.absolute, self._sample_size())
+        groups = self._grouped(ranks, len(sample))
+        if len(groups) > _MOST_SEARCHES:
+            return {}
+        ends = {min(max(end, 0), len(sample) - 1) for first, last, _ in groups for end in _looked_at(first, last)}
+        sample.partition(sorted(ends))
+        found: dict[int, OrderStatistic] = {}
+        for first, last, members in groups:
+            found |= self._searched(_bracket(sample, first, last), members)
+        return found
+
+    def _sorted(self, ranks: Sequence[int]) -> dict[int, OrderStatistic]:
+        values = sorted_values([Named("", array) for array in self.arrays], self.absolute)
+        if np.isnan(values[-1]):
+            raise _NaN
+        return dict(zip(ranks, _of_sorted(values, ranks), strict=True))
+
+    def _sample_size(self) -> int:
+        """So many that the sample and what a bracket of it holds are about as large, and small against the whole."""
+        return min(_LARGEST_SAMPLE, math.ceil(self.size ** (2 / 3)))
+
+    def _grouped(self, ranks: Sequence[int], samples: int) -> list[tuple[int, int, list[int]]]:
+        """Ranks whose brackets overlap, with the positions in the sorted sample at which their bracket ends."""
+        groups: list[tuple[int, int, list[int]]] = []
+        for rank in ranks:
+            share = (rank + 0.5) / self.size
+            spread = _STANDARD_ERRORS * math.sqrt(samples * share * (1.0 - share)) + 2.0
+            first, last = math.floor(share * samples - spread), math.ceil(share * samples + spread)
+            if groups and groups[-1][1] >= first:
+                start, _, members = groups.pop()
+                groups.append((start, last, [*members, rank]))
+            else:
+                groups.append((first, last, [rank]))
+        return groups
+
+    def _searched(self, bracket: _Bracket, ranks: Sequence[int]) -> dict[int, OrderStatistic]:
+        if bracket.low == bracket.high:
+            return self._counted(bracket.low, ranks)
+        low = np.nextafter(bracket.low, self._limit(1)) if bracket.low_tied else bracket.low
+        high = np.nextafter(bracket.high, self._limit(-1)) if bracket.high_tied else bracket.high
+        split = kernels.split(self.arrays, self.dtype, float(low), float(high), self.absolute, collect=True)
+        if split is None:
+            return {}
+        found: dict[int, OrderStatistic] = {}
+        if bracket.low_tied:
+            found |= self._counted(bracket.low, [rank for rank in ranks if rank < split.below])
+        if bracket.high_tied:
+            found |= self._counted(bracket.high, [rank for rank in ranks if rank >= self.size - split.above])
+        within = [rank - split.below for rank in ranks if split.below <= rank < self.size - split.above]
+        if within:
+            inner = _Search(split.inside, absolute=False)
+            statistics = inner.statistics(within) if inner.size < self.size else inner._sorted(within)
+            for rank, statistic in statistics.items():
+                found[rank + split.below] = statistic._replace(below=statistic.below + split.below)
+        return found
+
+    def _limit(self, sign: int) -> Any:
+        return np.array(sign * math.inf, self.dtype)
+
+    def _counted(self, value: Any, ranks: Sequence[int]) -> dict[int, OrderStatistic]:
+        """What the elements that equal a value are the answer to."""
+        if not ranks:
+            return {}
+        split = kernels.split(self.arrays, self.dtype, float(value), float(value), self.absolute, collect=False)
+        if split.nan:
+            raise _NaN
+        statistic = OrderStatistic(float(value) + 0.0, split.below, self.size - split.below - split.above)
+        return {rank: statistic for rank in ranks if split.below <= rank < self.size - split.above}
+
+
+def _looked_at(first: int, last: int) -> tuple[int, ...]:
+    """The positions in the sorted sample that :func:`_bracket` reads."""
+    return first, max(first, 0) + _TIED, last, last - _TIED
+
+
+def _bracket(sample: Array, first: int, last: int) -> _Bracket:
+    """Between the sample's values at two positions; beyond its ends lie the infinities."""
+    final = len(sample) - 1
+    near_low, near_high = sample[min(max(first, 0) + _TIED, final)], sample[max(min(last, final) - _TIED, 0)]
+    low = sample[first] if first >= 0 else np.array(-math.inf, sample.dtype)[()]
+    high = sample[last] if last <= final else np.array(math.inf, sample.dtype)[()]
+    return _Bracket(low, high, bool(low == near_low), bool(high == near_high))
+
+
+def _by_digits(arrays: Source, ranks: Sequence[int], absolute: bool) -> dict[int, OrderStatistic]:
+    """By radix histograms: level by level, the counts of the next digit of all keys that begin as the rank's does."""
+    dtype = np.result_type(common_dtype(arrays), np.float32)
+    open_ranks = {0: [(rank, rank) for rank in set(ranks)]}
+    found: dict[int, OrderStatistic] = {}
+    for level in range(formats.levels(dtype)):
+        deeper: dict[int, list[tuple[int, int]]] = {}
+        for prefix, counts in _digit_counts(arrays, dtype, sorted(open_ranks), level, absolute):
+            up_to = np.cumsum(counts)
+            for rank, within in open_ranks[prefix]:
+                digit = int(np.searchsorted(up_to, within, side="right"))
+                rest = within - int(up_to[digit] - counts[digit])
+                key = prefix << formats.DIGIT_BITS | digit
+                deeper.setdefault(key, []).append((rank, rest))
+                found[rank] = OrderStatistic(0.0, rank - rest, int(counts[digit]))
+        open_ranks = deeper
+    for key, members in open_ranks.items():
+        for rank, _ in members:
+            found[rank] = found[rank]._replace(value=formats.key_to_float(key, dtype))
+    return found
+
+
+def _digit_counts(
+    arrays: Source, dtype: np.dtype[Any], prefixes: Sequence[int], level: int, absolute: bool
+) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """Counts of the next digit, over all arrays, for each prefix."""
+    for start in range(0, len(prefixes), _PREFIXES_AT_ONCE):
+        group = prefixes[start : start + _PREFIXES_AT_ONCE]
+        counts = np.zeros((len(group), formats.DIGITS), np.int64)
+        for _, array in arrays:
+            counts += kernels.of(array).digit_counts(array, dtype, group, level, absolute)
+        yield from zip(group, counts, strict=True)
