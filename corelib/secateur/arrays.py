@@ -234,7 +234,7 @@ def pieces(arrays: Iterable[Array], longest: int, gathered: int = PIECE) -> Iter
     size = 0
     for array in arrays:
         if array.size > gathered // 2:
-            (stored,) = as_stored(array)
+            stored = array.reshape(-1) if array.flags.c_contiguous else as_stored(array)[0]
             limit = longest if stored.flags.c_contiguous else gathered
             yield from ([stored[index]] for index in partition(stored.shape, limit))
         elif array.size:

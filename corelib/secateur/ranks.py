@@ -1,10 +1,10 @@
 """Order statistics: the values at ranks of all elements of many arrays, exactly, without joining or sorting them.
 
-Three ways lead to the same bits. Few elements are sorted. Arrays in the host's memory are read once: a sample brackets the
-wanted value between two others, one pass counts what lies outside and collects the little that lies inside. Where that
-cannot be done (arrays on a CUDA device, arrays that are made anew for each pass) or did not work (the sample misled),
-histograms of the floats' bit patterns find the value digit by digit: two passes for 16- and 32-bit floats, four for
-float64. Those histograms merge across devices, shards and files.
+Three ways lead to the same bits. Few elements are sorted. Arrays in the host's memory are read once: a sample brackets
+the wanted value between two others, one pass counts what lies outside and collects the little that lies inside, among
+which the search goes on. Where that cannot be done (arrays on a CUDA device, arrays that are made anew for each pass)
+or did not work (the sample misled), histograms of the floats' bit patterns find the value digit by digit: two passes
+for 16- and 32-bit floats, four for float64. Those histograms merge across devices, shards and files.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _MOST_SEARCHES = 6
 _PREFIXES_AT_ONCE = 8
 """Each takes a table of 65,536 counts in each thread."""
 _LARGEST_SAMPLE = 1 << 18
-_STANDARD_ERRORS = 3.0
+_STANDARD_ERRORS = (3.0, 12.0)
+"""How far from where the sample has a rank its bracket ends: at first, and after a failure."""
 _TIED = 8
 """A value that the sample has so often at the end of a bracket is counted instead of collected."""
 
@@ -63,7 +64,7 @@ def order_statistics(arrays: Source, ranks: Sequence[int], absolute: bool = Fals
         search = _Search([array for _, array in arrays], absolute)
         try:
             found = search.statistics(sorted(set(ranks)))
-        except _NaN:
+        except _NaNError:
             kernels.refuse_nan(arrays)
     elif size <= SORTED:
         kernels.refuse_nan(arrays)
@@ -75,10 +76,10 @@ def order_statistics(arrays: Source, ranks: Sequence[int], absolute: bool = Fals
     return [found[rank] for rank in ranks]
 
 
-def sorted_values(arrays: Source, absolute: bool = False) -> npt.NDArray[np.float64]:
-    """All numbers (or their magnitudes) in one float64 array, ascending; NaN last."""
-    hosts = [np.asarray(kernels.of(array).to_host(array)).reshape(-1) for _, array in arrays]
-    values = np.concatenate([host.astype(np.float64) for host in hosts])
+def sorted_values(arrays: Source, absolute: bool = False) -> Array:
+    """All numbers (or their magnitudes) in one array of their common dtype, ascending; NaN last."""
+    dtype = common_dtype(arrays)
+    values = np.concatenate([kernels.of(array).to_host(array).reshape(-1).astype(dtype) for _, array in arrays])
     values = np.abs(values, out=values) if absolute else values
     values.sort()
     return values
@@ -93,7 +94,7 @@ def _of_sorted(values: Array, ranks: Sequence[int]) -> list[OrderStatistic]:
     ]
 
 
-class _NaN(Exception):
+class _NaNError(Exception):
     """A NaN was met among the numbers that are ranked."""
 
 
@@ -118,36 +119,37 @@ class _Search:
         self.dtype = dtypes.pop() if len(dtypes) == 1 else np.result_type(*map(single_dtype, dtypes))
 
     def statistics(self, ranks: Sequence[int]) -> dict[int, OrderStatistic]:
-        """What was found for ascending ranks; those that the sample misled about are missing. Raises _NaN."""
+        """What was found for ascending ranks; those that the sample misled about are missing. Raises _NaNError."""
         if self.size <= SORTED:
             return self._sorted(ranks)
         sample = kernels.sample(self.arrays, self.dtype, self.absolute, self._sample_size())
-        groups = self._grouped(ranks, len(sample))
-        if len(groups) > _MOST_SEARCHES:
-            return {}
-        ends = {min(max(end, 0), len(sample) - 1) for first, last, _ in groups for end in _looked_at(first, last)}
-        sample.partition(sorted(ends))
         found: dict[int, OrderStatistic] = {}
-        for first, last, members in groups:
-            found |= self._searched(_bracket(sample, first, last), members)
+        for errors in _STANDARD_ERRORS:
+            groups = self._grouped([rank for rank in ranks if rank not in found], len(sample), errors)
+            if not groups or len(groups) > _MOST_SEARCHES:
+                break
+            ends = {min(max(end, 0), len(sample) - 1) for first, last, _ in groups for end in _looked_at(first, last)}
+            sample.partition(sorted(ends))
+            for first, last, members in groups:
+                found |= self._searched(_bracket(sample, first, last), members)
         return found
 
     def _sorted(self, ranks: Sequence[int]) -> dict[int, OrderStatistic]:
         values = sorted_values([Named("", array) for array in self.arrays], self.absolute)
         if np.isnan(values[-1]):
-            raise _NaN
+            raise _NaNError
         return dict(zip(ranks, _of_sorted(values, ranks), strict=True))
 
     def _sample_size(self) -> int:
         """So many that the sample and what a bracket of it holds are about as large, and small against the whole."""
-        return min(_LARGEST_SAMPLE, math.ceil(self.size ** (2 / 3)))
+        return min(_LARGEST_SAMPLE, math.ceil(math.pow(self.size, 2 / 3)))
 
-    def _grouped(self, ranks: Sequence[int], samples: int) -> list[tuple[int, int, list[int]]]:
+    def _grouped(self, ranks: Sequence[int], samples: int, errors: float) -> list[tuple[int, int, list[int]]]:
         """Ranks whose brackets overlap, with the positions in the sorted sample at which their bracket ends."""
         groups: list[tuple[int, int, list[int]]] = []
         for rank in ranks:
             share = (rank + 0.5) / self.size
-            spread = _STANDARD_ERRORS * math.sqrt(samples * share * (1.0 - share)) + 2.0
+            spread = errors * math.sqrt(samples * share * (1.0 - share)) + 2.0
             first, last = math.floor(share * samples - spread), math.ceil(share * samples + spread)
             if groups and groups[-1][1] >= first:
                 start, _, members = groups.pop()
@@ -186,23 +188,23 @@ class _Search:
             return {}
         split = kernels.split(self.arrays, self.dtype, float(value), float(value), self.absolute, collect=False)
         if split.nan:
-            raise _NaN
+            raise _NaNError
         statistic = OrderStatistic(float(value) + 0.0, split.below, self.size - split.below - split.above)
         return {rank: statistic for rank in ranks if split.below <= rank < self.size - split.above}
 
 
 def _looked_at(first: int, last: int) -> tuple[int, ...]:
     """The positions in the sorted sample that :func:`_bracket` reads."""
-    return first, max(first, 0) + _TIED, last, last - _TIED
+    return first - _TIED, first, first + _TIED, last - _TIED, last, last + _TIED
 
 
 def _bracket(sample: Array, first: int, last: int) -> _Bracket:
     """Between the sample's values at two positions; beyond its ends lie the infinities."""
     final = len(sample) - 1
-    near_low, near_high = sample[min(max(first, 0) + _TIED, final)], sample[max(min(last, final) - _TIED, 0)]
     low = sample[first] if first >= 0 else np.array(-math.inf, sample.dtype)[()]
     high = sample[last] if last <= final else np.array(math.inf, sample.dtype)[()]
-    return _Bracket(low, high, bool(low == near_low), bool(high == near_high))
+    around = [sample[min(max(end, 0), final)] for end in _looked_at(first, last)]
+    return _Bracket(low, high, low in (around[0], around[2]), high in (around[3], around[5]))
 
 
 def _by_digits(arrays: Source, ranks: Sequence[int], absolute: bool) -> dict[int, OrderStatistic]:

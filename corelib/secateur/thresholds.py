@@ -1,9 +1,9 @@
 """Exact thresholds over all elements of many arrays, without joining them.
 
-All functions take an array, a list of arrays, or, for what should never lie in memory together, a callable that gives an
-iterable of arrays anew for each pass. Arrays of different dtypes are compared as real numbers. ``names`` are for error
-messages; ``absolute`` looks at magnitudes, without a copy; ``per_array`` gives a list, one threshold for each array,
-instead of one for all. All raise EmptyInputError if there is no element, InvalidTensorError for NaN, and
+All functions take an array, a list of arrays, or, for what should never lie in memory together, a callable that gives
+an iterable of arrays anew for each pass. Arrays of different dtypes are compared as real numbers. ``names`` are for
+error messages; ``absolute`` looks at magnitudes, without a copy; ``per_array`` gives a list, one threshold for each
+array, instead of one for all. All raise EmptyInputError if there is no element, InvalidTensorError for NaN, and
 UnsupportedDtypeError for integers and others.
 """
 

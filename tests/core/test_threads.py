@@ -30,8 +30,8 @@ def test_any_number_of_threads_gives_the_same_bits(monkeypatch, count):
 
 def test_many_python_threads_may_call_at_once():
     expected = results()
-    with ThreadPoolExecutor(6) as pool:
-        assert all(found == expected for found in pool.map(lambda _: results(), range(12)))
+    with ThreadPoolExecutor(8) as pool:
+        assert all(found == expected for found in pool.map(lambda _: results(), range(24)))
 
 
 def test_a_forked_child_has_working_threads():
@@ -48,6 +48,20 @@ if child == 0:
 raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", program], env=environment, timeout=120, check=False).returncode == 0
+
+
+def test_the_number_that_numba_was_given_is_taken():
+    """In a process of its own: once set, Numba's thread layer runs."""
+    program = """
+import numba
+from secateur.kernels.threads import thread_count
+assert thread_count() == numba.config.NUMBA_NUM_THREADS == 4
+numba.set_num_threads(3)
+assert thread_count() == 3
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "NUMBA_NUM_THREADS": "4"}
+    environment.pop("SECATEUR_THREADS", None)
     assert subprocess.run([sys.executable, "-c", program], env=environment, timeout=120, check=False).returncode == 0
 
 

@@ -98,9 +98,7 @@ def of(array: object) -> Kernels:
     return cpu
 
 
-def sample(
-    arrays: Sequence[npt.NDArray[Any]], dtype: np.dtype[Any], absolute: bool, count: int
-) -> npt.NDArray[Any]:
+def sample(arrays: Sequence[npt.NDArray[Any]], dtype: np.dtype[Any], absolute: bool, count: int) -> npt.NDArray[Any]:
     """About ``count`` numbers (or magnitudes), of ``dtype``, from places spread over arrays of the host."""
     from secateur.kernels import ordering
 

@@ -103,9 +103,7 @@ def histogram(x: Array) -> Counts:
     return _added(mapped(work, _stripes(stored.shape)), (formats.HISTOGRAM_BINS,))
 
 
-def digit_counts(
-    x: Array, dtype: np.dtype[Any], prefixes: Sequence[int], level: int, absolute: bool = False
-) -> Counts:
+def digit_counts(x: Array, dtype: np.dtype[Any], prefixes: Sequence[int], level: int, absolute: bool = False) -> Counts:
     """Counts of one digit of the keys that begin with each prefix."""
     (stored,) = as_stored(x)
     wanted = np.array(prefixes, np.uint64)

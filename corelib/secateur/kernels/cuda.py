@@ -97,9 +97,7 @@ def histogram(x: Any) -> Counts:
         return fetched(counts, source.stream)
 
 
-def digit_counts(
-    x: Any, dtype: np.dtype[Any], prefixes: Sequence[int], level: int, absolute: bool = False
-) -> Counts:
+def digit_counts(x: Any, dtype: np.dtype[Any], prefixes: Sequence[int], level: int, absolute: bool = False) -> Counts:
     """Counts of one digit of the keys that begin with each prefix."""
     shift = formats.DIGIT_BITS * (formats.levels(dtype) - 1 - level)
     with opened(x) as (source,):

@@ -167,8 +167,8 @@ def digit_counts(
 ) -> None:
     """Add to counts[row * DIGITS + digit] the digits from bit ``shift`` up of keys whose higher bits are prefixes[row].
 
-    Keys are of float64 if ``double``, else of float32; of magnitudes if ``absolute``. Runs of one digit, as in zeros and sorted data, are added at
-    once: 65,536 counts are too many for shared memory.
+    Keys are of float64 if ``double``, else of float32; of magnitudes if ``absolute``. Runs of one digit, as in zeros
+    and sorted data, are added at once: 65,536 counts are too many for shared memory.
     """
     last, run = np.int64(0), np.int64(0)
     for position in range(cuda.grid(1), size, cuda.gridsize(1)):

@@ -1,8 +1,8 @@
-"""One pass of the search for an order statistic on the CPU: how many lie on either side of a bracket, and what inside."""
+"""A pass of the search for order statistics on the CPU: how many numbers lie beside a bracket, and which inside."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,11 @@ from secateur.kernels.vectors import LANES, against, lowest_bit, popcount
 Array = npt.NDArray[Any]
 
 _ONE = np.uint64(1)
-_GOLDEN = 0.6180339887498949
+_GOLDEN, _LOW = np.uint64(2654435769), np.uint64(0xFFFFFFFF)
+_RUN = 4
+"""Elements of a sample that lie side by side: they cost one access to memory."""
+_WORDS = 256
+"""Words that are compared before any is taken apart: which have something inside, no processor could foresee."""
 _ROOM = 8
 """At most one in so many elements is collected."""
 _INFINITY = {"float16": 0x7C00, "bfloat16": 0x7F80}
@@ -29,7 +33,7 @@ class Split(NamedTuple):
         below: how many are smaller than its low end.
         above: how many are larger than its high end.
         nan: how many are NaN, where they were only counted.
-        inside: all others, NaN among them, where they were collected: lines of the type in which they are computed with.
+        inside: all others, NaN among them, where they were collected: lines of float32 or wider, or of float16.
     """
 
     below: int
@@ -46,13 +50,17 @@ def sample(arrays: Sequence[Array], dtype: np.dtype[Any], absolute: bool, count:
     ends = np.cumsum([array.size for array in arrays])
     taken = np.diff(ends * count // ends[-1], prepend=0)
     lines = []
-    for at in np.flatnonzero(taken):
+    for at in np.flatnonzero(taken).tolist():
         (stored,) = as_stored(arrays[at])
-        places = np.empty(taken[at], np.int64)
-        _spread_places(stored.size, places)
-        chosen = stored[np.unravel_index(places, stored.shape)] if stored.ndim != 1 else stored[places]
-        lines.append(chosen)
-    values = np.concatenate([line.astype(single_dtype(dtype)) for line in lines])
+        if stored.ndim == 1 and stored.flags.c_contiguous:
+            chosen = np.empty(taken[at], stored.dtype)
+            _pick(_words(stored), _words(chosen))
+        else:
+            places = np.empty(taken[at], np.int64)
+            _spread_places(stored.size, places)
+            chosen = stored[np.unravel_index(places, stored.shape)]
+        lines.append(chosen.astype(single_dtype(dtype), copy=False))
+    values = np.concatenate(lines)
     return np.abs(values, out=values) if absolute else values
 
 
@@ -73,22 +81,32 @@ def split(
         None if so many elements lie inside that collecting them would take too much memory.
     """
     size = sum(array.size for array in arrays)
-    longest = min(max(size // (8 * thread_count()), PIECE), LONGEST_PIECE)
-    room = size // _ROOM + LANES
+    room = size // _ROOM + LANES if collect else 0
     kept, ends, infinity = _operands(dtype, low, high, absolute)
 
-    def work(piece: list[Array]) -> tuple[int, int, int, Array]:
-        line = joined(piece, dtype)
-        found = np.empty(min(line.size, room) if collect else 0, dtype)
-        below, above, nan, count = _split(_words(line), kept, *ends, infinity, collect, _words(found))
-        inside = found[: max(count, 0)].astype(single_dtype(dtype))
-        return below, above, -1 if count < 0 else nan, np.abs(inside, out=inside) if absolute else inside
+    def work(waiting: Iterator[list[Array]]) -> tuple[int, int, int, Array]:
+        found = np.empty(room, dtype)
+        total = np.zeros(4, np.int64)
+        for piece in waiting:
+            line = _words(joined(piece, dtype))
+            counts = _split(line, kept, *ends, infinity, collect, _words(found[total[3] :]))
+            if counts[3] < 0:
+                return 0, 0, -1, found[:0]
+            total += counts
+        inside = found[: total[3]].astype(single_dtype(dtype), copy=False)
+        return int(total[0]), int(total[1]), int(total[2]), np.abs(inside, out=inside) if absolute else inside
 
-    parts = mapped(work, list(pieces(arrays, longest)))
+    hands = thread_count()
+    waiting = iter(list(pieces(arrays, min(max(size // (8 * hands), PIECE), LONGEST_PIECE))))
+    parts = mapped(work, [waiting] * hands)
     if any(nan < 0 for _, _, nan, _ in parts) or sum(inside.size for *_, inside in parts) > room:
         return None
-    below, above, nan = (sum(part[i] for part in parts) for i in range(3))
-    return Split(below, above, nan, [inside for *_, inside in parts if inside.size])
+    return Split(
+        below=sum(below for below, *_ in parts),
+        above=sum(above for _, above, *_ in parts),
+        nan=sum(nan for _, _, nan, _ in parts),
+        inside=[inside for *_, inside in parts if inside.size],
+    )
 
 
 def joined(piece: Sequence[Array], dtype: np.dtype[Any]) -> Array:
@@ -125,49 +143,75 @@ def _split(
 ) -> tuple[Any, Any, Any, Any]:
     """Counts of elements below, above, NaN, and collected in ``found`` (-1: it is too small), by :func:`against`."""
     below, above, invalid, count = np.int64(0), np.int64(0), np.int64(0), 0
-    for start in range(0, x.size - LANES + 1, LANES):
-        smaller, larger, nan = against(x, start, kept, low, high, infinity)
-        below += np.int64(popcount(smaller))
-        above += np.int64(popcount(larger))
-        if collect:
-            inside = ~(smaller | larger)
-            if inside != 0:
-                count = _collect(x, start, inside, found, count)
-                if count < 0:
-                    return below, above, invalid, count
-        else:
-            invalid += np.int64(popcount(nan))
-    rest = x.size % LANES
+    starts, words = np.empty(_WORDS, np.int64), np.empty(_WORDS, np.uint64)
+    whole = x.size // LANES * LANES
+    for first in range(0, whole, _WORDS * LANES):
+        waiting = 0
+        for start in range(first, min(first + _WORDS * LANES, whole), LANES):
+            smaller, larger, nan = against(x, start, kept, low, high, infinity)
+            below += np.int64(popcount(smaller))
+            above += np.int64(popcount(larger))
+            if collect:
+                inside = ~(smaller | larger)
+                starts[waiting], words[waiting] = start, inside
+                waiting += inside != 0
+            else:
+                invalid += np.int64(popcount(nan))
+        count = _collect(x, starts[:waiting], words, found, count)
+        if count < 0:
+            return below, above, invalid, count
+    rest = x.size - whole
     if rest != 0:
         line = np.zeros(LANES, x.dtype)
-        line[:rest] = x[x.size - rest :]
+        line[:rest] = x[whole:]
         wanted = (_ONE << np.uint64(rest)) - _ONE
         smaller, larger, nan = against(line, 0, kept, low, high, infinity)
         below += np.int64(popcount(smaller & wanted))
         above += np.int64(popcount(larger & wanted))
         if collect:
-            count = _collect(line, 0, ~(smaller | larger) & wanted, found, count)
+            starts[0], words[0] = 0, ~(smaller | larger) & wanted
+            count = _collect(line, starts[:1], words, found, count)
         else:
             invalid += np.int64(popcount(nan & wanted))
     return below, above, invalid, count
 
 
 @compiled
-def _spread_places(size: int, places: Array) -> None:
-    """Ascending places in 0..size-1, one in each of as many equal parts: the fractional parts of multiples of phi."""
-    step = size / places.size
-    for i in range(places.size):
-        shift = (i * _GOLDEN) % 1.0
-        places[i] = min(np.int64((i + shift) * step), size - 1)
+def _place(i: int, step: float, size: int) -> Any:
+    """The i-th place of a sample: runs begin somewhere in equal parts, by the multiples of the golden ratio.
+
+    ``step`` is the length of the part that belongs to one element of a run.
+    """
+    run = i // _RUN
+    shift = np.float64((np.uint64(run) * _GOLDEN) & _LOW) / 4294967296.0
+    return min(np.int64((run + shift) * step * _RUN) + i % _RUN, size - 1)
 
 
 @compiled
-def _collect(x: Array, start: int, wanted: Any, found: Array, count: int) -> int:
-    """Append the elements of a word to ``found``, after ``count`` others; the new count, or -1 if there is no room."""
-    if count + np.int64(popcount(wanted)) > found.size:
-        return -1
-    while wanted != 0:
-        found[count] = x[start + np.int64(lowest_bit(wanted))]
-        count += 1
-        wanted &= wanted - _ONE
+def _spread_places(size: int, places: Array) -> None:
+    """Places in 0..size-1 that are spread evenly."""
+    step = size / places.size
+    for i in range(places.size):
+        places[i] = _place(i, step, size)
+
+
+@compiled
+def _pick(x: Array, chosen: Array) -> None:
+    """The elements at places that are spread evenly."""
+    step = x.size / chosen.size
+    for i in range(chosen.size):
+        chosen[i] = x[_place(i, step, x.size)]
+
+
+@compiled
+def _collect(x: Array, starts: Array, words: Array, found: Array, count: int) -> int:
+    """Append the elements of words to ``found``, after ``count`` others; the new count, or -1 if there is no room."""
+    for i in range(starts.size):
+        wanted = words[i]
+        if count + np.int64(popcount(wanted)) > found.size:
+            return -1
+        while wanted != 0:
+            found[count] = x[starts[i] + np.int64(lowest_bit(wanted))]
+            count += 1
+            wanted &= wanted - _ONE
     return count

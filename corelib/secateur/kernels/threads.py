@@ -22,17 +22,19 @@ _lock = threading.Lock()
 
 
 def thread_count() -> int:
-    """``SECATEUR_THREADS`` if set, else Numba's number of threads. No result depends on it.
+    """``SECATEUR_THREADS`` if set, else ``numba.set_num_threads``, else the processors that Numba counts. No result depends on it.
 
     Raises:
         OutOfRangeError: ``SECATEUR_THREADS`` is not a whole number from 1.
     """
     wanted = os.environ.get("SECATEUR_THREADS")
     if wanted is None:
-        # Not numba.get_num_threads(), which would start Numba's own thread layer.
         from numba import config
+        from numba.np.ufunc import parallel
 
-        return int(config.NUMBA_NUM_THREADS)
+        # Asking would start Numba's own thread layer, which runs if a number has been set.
+        started = getattr(parallel, "_is_initialized", False)
+        return int(parallel.get_num_threads() if started else config.NUMBA_NUM_THREADS)
     if not wanted.isdecimal() or int(wanted) < 1:
         raise OutOfRangeError(f"SECATEUR_THREADS is {wanted!r}: set it to a whole number from 1, or unset it")
     return int(wanted)

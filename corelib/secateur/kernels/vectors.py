@@ -1,22 +1,31 @@
 """Sixty-four elements at a time: comparisons whose results are the bits of one machine word.
 
-Numba has no type for vectors, so these few operations are written in LLVM's own language, in which a vector may have any
-length: a processor with wide registers does them in a few instructions, any other in more.
+Numba has no type for vectors, so these few operations are written in LLVM's own language, in which a vector may have
+any length: a processor with wide registers does them in a few instructions, any other in more.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec
 
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+Arguments = ParamSpec("Arguments")
+
 LANES = 64
 _WORD = ir.IntType(LANES)
 
 
-@intrinsic
+def _generated(function: Callable[Concatenate[Any, Arguments], Any]) -> Callable[Arguments, Any]:
+    """A function that compiled code may call: ``function`` gives its types, and another that writes its code."""
+    result: Callable[Arguments, Any] = intrinsic(function)
+    return result
+
+
+@_generated
 def popcount(_context: Any, word: Any) -> Any:
     """How many bits of a uint64 are set."""
 
@@ -26,7 +35,7 @@ def popcount(_context: Any, word: Any) -> Any:
     return types.uint64(types.uint64), generate
 
 
-@intrinsic
+@_generated
 def lowest_bit(_context: Any, word: Any) -> Any:
     """The position of the lowest bit that is set in a uint64 other than 0."""
 
@@ -36,7 +45,7 @@ def lowest_bit(_context: Any, word: Any) -> Any:
     return types.uint64(types.uint64), generate
 
 
-@intrinsic
+@_generated
 def against(_context: Any, x: Any, start: Any, kept: Any, low: Any, high: Any, infinity: Any) -> Any:
     """Words of x < low, of x > high and of NaN, which is neither, for the elements of an array from ``start`` on.
 
@@ -44,8 +53,8 @@ def against(_context: Any, x: Any, start: Any, kept: Any, low: Any, high: Any, i
         x: contiguous: float32, float64, or int16 bit patterns of a 16-bit float.
         start: the first of the 64 elements.
         kept: an integer of their width: the bits of each element that count, all of them or all but the sign.
-        low: of the type of ``x``; for bit patterns a key: the signed integer that sorts as the float does, where -0.0 is
-            -1 and 0.0 is 0.
+        low: of the type of ``x``; for bit patterns a key: the signed integer that sorts as the float does, where -0.0
+            is -1 and 0.0 is 0.
         high: as ``low``.
         infinity: for bit patterns that of +inf, else of no consequence.
     """

@@ -1,0 +1,35 @@
+"""Compiled code is kept on disk, where there is a place to keep it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+_PROGRAM = """
+import numpy as np
+from secateur import thresholds
+from secateur.kernels import ordering
+
+assert thresholds.smallest(np.arange(100_000.0), 7) == 6.0
+print(sum(ordering._split.stats.cache_hits.values()), sum(ordering._split.stats.cache_misses.values()))
+"""
+
+
+def hits_and_misses(cache: object) -> tuple[int, int]:
+    """Of the cache in that folder, as a fresh process meets them."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "NUMBA_CACHE_DIR": str(cache)}
+    command = [sys.executable, "-W", "error", "-c", _PROGRAM]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    hits, misses = map(int, result.stdout.split())
+    return hits, misses
+
+
+def test_a_second_process_finds_what_the_first_compiled(tmp_path):
+    assert hits_and_misses(tmp_path) == (0, 1)
+    assert hits_and_misses(tmp_path) == (1, 0)
+
+
+def test_no_place_to_keep_it_is_no_error():
+    assert hits_and_misses("/proc/there/is/no/such/place") == (0, 1)
