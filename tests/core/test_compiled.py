@@ -16,10 +16,10 @@ print(sum(ordering._split.stats.cache_hits.values()), sum(ordering._split.stats.
 """
 
 
-def hits_and_misses(cache: object) -> tuple[int, int]:
-    """Of the cache in that folder, as a fresh process meets them."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "NUMBA_CACHE_DIR": str(cache)}
-    command = [sys.executable, "-W", "error", "-c", _PROGRAM]
+def hits_and_misses(folder: object, before: str = "") -> tuple[int, int]:
+    """Of the cache in that folder, as a fresh process meets them, which runs some code before all else."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "NUMBA_CACHE_DIR": str(folder)}
+    command = [sys.executable, "-W", "error", "-c", before + _PROGRAM]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     hits, misses = map(int, result.stdout.split())
@@ -31,5 +31,8 @@ def test_a_second_process_finds_what_the_first_compiled(tmp_path):
     assert hits_and_misses(tmp_path) == (1, 0)
 
 
-def test_no_place_to_keep_it_is_no_error():
-    assert hits_and_misses("/proc/there/is/no/such/place") == (0, 1)
+def test_no_place_to_keep_it_is_no_error(tmp_path):
+    """As where neither the package's folder nor the user's cache can be written, which root always can."""
+    nowhere = "from numba.core import caching; caching._CacheImpl._locator_classes = []"
+    assert hits_and_misses(tmp_path, nowhere) == (0, 0)
+    assert not list(tmp_path.iterdir())

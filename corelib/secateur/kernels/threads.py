@@ -22,7 +22,9 @@ _lock = threading.Lock()
 
 
 def thread_count() -> int:
-    """``SECATEUR_THREADS`` if set, else ``numba.set_num_threads``, else the processors that Numba counts. No result depends on it.
+    """``SECATEUR_THREADS`` if set, else what ``numba.set_num_threads`` was told, else the processors that Numba counts.
+
+    No result depends on it.
 
     Raises:
         OutOfRangeError: ``SECATEUR_THREADS`` is not a whole number from 1.
