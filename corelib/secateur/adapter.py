@@ -7,7 +7,7 @@ written against this protocol alone, which is what makes both frameworks give on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,13 +15,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from secateur.structure.graph import Graph
+from secateur.structure.graph import PRUNABLE_ROLES, Graph, producing_axis
 from secateur.structure.removal import Plan
 
 Array = npt.NDArray[Any]
 Masks = Mapping[str, npt.NDArray[np.bool_]]
 
-PRUNABLE_ROLES = ("kernel", "recurrent", "embedding")
+__all__ = ["PRUNABLE_ROLES", "Adapter", "Array", "Hold", "Masks", "Parameter", "prunable"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,16 @@ class Parameter:
     axes: tuple[str, ...]
     layer: str = ""
     trainable: bool = True
+
+    @property
+    def producing_axis(self) -> int | None:
+        """The axis along which it makes features; None if it makes none."""
+        return producing_axis(self.role, self.axes)
+
+
+def prunable(parameters: Sequence[Parameter]) -> list[Parameter]:
+    """The kernels, recurrent kernels and embeddings that hold at least one number."""
+    return [parameter for parameter in parameters if parameter.role in PRUNABLE_ROLES and parameter.view.size]
 
 
 class Hold(Protocol):

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur import storage
-from secateur.adapter import Adapter, Hold, Parameter
+from secateur.adapter import Adapter, Hold, Parameter, prunable
 from secateur.errors import ExampleError, TraceError, VerificationError
-from secateur.ranking import Statistics, prunable, units
+from secateur.ranking import Statistics, units
 from secateur.recipe import Recipe
 from secateur.report.collect import Outcome, details, measured, sampled
 from secateur.report.numbers import PruningReport, StageMetrics

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur import scores
-from secateur.adapter import PRUNABLE_ROLES, Parameter
+from secateur.adapter import Parameter, prunable
 from secateur.errors import EmptyLayerError, ExampleError, MissingDataError, NoMatchError
 from secateur.recipe import Neurons, Recipe
 from secateur.recipe.score import Score
@@ -37,11 +37,6 @@ class Ranking(Protocol):
         """Parameter name -> mask in canonical layout, for those parameters that the elements can touch."""
 
 
-def prunable(parameters: Sequence[Parameter]) -> list[Parameter]:
-    """The kernels, recurrent kernels and embeddings that hold at least one number."""
-    return [parameter for parameter in parameters if parameter.role in PRUNABLE_ROLES and parameter.view.size]
-
-
 def units(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph) -> Coupling:
     """The model's units; those of layers that the recipe leaves out stay."""
     candidates = prunable(parameters)
@@ -55,18 +50,15 @@ def ranking(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph | None
     Raises:
         NoMatchError: a pattern of the recipe matches nothing, or no unit can be removed.
     """
-    chosen = recipe.select(prunable(parameters))
     if not isinstance(recipe.granularity, Neurons):
-        return WeightRanking(tuple(parameter.name for parameter in chosen))
+        return WeightRanking(tuple(parameter.name for parameter in recipe.select(prunable(parameters))))
     if graph is None:
         raise ExampleError(
             "neurons can only be pruned where the structure is known: pass example=, an input of the model"
         )
     coupling = units(recipe, parameters, graph)
     if coupling.count == 0:
-        reasons = (
-            "; ".join(f"{frozen.source}: {frozen.reason}" for frozen in coupling.frozen) or "nothing feeds on them"
-        )
+        reasons = "; ".join(f"{frozen.where}: {frozen.reason}" for frozen in coupling.frozen) or "nothing feeds on them"
         raise NoMatchError(
             f"no neuron of the chosen layers can be removed ({reasons}); choose other layers or Weights()"
         )
@@ -107,7 +99,7 @@ class NeuronRanking:
         """Layer -> float64 score of each of its units: the norm of its incoming weights, over all its producers."""
         total = np.zeros(self.coupling.count, np.float64)
         for parameter in parameters:
-            axis = _producing_axis(parameter)
+            axis = parameter.producing_axis
             units = None if axis is None else self.coupling.units.get((parameter.name, axis))
             if axis is None or units is None or not (units >= 0).any() or not parameter.view.size:
                 continue
@@ -133,14 +125,6 @@ class NeuronRanking:
             (name, np.flatnonzero(self.coupling.layers == index))
             for index, name in enumerate(self.coupling.layer_names)
         ]
-
-
-def _producing_axis(parameter: Parameter) -> int | None:
-    """The axis along which a parameter makes features: ``out`` of a kernel, ``features`` of an embedding."""
-    if parameter.role not in PRUNABLE_ROLES:
-        return None
-    name = "features" if parameter.role == "embedding" else "out"
-    return parameter.axes.index(name) if name in parameter.axes else None
 
 
 def _score(parameter: Parameter, score: Score, statistics: Statistics) -> Array:

@@ -43,8 +43,7 @@ class Overview(Record):
         console = Console(file=stream, width=WIDTH, color_system=None)
         console.print(table)
         for item in self.frozen:
-            where = " ".join(filter(None, (item.source, item.label)))
-            console.print(Text(f"stays: {', '.join(item.parameters)}: {where}: {item.reason}"))
+            console.print(Text(f"stays: {', '.join(item.parameters)}: {item.where}: {item.reason}"))
         return stream.getvalue().rstrip()
 
     def _total(self) -> tuple[str, ...]:

@@ -28,8 +28,16 @@ nothing of it can go. An operation of a kind that is not in the table counts as 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+PRUNABLE_ROLES = ("kernel", "recurrent", "embedding")
+
+
+def producing_axis(role: str, axes: Sequence[str]) -> int | None:
+    """The axis along which a parameter makes features: ``features`` of an embedding, ``out`` of a kernel; else None."""
+    wanted = "features" if role == "embedding" else "out"
+    return axes.index(wanted) if role in PRUNABLE_ROLES and wanted in axes else None
 
 
 @dataclass(frozen=True)
