@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +268,21 @@ def test_a_damaged_folder_is_refused(file: str, damage: str, tmp_path: Path) -> 
         path.write_bytes(path.read_bytes()[:20] if damage == "cut" else b"not what you think it is")
     with pytest.raises(FileFormatError):
         st.load(tmp_path / "p")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_files_and_folder_get_the_mode_that_the_umask_gives(umask: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        for adapter, model in ((st, torch_model()), (sk, keras_model())):
+            folder = tmp_path / adapter.__name__
+            adapter.prune(model, Recipe(0.5)).save(folder)
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o777 & ~umask
+            for path in folder.iterdir():
+                assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask, path
+    finally:
+        os.umask(before)
 
 
 def test_a_folder_that_holds_something_else_is_not_replaced(tmp_path: Path) -> None:
