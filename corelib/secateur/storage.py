@@ -43,9 +43,15 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
         fresh.mkdir()
         yield fresh
         _open_to_others(fresh)
+        old = workspace / "old"
         if folder.exists():
-            folder.rename(workspace / "old")
-        fresh.rename(folder)
+            folder.rename(old)
+        try:
+            fresh.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
     finally:
         shutil.rmtree(workspace)
 

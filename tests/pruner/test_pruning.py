@@ -285,6 +285,23 @@ def test_files_and_folder_get_the_mode_that_the_umask_gives(umask: int, tmp_path
         os.umask(before)
 
 
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pruned = st.prune(torch_model(), Recipe(0.5))
+    pruned.save(tmp_path / "p")
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise PermissionError("not here")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(PermissionError):
+        pruned.save(tmp_path / "p")
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
+    assert st.load(tmp_path / "p").masks.keys() == pruned.masks.keys()
+
+
 def test_a_folder_that_holds_something_else_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(FileFormatError, match="not a folder that Secateur wrote"):
