@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from secateur.batches import batches
+from secateur.batches import batches, explained
 from secateur.errors import InvalidTensorError, MissingDataError
 from secateur_keras import backends
 from secateur_keras.inference import forward, values
@@ -46,7 +46,7 @@ def statistics(model: keras.Model, data: Any, loss: Any, needs: Iterable[str]) -
         is absent (on JAX: zeros).
 
     Raises:
-        MissingDataError: no data, no labels, no loss, or an unknown statistic.
+        MissingDataError: no data, no labels, no loss, an unknown statistic, or a batch that model or loss refuses.
         InvalidTensorError: a gradient is NaN; names batch and weight.
         UnbuiltModelError: the model has no weights yet.
     """
@@ -77,7 +77,8 @@ def _means(
     totals: dict[str, dict[str, Array]] = {need: {} for need in needs}
     count = 0
     for inputs, labels in data:
-        found = gradients(*state, backends.tensors(inputs), backends.tensors(labels))
+        with explained(count, inputs, labels):
+            found = gradients(*state, backends.tensors(inputs), backends.tensors(labels))
         for name, gradient in zip(names, backends.arrays(found), strict=True):
             if gradient is not None:
                 _require_numbers(gradient, name, count)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from secateur.batches import describe
 from secateur.errors import ExampleError, SecateurError, TraceError
 from secateur_torch.parameters import array
 
@@ -129,13 +130,3 @@ def _leaves(nested: Any) -> Iterator[Any]:
             yield from _leaves(item)
     else:
         yield nested
-
-
-def describe(example: Any) -> str:
-    """Shapes and types, for messages."""
-    if isinstance(example, Mapping):
-        return ", ".join(f"{name}: {describe(item)}" for name, item in example.items())
-    if isinstance(example, tuple | list):
-        return ", ".join(map(describe, example))
-    shape = getattr(example, "shape", None)
-    return f"{getattr(example, 'dtype', '')} {tuple(shape)}".strip() if shape is not None else type(example).__name__

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from secateur.batches import batches
+from secateur.batches import batches, explained
 from secateur.errors import InvalidTensorError, MissingDataError
 from secateur_torch.inference import arguments, inference_mode, to_tensor
 from secateur_torch.parameters import Weight, array, weights
@@ -45,7 +45,7 @@ def statistics(model: nn.Module, data: Any, loss: Any, needs: Iterable[str]) -> 
         is absent.
 
     Raises:
-        MissingDataError: no data, no labels, no loss, or an unknown statistic.
+        MissingDataError: no data, no labels, no loss, an unknown statistic, or a batch that model or loss refuses.
         InvalidTensorError: a gradient is NaN; names batch and weight.
     """
     needs = list(needs)
@@ -61,7 +61,9 @@ def statistics(model: nn.Module, data: Any, loss: Any, needs: Iterable[str]) -> 
     count = 0
     with inference_mode(model), _differentiable(model):
         for inputs, labels in batches(data):
-            _add(totals, _gradients(model, loss, trainable, inputs, labels), count)
+            with explained(count, inputs, labels):
+                gradients = _gradients(model, loss, trainable, inputs, labels)
+            _add(totals, gradients, count)
             count += 1
     layouts = {weight.name: weight.layout for weight in trainable}
     return {

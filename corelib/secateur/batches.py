@@ -1,14 +1,16 @@
 """One way to read a data set, whatever the framework it comes from.
 
-Both adapters gather statistics over the batches that this module yields, so the same data gives the same batches.
+Both adapters gather statistics over the batches that this module yields, so the same data gives the same batches, and
+tell in the same words which batch a model or its loss refuses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from secateur.errors import MissingDataError, ShapeMismatchError
+from secateur.errors import MissingDataError, SecateurError, ShapeMismatchError
 
 BATCH_SIZE = 32
 
@@ -64,6 +66,30 @@ def _labelled(data: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
                 "yield (inputs, labels)"
             )
         yield batch[0], batch[1]
+
+
+@contextmanager
+def explained(number: int, inputs: Any, labels: Any) -> Iterator[None]:
+    """Whatever a framework raises in the block, as a MissingDataError that names the batch and what it holds."""
+    try:
+        yield
+    except SecateurError:
+        raise
+    except Exception as error:
+        raise MissingDataError(
+            f"the model or the loss does not accept batch {number}, inputs ({describe(inputs)}) with labels "
+            f"({describe(labels)}): give labels as this loss takes them ({type(error).__name__}: {error})"
+        ) from error
+
+
+def describe(batch: Any) -> str:
+    """The types and shapes of the arrays in nested tuples, lists and mappings, for messages."""
+    if isinstance(batch, Mapping):
+        return ", ".join(f"{name}: {describe(item)}" for name, item in batch.items())
+    if isinstance(batch, (tuple, list)):
+        return ", ".join(map(describe, batch))
+    shape, dtype = getattr(batch, "shape", None), getattr(batch, "dtype", "")
+    return type(batch).__name__ if shape is None else f"{getattr(dtype, 'name', dtype)} {tuple(shape)}".strip()
 
 
 def is_repeatable(data: Any) -> bool:

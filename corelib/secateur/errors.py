@@ -60,7 +60,7 @@ class MissingWeightsError(SecateurError, ValueError):
 
 
 class MissingDataError(SecateurError, ValueError):
-    """A score needs data, labels or a loss that the call did not give."""
+    """A score needs data, labels or a loss that the call did not give, or gave in a form that cannot be used."""
 
 
 class ExampleError(SecateurError, ValueError):
