@@ -18,11 +18,12 @@ import numpy.typing as npt
 from secateur import storage
 from secateur.adapter import Adapter, Parameter
 from secateur.batches import first_inputs, is_repeatable
-from secateur.errors import ExampleError, FileFormatError, MissingDataError, RecipeError, TraceError
+from secateur.checks import given_statistics, require_data, require_numbers, require_recipe, require_rows
+from secateur.errors import ExampleError, FileFormatError, RecipeError, TraceError
 from secateur.pruned import Pruned, count_nonzero
 from secateur.ranking import NeuronRanking, Statistics, ranking
 from secateur.recipe import Neurons, Recipe
-from secateur.report.collect import Outcome
+from secateur.report.collect import Outcome, sampled
 from secateur.schedules import OneShot
 from secateur.structure.graph import Graph
 
@@ -44,7 +45,8 @@ class Pruner(Pruned):
         data: labelled data for scores that need gradients: arrays ``(x, y)`` or an iterable of batches.
         loss: the loss for them, as the framework takes it.
         example: an input for tracing and verification; the first batch of ``data`` if None.
-        statistics: statistics that are known already, instead of ``data``.
+        statistics: statistics that are known already, instead of ``data``: statistic -> parameter name -> array in
+            canonical layout.
     """
 
     def __init__(
@@ -59,14 +61,17 @@ class Pruner(Pruned):
         example: Any | None = None,
         statistics: Statistics | None = None,
     ) -> None:
+        require_recipe(recipe)
         adapter.parameters(model)  # refuses a model without weights; only the trace knows all of their roles
-        _check_data(recipe, data, statistics)
+        require_data(recipe, data, statistics)
         if example is None and data is not None:
             example = first_inputs(data)
+        require_rows(example)
         super().__init__(adapter, model, recipe, example, _trace(adapter, model, recipe, example))
-        self._dense_nonzero = count_nonzero(self.parameters())
+        self._dense, self._dense_nonzero = sampled(self.parameters()), count_nonzero(self.parameters())
         self.step = 0
-        self.statistics = statistics or {}
+        if statistics is not None:
+            self.statistics = given_statistics(adapter, model, self.parameters(), statistics)
         self._data, self._loss, self._given = data, loss, statistics is not None
         self._ranking = ranking(recipe, self.parameters(), self._graph)
         self._scores: Mapping[str, Array] = {}
@@ -80,10 +85,10 @@ class Pruner(Pruned):
         return self._budgets is not None and self.recipe.schedule.fraction(self.step) == 1.0
 
     def advance(self, steps: int = 1) -> None:
-        """Count optimizer steps, and prune further at each that the schedule has due."""
+        """Count optimizer steps, and prune further at each that the schedule has due, unless released."""
         for _ in range(steps):
             self.step += 1
-            if self.recipe.schedule.due(self.step):
+            if self.recipe.schedule.due(self.step) and self._hold is not None:
                 self._update()
 
     def _begin(self, optimizer: Any | None) -> None:
@@ -105,6 +110,8 @@ class Pruner(Pruned):
         self.thresholds = _thresholds(scores, kept, self.recipe.scope)
 
     def _rank(self) -> dict[str, Array]:
+        self._enforce()
+        require_numbers(self.parameters())
         needs = self.recipe.score.needs
         if needs and not self._given:
             self.statistics = self.adapter.statistics(self.model, self._data, self._loss, needs)
@@ -138,6 +145,7 @@ def prune(
     Raises:
         RecipeError: the recipe has a schedule over training steps, which a single call cannot follow.
     """
+    require_recipe(recipe)
     if recipe.schedule != OneShot():
         raise RecipeError(
             f"{recipe.schedule} prunes over training steps, which prune() does not see; use a Pruner, or leave the "
@@ -173,22 +181,6 @@ def _check_masks(folder: Path, masks: Mapping[str, BoolArray], parameters: Seque
     for name, mask in masks.items():
         if shapes.get(name) != mask.shape:
             raise FileFormatError(f"{folder} has a mask of shape {mask.shape} for {name}, the model {shapes.get(name)}")
-
-
-def _check_data(recipe: Recipe, data: Any | None, statistics: Statistics | None) -> None:
-    name, needs = type(recipe.score).__name__, recipe.score.needs
-    missing = [need for need in needs if need not in (statistics or {})]
-    if not missing:
-        return
-    if statistics is not None:
-        raise MissingDataError(f"statistics lack {', '.join(missing)}, which {name} needs")
-    if data is None:
-        raise MissingDataError(f"{name} is computed from gradients: pass data=(x, y) or a data loader, and loss=")
-    if recipe.schedule != OneShot() and not is_repeatable(data):
-        raise MissingDataError(
-            f"{name} with {recipe.schedule} reads data at every update, but a generator can be read once; pass "
-            "arrays or a data loader"
-        )
 
 
 def _trace(adapter: Adapter, model: Any, recipe: Recipe, example: Any | None) -> Graph | None:
