@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from secateur.batches import first_inputs, is_repeatable
 from secateur.checks import given_statistics, require_data, require_numbers, require_recipe, require_rows
 from secateur.errors import ExampleError, FileFormatError, RecipeError, TraceError
 from secateur.pruned import Pruned, count_nonzero
-from secateur.ranking import NeuronRanking, Statistics, ranking
+from secateur.ranking import NeuronRanking, Statistics, ranking, sparing
 from secateur.recipe import Neurons, Recipe
 from secateur.report.collect import Outcome, sampled
 from secateur.schedules import OneShot
@@ -77,37 +78,64 @@ class Pruner(Pruned):
         self._scores: Mapping[str, Array] = {}
         self._kept: dict[str, BoolArray] | None = None
         self._budgets: Sequence[int] | None = None
+        self._reached = 0.0
+        self._spared: dict[str, int] = {}
         self._begin(optimizer)
 
     @property
     def finished(self) -> bool:
         """Whether the schedule has reached its final sparsity."""
-        return self._budgets is not None and self.recipe.schedule.fraction(self.step) == 1.0
+        return self._reached == 1.0
 
     def advance(self, steps: int = 1) -> None:
         """Count optimizer steps, and prune further at each that the schedule has due, unless released."""
         for _ in range(steps):
             self.step += 1
             if self.recipe.schedule.due(self.step) and self._hold is not None:
-                self._update()
+                self._prune(self._rank())
 
     def _begin(self, optimizer: Any | None) -> None:
-        """Prune at step 0 if that is due; else rehearse, so that a recipe that cannot work fails before training."""
-        if self.recipe.schedule.due(0):
-            self._update(optimizer)
-            return
-        scores = self._rank()
-        masks = self._ranking.masks(self.recipe.allocate(scores, self.recipe.budgets(scores)))
-        self._hold_masks({name: np.ones_like(mask) for name, mask in masks.items()}, optimizer)
+        """Prune at step 0 if that is due. Rehearse what is not, so that what cannot work fails before training."""
+        schedule, scores = self.recipe.schedule, self._rank()
+        masks: dict[str, BoolArray] = {}
+        if schedule.fraction(0) < 1.0:
+            masks = self._ranking.masks(self.recipe.allocate(scores, self.recipe.budgets(scores)))
+        if schedule.due(0):
+            self._prune(scores, optimizer)
+        else:
+            self._hold_masks({name: np.ones_like(mask) for name, mask in masks.items()}, optimizer)
 
-    def _update(self, optimizer: Any | None = None) -> None:
-        scores = self._rank()
+    def _prune(self, scores: dict[str, Array], optimizer: Any | None = None) -> None:
+        """Prune what the schedule asks for at this step; in mid-training nothing is emptied."""
         budgets = self.recipe.budgets(scores) if self._budgets is None else self._budgets
         fraction = self.recipe.schedule.fraction(self.step)
-        kept = self.recipe.allocate(scores, [math.floor(fraction * budget + 0.5) for budget in budgets], self._kept)
+        pruned = [math.floor(fraction * budget + 0.5) for budget in budgets]
+        spared: tuple[str, ...] = ()
+        if self.step == 0:
+            kept = self.recipe.allocate(scores, pruned)
+        else:
+            kept, spared = sparing(self.recipe, self._ranking, scores, pruned, self._kept)
         self._hold_masks(self._ranking.masks(kept), optimizer)
-        self._budgets, self._kept, self._scores = budgets, kept, scores
+        self._budgets, self._kept, self._scores, self._reached = budgets, kept, scores, fraction
         self.thresholds = _thresholds(scores, kept, self.recipe.scope)
+        self._tell(spared)
+
+    def _tell(self, spared: Sequence[str]) -> None:
+        """Warn of what was spared for the first time; the summary goes on telling it."""
+        for name in spared:
+            if name not in self._spared:
+                self._spared[name] = self.step
+                warnings.warn(self._spared_words(name), stacklevel=2)
+
+    def _spared_words(self, name: str) -> str:
+        best = "neuron" if isinstance(self.recipe.granularity, Neurons) else "weight"
+        return (
+            f"At step {self._spared[name]} the recipe would have emptied {name}. Its best {best} stays, and others are "
+            "pruned in its place. Use scope='layer', a lower target, or exclude it."
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        return (*super()._notes(), *map(self._spared_words, self._spared))
 
     def _rank(self) -> dict[str, Array]:
         self._enforce()

@@ -6,7 +6,7 @@ elements that are kept. All arrays are in canonical layout.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from secateur import scores
 from secateur.adapter import Parameter, prunable
 from secateur.errors import EmptyLayerError, ExampleError, MissingDataError, NoMatchError
 from secateur.recipe import Neurons, Recipe
+from secateur.recipe.allocation import best
 from secateur.recipe.score import Score
 from secateur.structure.coupling import Coupling, couple
 from secateur.structure.graph import Graph
@@ -34,7 +35,16 @@ class Ranking(Protocol):
         """Layer -> one score an element, in the model's order."""
 
     def masks(self, kept: Mapping[str, BoolArray]) -> dict[str, BoolArray]:
-        """Parameter name -> mask in canonical layout, for those parameters that the elements can touch."""
+        """Parameter name -> mask in canonical layout, for those parameters that the elements can touch.
+
+        Raises EmptyLayerError where :meth:`emptied` is not empty.
+        """
+
+    def emptied(self, kept: Mapping[str, BoolArray]) -> dict[str, dict[str, BoolArray]]:
+        """What would be left without a single element: its name -> all its elements, layer by layer.
+
+        Of what overlaps, the first is told.
+        """
 
 
 def units(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph) -> Coupling:
@@ -65,6 +75,32 @@ def ranking(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph | None
     return NeuronRanking(graph, coupling, recipe.granularity.norm)
 
 
+def sparing(
+    recipe: Recipe,
+    ranking: Ranking,
+    scores: Mapping[str, Array],
+    pruned: Sequence[int],
+    kept: Mapping[str, BoolArray] | None,
+) -> tuple[dict[str, BoolArray], tuple[str, ...]]:
+    """As :meth:`Recipe.allocate`, but what would be emptied keeps its best element, and others go in its place.
+
+    Where a competition asks for so much that this is impossible, it prunes as much as it can.
+
+    Returns:
+        What is kept, and the names of what was spared.
+    """
+    result = recipe.allocate(scores, pruned, kept)
+    protected: dict[str, BoolArray] = {}
+    names: list[str] = []
+    while empty := ranking.emptied(result):
+        for name, among in empty.items():
+            names.append(name)
+            for layer, flags in best(scores, among, kept).items():
+                protected[layer] = protected[layer] | flags if layer in protected else flags
+        result = recipe.allocate(scores, pruned, kept, protected)
+    return result, tuple(names)
+
+
 @dataclass(frozen=True)
 class WeightRanking:
     """Every connection of the chosen parameters by itself."""
@@ -85,6 +121,10 @@ class WeightRanking:
                     "scope='layer'"
                 )
         return dict(kept)
+
+    def emptied(self, kept: Mapping[str, BoolArray]) -> dict[str, dict[str, BoolArray]]:
+        """Parameters of which no weight is kept."""
+        return {name: {name: np.ones_like(mask)} for name, mask in kept.items() if not mask.any()}
 
 
 @dataclass(frozen=True)
@@ -109,16 +149,41 @@ class NeuronRanking:
 
     def masks(self, kept: Mapping[str, BoolArray]) -> dict[str, BoolArray]:
         """False on every slice of a removed unit: its own weights and bias, and what its consumers read from it."""
-        removed = np.zeros(self.coupling.count, np.bool_)
         for layer, members in self._layers():
             if not kept[layer].any():
                 raise EmptyLayerError(
                     f"this recipe would remove all {len(members)} neurons of {layer}; exclude it, lower the target, or "
                     "use scope='layer'"
                 )
-            removed[members[~kept[layer]]] = True
+        removed = self._removed(kept)
         plan(self.graph, self.coupling, removed)  # raises if an axis between the layers would become empty
         return unit_masks(self.graph, self.coupling, removed)
+
+    def emptied(self, kept: Mapping[str, BoolArray]) -> dict[str, dict[str, BoolArray]]:
+        """Layers, and axes of parameters and tensors between them, of which no unit is kept."""
+        removed, told = self._removed(kept), np.zeros(self.coupling.count, np.bool_)
+        found: dict[str, dict[str, BoolArray]] = {}
+        for name, units in self._axes():
+            if (units >= 0).all() and removed[units].all() and not told[units].any():
+                own = np.isin(np.arange(self.coupling.count), units)
+                told |= own
+                found[name] = {layer: own[members] for layer, members in self._layers() if own[members].any()}
+        return found
+
+    def _removed(self, kept: Mapping[str, BoolArray]) -> BoolArray:
+        """One flag a unit."""
+        removed = np.zeros(self.coupling.count, np.bool_)
+        for layer, members in self._layers():
+            removed[members[~kept[layer]]] = True
+        return removed
+
+    def _axes(self) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
+        """Whatever must not be emptied, with its units."""
+        yield from self._layers()
+        for (name, axis), units in self.coupling.units.items():
+            yield f"axis {self.graph.parameters[name].axes[axis]!r} of {name}", units
+        for (tensor, axis), units in self.coupling.tensors.items():
+            yield f"axis {axis} of tensor {tensor}", units
 
     def _layers(self) -> list[tuple[str, npt.NDArray[np.int64]]]:
         return [

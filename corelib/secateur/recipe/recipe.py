@@ -96,10 +96,14 @@ class Recipe:
         return budgets(scores, target, self.scope)
 
     def allocate(
-        self, scores: Mapping[str, Array], pruned: Sequence[int], kept: Mapping[str, BoolArray] | None = None
+        self,
+        scores: Mapping[str, Array],
+        pruned: Sequence[int],
+        kept: Mapping[str, BoolArray] | None = None,
+        protected: Mapping[str, BoolArray] | None = None,
     ) -> dict[str, BoolArray]:
         """Layer -> which elements stay; see :func:`secateur.recipe.allocation.allocate`."""
-        return allocate(scores, pruned, self.scope, kept)
+        return allocate(scores, pruned, self.scope, kept, protected)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only, ready for JSON."""
