@@ -86,7 +86,7 @@ class Shrinking:
     def __init__(self, recipe: Recipe, at: int = 1) -> None:
         torch.manual_seed(0)
         self.model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
-        self.optimizer = torch.optim.SGD(self.model.parameters(), 0.01)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), 0.0)
         self.pruner = st.Pruner(self.model, recipe, self.optimizer, example=torch.ones(2, 6))
         self.at = at
 
