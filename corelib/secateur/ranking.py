@@ -137,14 +137,13 @@ class NeuronRanking:
 
     def scores(self, parameters: Sequence[Parameter], score: Score, statistics: Statistics) -> dict[str, Array]:
         """Layer -> float64 score of each of its units: the norm of its incoming weights, over all its producers."""
-        total = np.zeros(self.coupling.count, np.float64)
+        rows = _Rows(self.coupling.count, self.norm)
         for parameter in parameters:
             axis = parameter.producing_axis
             units = None if axis is None else self.coupling.units.get((parameter.name, axis))
-            if axis is None or units is None or not (units >= 0).any() or not parameter.view.size:
-                continue
-            reduced = scores.reduce(_score(parameter, score, statistics), axis=axis, norm=self.norm)
-            np.add.at(total, units[units >= 0], reduced[units >= 0])
+            if axis is not None and units is not None and (units >= 0).any() and parameter.view.size:
+                rows.add(np.moveaxis(_score(parameter, score, statistics), axis, 0), units)
+        total = rows.reduced()
         return {layer: total[members] for layer, members in self._layers()}
 
     def masks(self, kept: Mapping[str, BoolArray]) -> dict[str, BoolArray]:
@@ -190,6 +189,44 @@ class NeuronRanking:
             (name, np.flatnonzero(self.coupling.layers == index))
             for index, name in enumerate(self.coupling.layer_names)
         ]
+
+
+class _Rows:
+    """Rows of scores and the units that they make; a unit that several rows make has one norm over all of them."""
+
+    def __init__(self, count: int, norm: int | str) -> None:
+        self._norm = norm
+        self._count = count
+        self._kernels: list[tuple[Array, npt.NDArray[np.int64]]] = []
+
+    def add(self, rows: Array, units: npt.NDArray[np.int64]) -> None:
+        """Take a kernel's scores, the unit of each row along its first axis."""
+        self._kernels.append((rows, units))
+
+    def reduced(self) -> npt.NDArray[np.float64]:
+        """float64[count]: exact, and rounded once, however the rows are spread."""
+        counts = np.zeros((len(self._kernels), self._count), np.int64)
+        for row, (_, units) in zip(counts, self._kernels, strict=True):
+            row += np.bincount(units[units >= 0], minlength=self._count)
+        total, alone, shared = np.zeros(self._count), counts.sum(axis=0) == 1, counts.sum(axis=0) > 1
+        for rows, units in self._kernels:
+            single = np.flatnonzero((units >= 0) & alone[units])
+            if single.size:
+                total[units[single]] = scores.reduce(rows, axis=0, norm=self._norm)[single]
+        for pattern in np.unique(counts[:, shared], axis=1).T:
+            members = np.flatnonzero((counts == pattern[:, None]).all(axis=0))
+            total[members] = scores.reduce(self._joined(pattern, members), axis=0, norm=self._norm)
+        return total
+
+    def _joined(self, pattern: npt.NDArray[np.int64], members: npt.NDArray[np.int64]) -> Array:
+        """One row for each of the units ``members``, of which kernel i makes ``pattern[i]`` rows."""
+        parts = []
+        for (rows, units), times in zip(self._kernels, pattern, strict=True):
+            if times:
+                order = np.argsort(units, kind="stable")
+                own = order[np.isin(units[order], members)]
+                parts.append(rows[own].reshape(len(members), -1))
+        return np.concatenate(parts, axis=1)
 
 
 def _score(parameter: Parameter, score: Score, statistics: Statistics) -> Array:
