@@ -158,10 +158,12 @@ class Pruned:
                 f"{_places(revived)}, since the masks were released: weights and masks would contradict each other in "
                 "one folder. Save the model as your framework saves it, or prune it again"
             )
-        removal = self.plan().to_dict() if self._graph is not None else None
+        _, removal = self._structure(None)
         with storage.replaced_folder(Path(folder)) as fresh:
             self.adapter.write_model(self.model, fresh)
-            storage.write(fresh, self.adapter.framework, self.recipe, self._masks, removal)
+            storage.write(
+                fresh, self.adapter.framework, self.recipe, self._masks, None if removal is None else removal.to_dict()
+            )
 
     def outcome(self, example: Any | None) -> Outcome:
         """What :meth:`report` is drawn from, for those who draw their own; arguments as for :meth:`summary`."""

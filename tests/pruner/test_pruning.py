@@ -242,6 +242,16 @@ def test_save_and_load(granularity: Any, tmp_path: Path) -> None:
         assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_what_was_loaded_is_saved_with_the_same_plan(tmp_path: Path) -> None:
+    for adapter, model in ((st, torch_model()), (sk, keras_model())):
+        folder = tmp_path / adapter.__name__
+        adapter.prune(model, Recipe(0.5, granularity=Neurons(), scope="layer"), example=X[:2]).save(folder)
+        plan = (folder / "plan.json").read_text()
+        adapter.load(folder, example=X[:2]).save(folder)
+        assert (folder / "plan.json").read_text() == plan
+        assert '"removed": 11' in plan
+
+
 def test_loading_into_a_model_of_ones_own(tmp_path: Path) -> None:
     pruned = st.prune(torch_model(), Recipe(0.5))
     pruned.save(tmp_path / "p")
