@@ -137,12 +137,10 @@ class NeuronRanking:
 
     def scores(self, parameters: Sequence[Parameter], score: Score, statistics: Statistics) -> dict[str, Array]:
         """Layer -> float64 score of each of its units: the norm of its incoming weights, over all its producers."""
-        rows = _Rows(self.coupling.count, self.norm)
-        for parameter in parameters:
-            axis = parameter.producing_axis
-            units = None if axis is None else self.coupling.units.get((parameter.name, axis))
-            if axis is not None and units is not None and (units >= 0).any() and parameter.view.size:
-                rows.add(np.moveaxis(_score(parameter, score, statistics), axis, 0), units)
+        makers = [(parameter, *made) for parameter in parameters if (made := self._made_by(parameter)) is not None]
+        rows = _Rows([units for _, _, units in makers], self.coupling.count, self.norm)
+        for parameter, axis, units in makers:
+            rows.add(np.moveaxis(_score(parameter, score, statistics), axis, 0), units)
         total = rows.reduced()
         return {layer: total[members] for layer, members in self._layers()}
 
@@ -169,6 +167,14 @@ class NeuronRanking:
                 found[name] = {layer: own[members] for layer, members in self._layers() if own[members].any()}
         return found
 
+    def _made_by(self, parameter: Parameter) -> tuple[int, npt.NDArray[np.int64]] | None:
+        """The axis along which a parameter makes units, and the unit of each of its indices."""
+        axis = parameter.producing_axis
+        units = None if axis is None else self.coupling.units.get((parameter.name, axis))
+        if axis is None or units is None or not (units >= 0).any() or not parameter.view.size:
+            return None
+        return axis, units
+
     def _removed(self, kept: Mapping[str, BoolArray]) -> BoolArray:
         """One flag a unit."""
         removed = np.zeros(self.coupling.count, np.bool_)
@@ -192,36 +198,41 @@ class NeuronRanking:
 
 
 class _Rows:
-    """Rows of scores and the units that they make; a unit that several rows make has one norm over all of them."""
+    """Rows of scores and the units that they make; a unit that several rows make has one norm over all of them.
 
-    def __init__(self, count: int, norm: int | str) -> None:
+    Args:
+        makers: for each kernel the unit of each row, -1 where it makes none.
+        count: number of units.
+        norm: as in :class:`secateur.recipe.Neurons`.
+    """
+
+    def __init__(self, makers: Sequence[npt.NDArray[np.int64]], count: int, norm: int | str) -> None:
         self._norm = norm
-        self._count = count
-        self._kernels: list[tuple[Array, npt.NDArray[np.int64]]] = []
+        self._counts = np.zeros((len(makers), count), np.int64)
+        for row, units in zip(self._counts, makers, strict=True):
+            row += np.bincount(units[units >= 0], minlength=count)
+        self._times = self._counts.sum(axis=0)
+        self._total = np.zeros(count)
+        self._shared: list[tuple[Array, npt.NDArray[np.int64]]] = []
 
     def add(self, rows: Array, units: npt.NDArray[np.int64]) -> None:
-        """Take a kernel's scores, the unit of each row along its first axis."""
-        self._kernels.append((rows, units))
+        """Take the next kernel's scores; only rows of units that other rows make too are kept."""
+        single, several = (units >= 0) & (self._times[units] == 1), (units >= 0) & (self._times[units] > 1)
+        if single.any():
+            self._total[units[single]] = scores.reduce(rows, axis=0, norm=self._norm)[single]
+        self._shared.append((rows[several], units[several]))
 
     def reduced(self) -> npt.NDArray[np.float64]:
         """float64[count]: exact, and rounded once, however the rows are spread."""
-        counts = np.zeros((len(self._kernels), self._count), np.int64)
-        for row, (_, units) in zip(counts, self._kernels, strict=True):
-            row += np.bincount(units[units >= 0], minlength=self._count)
-        total, alone, shared = np.zeros(self._count), counts.sum(axis=0) == 1, counts.sum(axis=0) > 1
-        for rows, units in self._kernels:
-            single = np.flatnonzero((units >= 0) & alone[units])
-            if single.size:
-                total[units[single]] = scores.reduce(rows, axis=0, norm=self._norm)[single]
-        for pattern in np.unique(counts[:, shared], axis=1).T:
-            members = np.flatnonzero((counts == pattern[:, None]).all(axis=0))
-            total[members] = scores.reduce(self._joined(pattern, members), axis=0, norm=self._norm)
-        return total
+        for pattern in np.unique(self._counts[:, self._times > 1], axis=1).T:
+            members = np.flatnonzero((self._counts == pattern[:, None]).all(axis=0))
+            self._total[members] = scores.reduce(self._joined(pattern, members), axis=0, norm=self._norm)
+        return self._total
 
     def _joined(self, pattern: npt.NDArray[np.int64], members: npt.NDArray[np.int64]) -> Array:
         """One row for each of the units ``members``, of which kernel i makes ``pattern[i]`` rows."""
         parts = []
-        for (rows, units), times in zip(self._kernels, pattern, strict=True):
+        for (rows, units), times in zip(self._shared, pattern, strict=True):
             if times:
                 order = np.argsort(units, kind="stable")
                 own = order[np.isin(units[order], members)]
