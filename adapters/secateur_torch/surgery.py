@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch.nn.modules.conv import _ConvNd
 from secateur.errors import TraceError
 from secateur.structure.graph import Graph, Operation
 from secateur.structure.removal import Plan
+from secateur_torch.masking import free_copy
 from secateur_torch.parameters import Weight, weights
 
 Kept = dict[int, torch.Tensor]
@@ -51,7 +51,7 @@ def compact(model: nn.Module, graph: Graph, plan: Plan) -> nn.Module:
 
 def _copy(model: nn.Module) -> nn.Module:
     try:
-        return copy.deepcopy(model)
+        return free_copy(model)
     except (RuntimeError, TypeError) as error:
         raise TraceError(
             f"the model cannot be copied, so nothing is removed from it: {error}; let it keep no computed tensors or "

@@ -49,7 +49,10 @@ class Parameter:
 
 
 class Hold(Protocol):
-    """Keeps masked weights at exactly 0.0 through every optimizer step, until released."""
+    """Keeps masked weights at exactly 0.0 through every optimizer step, until released.
+
+    A deep copy holds the same masks in the deep copy of the model (made with the same memo), for any optimizer.
+    """
 
     def update(self, masks: Masks) -> None:
         """Replace the masks (canonical layout) and apply the new ones at once."""

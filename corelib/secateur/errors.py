@@ -79,6 +79,10 @@ class HoldError(SecateurError, RuntimeError):
     """Masks cannot be held in this training: wrong optimizer, or a pruner used out of order."""
 
 
+class CopyError(SecateurError, TypeError):
+    """A pruned model or pruner cannot be copied or pickled in this way; the message tells the way that works."""
+
+
 class FileFormatError(SecateurError, ValueError):
     """A folder or file that Secateur did not write, is damaged, or belongs to another model."""
 

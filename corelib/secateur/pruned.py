@@ -6,17 +6,18 @@ goes on pruning.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from secateur import storage
 from secateur.adapter import Adapter, Hold, Parameter
-from secateur.errors import ExampleError, TraceError, VerificationError
+from secateur.errors import CopyError, ExampleError, TraceError, VerificationError
 from secateur.ranking import Statistics, prunable, units
 from secateur.recipe import Recipe
 from secateur.report.collect import Outcome, details, measured, sampled
@@ -65,6 +66,22 @@ class Pruned:
         self._hold: Hold | None = None
         self._dense = sampled(self.parameters())
         self._dense_nonzero: int | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """The same of a copy of the model, whose masks hold and are released by themselves; what is known is shared."""
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        vars(twin).update(vars(self))
+        twin.model = copy.deepcopy(self.model, memo)
+        twin._hold = copy.deepcopy(self._hold, memo)
+        return twin
+
+    def __getstate__(self) -> NoReturn:
+        """Refuses ``pickle`` and ``copy.copy``, of which neither can take the hold along."""
+        raise CopyError(
+            f"a {type(self).__name__} holds masks in a live model, so it is neither pickled nor copied by copy.copy: "
+            "write it with save(folder) and read it with load(folder), or use copy.deepcopy"
+        )
 
     @property
     def masks(self) -> dict[str, BoolArray]:

@@ -10,7 +10,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from secateur import storage
 from secateur.adapter import Adapter, Parameter
 from secateur.batches import first_inputs, is_repeatable
-from secateur.errors import ExampleError, FileFormatError, MissingDataError, RecipeError, TraceError
+from secateur.errors import CopyError, ExampleError, FileFormatError, MissingDataError, RecipeError, TraceError
 from secateur.pruned import Pruned, count_nonzero
 from secateur.ranking import NeuronRanking, Statistics, ranking
 from secateur.recipe import Neurons, Recipe
@@ -67,12 +67,22 @@ class Pruner(Pruned):
         self._dense_nonzero = count_nonzero(self.parameters())
         self.step = 0
         self.statistics = statistics or {}
+        self._follows = optimizer is not None or recipe.schedule != OneShot()
         self._data, self._loss, self._given = data, loss, statistics is not None
         self._ranking = ranking(recipe, self.parameters(), self._graph)
         self._scores: Mapping[str, Array] = {}
         self._kept: dict[str, BoolArray] | None = None
         self._budgets: Sequence[int] | None = None
         self._begin(optimizer)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """As :meth:`Pruned.__deepcopy__`, for what :func:`prune` returned. Raises CopyError in a training loop."""
+        if self._follows:
+            raise CopyError(
+                "a pruner follows the optimizer of one training loop, so it cannot be copied: copy the model "
+                "(copy.deepcopy(pruner.model)) and make a new pruner with the optimizer that trains the copy"
+            )
+        return super().__deepcopy__(memo)
 
     @property
     def finished(self) -> bool:
