@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from secateur.adapter import Masks, Parameter
 from secateur.structure.graph import Graph
 from secateur.structure.removal import Plan
-from secateur_keras import files, masking, parameters, statistics, surgery, tracing
+from secateur_keras import files, masking, parameters, reading, statistics, surgery, tracing
 
 Array = npt.NDArray[Any]
 BoolArrays = dict[str, npt.NDArray[np.bool_]]
@@ -30,6 +31,10 @@ class KerasAdapter:
     def parameters(self, model: keras.Model, graph: Graph | None = None) -> list[Parameter]:
         """See :func:`secateur_keras.parameters.parameters`."""
         return parameters.parameters(model, graph)
+
+    def reading(self, data: Any) -> AbstractContextManager[None]:
+        """See :func:`secateur_keras.reading.reading`."""
+        return reading.reading(data)
 
     def statistics(self, model: keras.Model, data: Any, loss: Any, needs: Iterable[str]) -> dict[str, dict[str, Array]]:
         """See :func:`secateur_keras.statistics.statistics`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,10 @@ class TorchAdapter:
     def parameters(self, model: nn.Module, graph: Graph | None = None) -> list[Parameter]:
         """See :func:`secateur_torch.parameters.parameters`."""
         return parameters.parameters(model, graph)
+
+    def reading(self, data: Any) -> AbstractContextManager[None]:
+        """See :func:`secateur_torch.inference.reading`."""
+        return inference.reading(data)
 
     def statistics(self, model: nn.Module, data: Any, loss: Any, needs: Iterable[str]) -> dict[str, dict[str, Array]]:
         """See :func:`secateur_torch.statistics.statistics`."""

@@ -1,4 +1,4 @@
-"""Running a user's model on whatever they call an input, without leaving a trace in it."""
+"""Running a user's model on whatever they call an input, without leaving a trace in it, in the data, or elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
+from secateur.batches import undisturbed
 from secateur.errors import ExampleError, SecateurError, TraceError
 from secateur_torch.parameters import array
 
@@ -25,7 +27,7 @@ def inference_mode(model: nn.Module) -> Iterator[None]:
     devices = {tensor.device for tensor in model.parameters() if tensor.is_cuda}
     model.eval()
     try:
-        with torch.random.fork_rng(devices), torch.compiler.set_stance("force_eager"):
+        with undisturbed(), torch.random.fork_rng(devices), torch.compiler.set_stance("force_eager"):
             yield
     finally:
         for module, training in modes:
@@ -36,6 +38,26 @@ def inference_mode(model: nn.Module) -> Iterator[None]:
             for buffer, value in values:
                 if not torch.equal(buffer, value):  # batch_norm does not count its writes in buffer._version
                     buffer.copy_(value)
+
+
+@contextmanager
+def reading(data: Any) -> Iterator[None]:
+    """A block in which data may be read: random states are after it as they were before.
+
+    A loader that keeps its workers from epoch to epoch gets others for the block: the same may be in use just now, by
+    the loop that trains.
+    """
+    loader = data if isinstance(data, DataLoader) else None
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with undisturbed(data), torch.random.fork_rng(devices):
+        kept = None if loader is None else loader._iterator
+        if loader is not None:
+            loader._iterator = None
+        try:
+            yield
+        finally:
+            if loader is not None:
+                loader._iterator = kept
 
 
 def version(tensor: torch.Tensor) -> int:

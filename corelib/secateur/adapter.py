@@ -8,6 +8,7 @@ written against this protocol alone, which is what makes both frameworks give on
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -73,10 +74,14 @@ class Adapter(Protocol):
         Raises UnbuiltModelError, MissingWeightsError, UnsupportedDtypeError (a kernel of integers or complex numbers).
         """
 
+    def reading(self, data: Any) -> AbstractContextManager[None]:
+        """A block in which data may be read: random states, and loaders, are after it as they were before."""
+
     def statistics(self, model: Any, data: Any, loss: Any, needs: Iterable[str]) -> dict[str, dict[str, Array]]:
         """Statistic name -> parameter name -> array in canonical layout, averaged over the batches of ``data``.
 
-        The model is left as found: weights, gradients, running statistics, training mode. Raises MissingDataError.
+        The model is left as found: weights, gradients, running statistics, training mode; and so is the data, as
+        :meth:`reading` tells. Raises MissingDataError.
         """
 
     def graph(self, model: Any, example: Any | None) -> Graph:

@@ -62,7 +62,8 @@ class Pruner(Pruned):
         adapter.parameters(model)  # refuses a model without weights; only the trace knows all of their roles
         _check_data(recipe, data, statistics)
         if example is None and data is not None:
-            example = first_inputs(data)
+            with adapter.reading(data):
+                example = first_inputs(data)
         super().__init__(adapter, model, recipe, example, _trace(adapter, model, recipe, example))
         self._dense_nonzero = count_nonzero(self.parameters())
         self.step = 0
