@@ -44,8 +44,8 @@ class KerasAdapter:
         """See :func:`secateur_keras.tracing.graph`."""
         return tracing.graph(model, example)
 
-    def outputs(self, model: keras.Model, example: Any | None = None) -> list[Array]:
-        """See :func:`secateur_keras.tracing.outputs`."""
+    def outputs(self, model: keras.Model, example: Any | None = None, training: bool = False) -> list[Array]:
+        """See :func:`secateur_keras.tracing.outputs`; a pass in training mode is never traced."""
         return tracing.outputs(model, example)
 
     def apply(self, model: keras.Model, masks: Masks) -> None:

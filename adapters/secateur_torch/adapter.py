@@ -43,9 +43,9 @@ class TorchAdapter:
         """See :func:`secateur_torch.tracing.graph`."""
         return tracing.graph(model, example)
 
-    def outputs(self, model: nn.Module, example: Any | None) -> list[Array]:
+    def outputs(self, model: nn.Module, example: Any | None, training: bool = False) -> list[Array]:
         """See :func:`secateur_torch.inference.outputs`."""
-        return inference.outputs(model, example)
+        return inference.outputs(model, example, training)
 
     def apply(self, model: nn.Module, masks: Masks) -> None:
         """See :func:`secateur_torch.masking.apply`."""

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import DataLoader
 
 from secateur.batches import undisturbed
@@ -41,6 +43,20 @@ def inference_mode(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def training_mode(model: nn.Module) -> Iterator[None]:
+    """As :func:`inference_mode`, but what the user has written is told that it trains; PyTorch's layers are not.
+
+    So what runs in training alone (auxiliary heads) runs, and dropout, normalisation and recurrence are those of
+    evaluation: nothing is random, and one example is enough.
+    """
+    with inference_mode(model):
+        for module in model.modules():
+            is_own = not type(module).__module__.startswith("torch.")
+            module.training = is_own and not isinstance(module, _NormBase | _DropoutNd | nn.RNNBase)
+        yield
+
+
+@contextmanager
 def reading(data: Any) -> Iterator[None]:
     """A block in which data may be read: random states are after it as they were before.
 
@@ -65,14 +81,19 @@ def version(tensor: torch.Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
-def outputs(model: nn.Module, example: Any | None) -> list[npt.NDArray[Any]]:
+def outputs(model: nn.Module, example: Any | None, training: bool = False) -> list[npt.NDArray[Any]]:
     """The tensors that the model gives for the example, in order, as NumPy arrays.
+
+    Args:
+        model: any module.
+        example: as :func:`secateur_torch.tracing.graph` takes it.
+        training: in :func:`training_mode`.
 
     Raises:
         ExampleError: there is no example, or the model does not accept it.
         TraceError: the model returns an object whose tensors cannot be seen.
     """
-    with inference_mode(model), torch.no_grad():
+    with (training_mode if training else inference_mode)(model), torch.no_grad():
         result = run(model, example)
         return [array(tensor).copy() for tensor in results(result)]
 

@@ -87,8 +87,11 @@ class Adapter(Protocol):
     def graph(self, model: Any, example: Any | None) -> Graph:
         """The traced structure. Raises ExampleError, TraceError."""
 
-    def outputs(self, model: Any, example: Any | None) -> list[Array]:
-        """The model's outputs in inference mode, one NumPy array a tensor, in a fixed order."""
+    def outputs(self, model: Any, example: Any | None, training: bool = False) -> list[Array]:
+        """The model's outputs in inference mode, one NumPy array a tensor, in a fixed order.
+
+        ``training``: those of the pass in training mode; asked for only where the graph has one.
+        """
 
     def apply(self, model: Any, masks: Masks) -> None:
         """Write exact zeros where a mask (canonical layout) is False. Other weights keep their bits."""

@@ -126,7 +126,10 @@ class Pruned:
         removal = self.plan(example)
         expected = self.adapter.outputs(self.model, example)
         small = self.adapter.compact(self.model, self._traced(example), removal)
-        self.max_error = _verify(expected, self._small_outputs(small, example))
+        error = _verify(expected, self._small_outputs(small, example))
+        if self._traced(example).has_training:
+            self._small_outputs(small, example, training=True)
+        self.max_error = error
         return small
 
     def summary(self, example: Any | None = None) -> Overview:
@@ -188,9 +191,9 @@ class Pruned:
             self._graph = self.adapter.graph(self.model, self._example if example is None else example)
         return self._graph
 
-    def _small_outputs(self, small: Any, example: Any | None) -> list[Array]:
+    def _small_outputs(self, small: Any, example: Any | None, training: bool = False) -> list[Array]:
         try:
-            return self.adapter.outputs(small, example)
+            return self.adapter.outputs(small, example, training)
         except ExampleError as error:
             raise VerificationError(f"the smaller model does not run and was thrown away. {BAKED} ({error})") from error
 
