@@ -90,7 +90,7 @@ def test_the_auxiliary_head_of_the_smaller_model_gives_what_the_masked_one_gives
 
 def test_a_unit_that_only_the_auxiliary_head_reads_stays() -> None:
     """By weights: the main path no longer reads it, the auxiliary head does."""
-    pruned = st.prune(made(), Recipe(0.001, include=["rest.0"]), example=IMAGE)
+    pruned = st.prune(made(), Recipe(0.001), example=IMAGE)
     mask = np.ones((8, 8, 3, 3), np.bool_)
     mask[:, 2] = False
     pruned._hold_masks({"rest.0.weight": mask})
