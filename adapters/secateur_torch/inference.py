@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from secateur.batches import undisturbed
 from secateur.errors import ExampleError, SecateurError, TraceError
-from secateur_torch.parameters import array
+from secateur_torch.arrays import array
 
 
 @contextmanager

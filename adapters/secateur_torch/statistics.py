@@ -17,8 +17,9 @@ from torch import nn
 
 from secateur.batches import batches
 from secateur.errors import InvalidTensorError, MissingDataError
+from secateur_torch.arrays import array
 from secateur_torch.inference import arguments, inference_mode, reading, to_tensor
-from secateur_torch.parameters import Weight, array, weights
+from secateur_torch.parameters import Weight, weights
 
 Array = npt.NDArray[Any]
 

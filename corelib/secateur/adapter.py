@@ -39,6 +39,7 @@ class Parameter:
         axes: a name for each axis of ``view``: ``out``, ``in``, ``height``, ...
         layer: the name of the layer or module that owns it (``fc1``, ``dense``).
         trainable: whether training changes it.
+        refusal: for a kernel that can only be looked at: why it cannot be pruned, and what to do.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Parameter:
     axes: tuple[str, ...]
     layer: str = ""
     trainable: bool = True
+    refusal: str = ""
 
 
 class Hold(Protocol):

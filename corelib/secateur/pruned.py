@@ -224,8 +224,9 @@ class Pruned:
 
 
 def count_nonzero(parameters: Sequence[Parameter]) -> int:
-    """Trainable numbers that are not zero."""
-    return sum(int(np.count_nonzero(item.view)) for item in parameters if item.role not in STATISTICS)
+    """Stored numbers that are not zero, running statistics aside."""
+    stored = (item for item in parameters if item.role not in STATISTICS and not item.refusal)
+    return sum(int(np.count_nonzero(item.view)) for item in stored)
 
 
 def _stage(figures: Cost, nonzero: int) -> StageMetrics:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from secateur import scores
 from secateur.adapter import PRUNABLE_ROLES, Parameter
-from secateur.errors import EmptyLayerError, ExampleError, MissingDataError, NoMatchError
+from secateur.errors import EmptyLayerError, ExampleError, MissingDataError, NoMatchError, ParametrizationError
 from secateur.recipe import Neurons, Recipe
 from secateur.recipe.score import Score
 from secateur.structure.coupling import Coupling, Frozen, couple
@@ -48,7 +48,7 @@ def units(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph) -> Coup
     candidates = prunable(parameters)
     chosen = {parameter.name for parameter in recipe.select(candidates)}
     coupling = couple(graph, exclude=[parameter.name for parameter in candidates if parameter.name not in chosen])
-    idle = tuple(parameter.name for parameter in candidates if parameter.name not in graph.parameters)
+    idle = tuple(item.name for item in candidates if item.name not in graph.parameters and not item.refusal)
     told = (Frozen("", "model", "never run for the example", idle),) if idle else ()
     return dataclasses.replace(coupling, frozen=(*coupling.frozen, *told))
 
@@ -58,8 +58,12 @@ def ranking(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph | None
 
     Raises:
         NoMatchError: a pattern of the recipe matches nothing, or no unit can be removed.
+        ParametrizationError: a chosen weight is computed from others.
     """
     chosen = recipe.select(prunable(parameters))
+    if refused := [parameter for parameter in chosen if parameter.refusal]:
+        others = ", ".join(parameter.name for parameter in refused[1:])
+        raise ParametrizationError(refused[0].refusal + (f"; likewise {others}" if others else ""))
     if not isinstance(recipe.granularity, Neurons):
         return WeightRanking(tuple(parameter.name for parameter in chosen))
     if graph is None:
