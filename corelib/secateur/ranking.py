@@ -6,7 +6,6 @@ elements that are kept. All arrays are in canonical layout.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,7 +18,7 @@ from secateur.adapter import PRUNABLE_ROLES, Parameter
 from secateur.errors import EmptyLayerError, ExampleError, MissingDataError, NoMatchError, ParametrizationError
 from secateur.recipe import Neurons, Recipe
 from secateur.recipe.score import Score
-from secateur.structure.coupling import Coupling, Frozen, couple
+from secateur.structure.coupling import Coupling, couple
 from secateur.structure.graph import Graph
 from secateur.structure.removal import plan, unit_masks
 
@@ -44,13 +43,10 @@ def prunable(parameters: Sequence[Parameter]) -> list[Parameter]:
 
 
 def units(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph) -> Coupling:
-    """The model's units; those of layers that the recipe leaves out stay, and layers that never ran are told."""
+    """The model's units; those of layers that the recipe leaves out stay."""
     candidates = prunable(parameters)
     chosen = {parameter.name for parameter in recipe.select(candidates)}
-    coupling = couple(graph, exclude=[parameter.name for parameter in candidates if parameter.name not in chosen])
-    idle = tuple(item.name for item in candidates if item.name not in graph.parameters and not item.refusal)
-    told = (Frozen("", "model", "never run for the example", idle),) if idle else ()
-    return dataclasses.replace(coupling, frozen=(*coupling.frozen, *told))
+    return couple(graph, exclude=[parameter.name for parameter in candidates if parameter.name not in chosen])
 
 
 def ranking(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph | None) -> Ranking:

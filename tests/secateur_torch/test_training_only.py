@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -188,6 +189,28 @@ def test_layers_that_never_ran_are_told_and_left_whole(fails: bool) -> None:
     (told,) = [item for item in pruned.summary().frozen if item.reason == "never run for the example"]
     assert told.parameters == ("unused.weight",)
     assert "stays: unused.weight: model: never run for the example" in str(pruned.summary())
+
+
+def test_layers_that_never_ran_are_told_where_weights_are_pruned_too(tmp_path: Path) -> None:
+    pruned = st.prune(made(Demanding, True), Recipe(0.5), example=torch.ones(2, 6))
+    pruned.save(tmp_path / "saved")
+    restored = st.load(tmp_path / "saved", made(Demanding, True), example=torch.ones(2, 6))
+    for each in (pruned, restored):
+        assert [item.parameters for item in each.summary().frozen] == [("unused.weight",)]
+
+
+def test_nothing_is_told_of_layers_that_run_in_their_own_way() -> None:
+    layers = nn.ModuleList([nn.TransformerEncoderLayer(6, 2, 8, batch_first=True), nn.LSTM(6, 6), nn.Embedding(4, 6)])
+
+    class Each(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = layers
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layers[1](self.layers[0](x))[0] + self.layers[2](torch.ones(5, dtype=torch.int64))
+
+    assert st.prune(Each(), Recipe(0.5), example=torch.ones(2, 5, 6)).summary().frozen == ()
 
 
 def test_a_smaller_model_that_does_not_train_is_thrown_away() -> None:
