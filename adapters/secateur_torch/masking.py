@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,8 +102,8 @@ class Hold:
         self._optimizers = weakref.WeakSet([] if optimizer is None else [optimizer])
         self._handle = None if optimizer is None else optimizer.register_step_post_hook(self._after_own_step)
         self._own = None if optimizer is None else weakref.ref(optimizer)
-        self._masked: list[_MaskedWeight] = []
-        self._modules: dict[int, weakref.ReferenceType[nn.Module]] = {}
+        self._masked: dict[int, list[_MaskedWeight]] = {}  # by the id of the module
+        self._modules: list[weakref.ReferenceType[nn.Module]] = []
         self._set(masked)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Hold:
@@ -112,16 +112,15 @@ class Hold:
 
     def follow(self, hold: Hold, original: nn.Module, twin: nn.Module) -> None:
         """Hold in ``twin``, which is being made, what ``hold`` holds in ``original``."""
-        for weight in hold._masked:
-            if weight.module() is original:
-                self._add(_MaskedWeight(weakref.ref(twin), weight.name, weight.bits))
+        for weight in hold._masked[id(original)]:
+            self._add(_MaskedWeight(weakref.ref(twin), weight.name, weight.bits))
 
     def update(self, masks: Masks) -> None:
         """Replace the masks and apply the new ones at once; momentum of dead and regrown weights starts from zero."""
         model = None if self._model is None else self._model()
         if model is None:
             raise HoldError("the model that these masks belong to no longer exists")
-        before = {id(weight.tensor): weight.bits for weight in self._masked}
+        before = {id(weight.tensor): weight.bits for weight in self._weights()}
         masked = _masked(model, masks)
         for weight in masked:
             steady = weight.bits & before.get(id(weight.tensor), weight.bits).to(weight.bits)
@@ -145,7 +144,7 @@ class Hold:
 
     def _zero_owned(self, optimizer: torch.optim.Optimizer) -> None:
         owned = _owned(optimizer)
-        mine = {key: weight for weight in self._masked if (key := id(weight.tensor)) in owned}
+        mine = {key: weight for weight in self._weights() if (key := id(weight.tensor)) in owned}
         if mine:
             self._optimizers.add(optimizer)
         for weight in mine.values():
@@ -153,10 +152,10 @@ class Hold:
 
     def _set(self, masked: Iterable[_MaskedWeight]) -> None:
         """Hold these weights, and no others."""
-        for reference in self._modules.values():
+        for reference in self._modules:
             unmark(reference(), self)
         _holds.pop(id(self), None)
-        self._masked, self._modules = [], {}
+        self._masked, self._modules = {}, []
         for weight in masked:
             self._add(weight)
             weight.zero()
@@ -165,16 +164,20 @@ class Hold:
         module = weight.module()
         if module is None:
             return
-        self._masked.append(weight)
-        known = self._modules.get(id(module))
-        if known is None or known() is not module:
-            self._modules[id(module)] = weakref.ref(module, self._forget)
+        own = self._masked.get(id(module), [])
+        if not own or own[0].module() is not module:  # new here, or with the id of one that is gone
+            own = self._masked[id(module)] = []
+            self._modules.append(weakref.ref(module, self._forget))
             mark(module, self)
+        own.append(weight)
         _holds[id(self)] = self
+
+    def _weights(self) -> Iterator[_MaskedWeight]:
+        return (weight for own in self._masked.values() for weight in own)
 
     def _forget(self, _: weakref.ReferenceType[nn.Module]) -> None:
         """A module is gone; with the last one goes the hold."""
-        if all(reference() is None for reference in self._modules.values()):
+        if all(reference() is None for reference in self._modules):
             _holds.pop(id(self), None)
 
 
@@ -197,7 +200,7 @@ def _masked(model: nn.Module, masks: Masks) -> list[_MaskedWeight]:
     return [
         _MaskedWeight(weakref.ref(module), name, bits[id(tensor)])
         for module in model.modules()
-        for name, tensor in module.named_parameters(recurse=False, remove_duplicate=False)
+        for name, tensor in (*module._parameters.items(), *module._buffers.items())
         if id(tensor) in bits
     ]
 
