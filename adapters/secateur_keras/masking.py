@@ -7,6 +7,7 @@ files otherwise stay as Keras made them.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -18,7 +19,7 @@ from secateur.adapter import Masks
 from secateur.errors import HoldError
 from secateur_keras import backends
 from secateur_keras.naming import weights
-from secateur_keras.parameters import to_native
+from secateur_keras.parameters import to_canonical, to_native
 from secateur_keras.patching import Patch
 
 BoolArray = npt.NDArray[np.bool_]
@@ -69,6 +70,10 @@ class Hold:
         if optimizer is None or optimizer is compiled:
             self._compile = Patch(model, "compile", self._compiled)
         apply(model, masks)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Hold:
+        """The same masks, held in Keras's own copy of the model."""
+        return Hold(copy.deepcopy(self._model, memo), to_canonical(self._model, self._masks), None)
 
     def update(self, masks: Masks) -> None:
         """Replace the masks (canonical layout) and apply the new ones at once.

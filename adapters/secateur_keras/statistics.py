@@ -19,6 +19,7 @@ from secateur.errors import InvalidTensorError, MissingDataError
 from secateur_keras import backends
 from secateur_keras.inference import forward, values
 from secateur_keras.parameters import layouts
+from secateur_keras.reading import reading
 
 Array = npt.NDArray[Any]
 Loss = Callable[[Any, Any], Any]
@@ -60,7 +61,8 @@ def statistics(model: keras.Model, data: Any, loss: Any, needs: Iterable[str]) -
     known = {id(weight.variable): (weight.name, form) for weight, form in layouts(model)}
     trainable = model.trainable_variables
     names = [known[id(variable)][0] for variable in trainable]
-    means = _means(_gradients(model, loss), model, batches(data), names, needs)
+    with reading(data):
+        means = _means(_gradients(model, loss), model, batches(data), names, needs)
     forms = dict(known.values())
     return {need: {name: forms[name].to_canonical(array) for name, array in means[need].items()} for need in needs}
 

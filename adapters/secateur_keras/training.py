@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,11 @@ class Pruner(keras.callbacks.Callback):
         self._options = {"data": data, "loss": loss, "example": example, "statistics": statistics}
         self._session: pruner.Pruner | None = None
         self._batches = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A pruner that has no model yet may be copied, as tuners do. Raises CopyError once it has one."""
+        copy.deepcopy(self._session)
+        return dict(vars(self))
 
     @property
     def pruned(self) -> pruner.Pruner:

@@ -17,8 +17,9 @@ from torch import nn
 
 from secateur.batches import batches, explained
 from secateur.errors import InvalidTensorError, MissingDataError
-from secateur_torch.inference import arguments, inference_mode, to_tensor
-from secateur_torch.parameters import Weight, array, weights
+from secateur_torch.arrays import array
+from secateur_torch.inference import arguments, inference_mode, reading, to_tensor
+from secateur_torch.parameters import Weight, weights
 
 Array = npt.NDArray[Any]
 
@@ -59,7 +60,7 @@ def statistics(model: nn.Module, data: Any, loss: Any, needs: Iterable[str]) -> 
     trainable = [weight for weight in weights(model) if weight.tensor.requires_grad]
     totals: dict[str, dict[str, torch.Tensor]] = {need: {} for need in needs}
     count = 0
-    with inference_mode(model), _differentiable(model):
+    with reading(data), inference_mode(model), _differentiable(model):
         for inputs, labels in batches(data):
             with explained(count, inputs, labels):
                 gradients = _gradients(model, loss, trainable, inputs, labels)

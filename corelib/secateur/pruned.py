@@ -6,17 +6,18 @@ goes on pruning.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from secateur import storage
 from secateur.adapter import Adapter, Hold, Parameter, prunable
-from secateur.errors import ExampleError, HoldError, ShapeMismatchError, TraceError, VerificationError
+from secateur.errors import CopyError, ExampleError, HoldError, ShapeMismatchError, TraceError, VerificationError
 from secateur.ranking import Statistics, units
 from secateur.recipe import Recipe
 from secateur.report.collect import Outcome, details, measured
@@ -61,6 +62,22 @@ class Pruned:
         self._hold: Hold | None = None
         self._dense: Sequence[Parameter] = ()
         self._dense_nonzero: int | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """The same of a copy of the model, whose masks hold and are released by themselves; what is known is shared."""
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        vars(twin).update(vars(self))
+        twin.model = copy.deepcopy(self.model, memo)
+        twin._hold = copy.deepcopy(self._hold, memo)
+        return twin
+
+    def __getstate__(self) -> NoReturn:
+        """Refuses ``pickle`` and ``copy.copy``, of which neither can take the hold along."""
+        raise CopyError(
+            f"a {type(self).__name__} holds masks in a live model, so it is neither pickled nor copied by copy.copy: "
+            "write it with save(folder) and read it with load(folder), or use copy.deepcopy"
+        )
 
     @property
     def masks(self) -> dict[str, BoolArray]:
@@ -112,7 +129,10 @@ class Pruned:
         expected = self.adapter.outputs(self.model, example)
         require_telling(expected)
         small = self.adapter.compact(self.model, self._traced(example), removal)
-        self.max_error = largest_error(expected, self._small_outputs(small, example))
+        error = largest_error(expected, self._small_outputs(small, example))
+        if self._traced(example).has_training:
+            self._small_outputs(small, example, training=True)
+        self.max_error = error
         return small
 
     def summary(self, example: Any | None = None) -> Overview:
@@ -207,9 +227,9 @@ class Pruned:
             self._graph = self.adapter.graph(self.model, self._example if example is None else example)
         return self._graph
 
-    def _small_outputs(self, small: Any, example: Any | None) -> list[Array]:
+    def _small_outputs(self, small: Any, example: Any | None, training: bool = False) -> list[Array]:
         try:
-            return self.adapter.outputs(small, example)
+            return self.adapter.outputs(small, example, training)
         except ExampleError as error:
             raise VerificationError(f"the smaller model does not run and was thrown away. {BAKED} ({error})") from error
 
@@ -245,8 +265,9 @@ def _places(revived: Mapping[str, int]) -> str:
 
 
 def count_nonzero(parameters: Sequence[Parameter]) -> int:
-    """Trainable numbers that are not zero."""
-    return sum(int(np.count_nonzero(item.view)) for item in parameters if item.role not in STATISTICS)
+    """Stored numbers that are not zero, running statistics aside."""
+    stored = (item for item in parameters if item.role not in STATISTICS and not item.refusal)
+    return sum(int(np.count_nonzero(item.view)) for item in stored)
 
 
 def _stage(figures: Cost, nonzero: int) -> StageMetrics:

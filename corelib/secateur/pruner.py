@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from secateur import storage
 from secateur.adapter import Adapter, Parameter
 from secateur.batches import first_inputs, is_repeatable
 from secateur.checks import given_statistics, require_data, require_numbers, require_recipe, require_rows
-from secateur.errors import ExampleError, FileFormatError, RecipeError, TraceError
+from secateur.errors import CopyError, ExampleError, FileFormatError, RecipeError, TraceError
 from secateur.pruned import Pruned, count_nonzero
 from secateur.ranking import NeuronRanking, Statistics, ranking, sparing
 from secateur.recipe import Neurons, Recipe
@@ -66,13 +66,15 @@ class Pruner(Pruned):
         adapter.parameters(model)  # refuses a model without weights; only the trace knows all of their roles
         require_data(recipe, data, statistics)
         if example is None and data is not None:
-            example = first_inputs(data)
+            with adapter.reading(data):
+                example = first_inputs(data)
         require_rows(example)
         super().__init__(adapter, model, recipe, example, _trace(adapter, model, recipe, example))
         self._dense, self._dense_nonzero = sampled(self.parameters()), count_nonzero(self.parameters())
         self.step = 0
         if statistics is not None:
             self.statistics = given_statistics(adapter, model, self.parameters(), statistics)
+        self._follows = optimizer is not None or recipe.schedule != OneShot()
         self._data, self._loss, self._given = data, loss, statistics is not None
         self._ranking = ranking(recipe, self.parameters(), self._graph)
         self._scores: Mapping[str, Array] = {}
@@ -81,6 +83,15 @@ class Pruner(Pruned):
         self._reached = 0.0
         self._spared: dict[str, int] = {}
         self._begin(optimizer)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """As :meth:`Pruned.__deepcopy__`, for what :func:`prune` returned. Raises CopyError in a training loop."""
+        if self._follows:
+            raise CopyError(
+                "a pruner follows the optimizer of one training loop, so it cannot be copied: copy the model "
+                "(copy.deepcopy(pruner.model)) and make a new pruner with the optimizer that trains the copy"
+            )
+        return super().__deepcopy__(memo)
 
     @property
     def finished(self) -> bool:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from secateur import scores
 from secateur.adapter import Parameter, prunable
-from secateur.errors import EmptyLayerError, ExampleError, MissingDataError, NoMatchError
+from secateur.errors import EmptyLayerError, ExampleError, MissingDataError, NoMatchError, ParametrizationError
 from secateur.recipe import Neurons, Recipe
 from secateur.recipe.allocation import best
 from secateur.recipe.score import Score
@@ -48,10 +48,9 @@ class Ranking(Protocol):
 
 
 def units(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph) -> Coupling:
-    """The model's units; those of layers that the recipe leaves out stay."""
-    candidates = prunable(parameters)
-    chosen = {parameter.name for parameter in recipe.select(candidates)}
-    return couple(graph, exclude=[parameter.name for parameter in candidates if parameter.name not in chosen])
+    """The model's units; those of layers that the recipe leaves out stay. Raises as :func:`ranking`."""
+    chosen = _chosen(recipe, parameters)
+    return couple(graph, exclude=[parameter.name for parameter in prunable(parameters) if parameter.name not in chosen])
 
 
 def ranking(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph | None) -> Ranking:
@@ -59,9 +58,10 @@ def ranking(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph | None
 
     Raises:
         NoMatchError: a pattern of the recipe matches nothing, or no unit can be removed.
+        ParametrizationError: a chosen weight is computed from others.
     """
     if not isinstance(recipe.granularity, Neurons):
-        return WeightRanking(tuple(parameter.name for parameter in recipe.select(prunable(parameters))))
+        return WeightRanking(_chosen(recipe, parameters))
     if graph is None:
         raise ExampleError(
             "neurons can only be pruned where the structure is known: pass example=, an input of the model"
@@ -73,6 +73,15 @@ def ranking(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph | None
             f"no neuron of the chosen layers can be removed ({reasons}); choose other layers or Weights()"
         )
     return NeuronRanking(graph, coupling, recipe.granularity.norm)
+
+
+def _chosen(recipe: Recipe, parameters: Sequence[Parameter]) -> tuple[str, ...]:
+    """The names of what the recipe prunes."""
+    chosen = recipe.select(prunable(parameters))
+    if refused := [parameter for parameter in chosen if parameter.refusal]:
+        others = ", ".join(parameter.name for parameter in refused[1:])
+        raise ParametrizationError(refused[0].refusal + (f"; likewise {others}" if others else ""))
+    return tuple(parameter.name for parameter in chosen)
 
 
 def sparing(

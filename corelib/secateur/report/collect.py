@@ -19,7 +19,7 @@ from secateur.report.measure import distribution, kept_map, with_after
 from secateur.report.numbers import Details, Distribution, LayerRow, Removal
 from secateur.report.words import reason, what
 from secateur.structure.cost import Cost, layer_costs
-from secateur.structure.coupling import Coupling
+from secateur.structure.coupling import Coupling, Frozen
 from secateur.structure.graph import Graph
 from secateur.structure.removal import Plan, parameter_shapes
 
@@ -110,9 +110,21 @@ def details(outcome: Outcome) -> Details:
         layers=_layer_rows(outcome),
         distributions=tuple(_measured_again(outcome)),
         removals=tuple(_removal(outcome, layer) for layer in outcome.kept),
-        frozen=outcome.coupling.frozen if outcome.coupling is not None and outcome.by_units else (),
+        frozen=(*_held_back(outcome), *_never_run(outcome)),
         notes=tuple(outcome.notes),
     )
+
+
+def _held_back(outcome: Outcome) -> tuple[Frozen, ...]:
+    return outcome.coupling.frozen if outcome.coupling is not None and outcome.by_units else ()
+
+
+def _never_run(outcome: Outcome) -> tuple[Frozen, ...]:
+    """Layers of which the trace knows nothing: they stay whole, also if what they read, when they do run, shrinks."""
+    known = None if outcome.graph is None else outcome.graph.parameters
+    idle = [item for item in prunable(outcome.parameters) if known is not None and item.name not in known]
+    names = tuple(item.name for item in idle if not item.refusal)
+    return (Frozen("", "model", "never run for the example", names),) if names else ()
 
 
 def _layer_rows(outcome: Outcome) -> tuple[LayerRow, ...]:

@@ -22,7 +22,7 @@ class Overview(Record):
 
     Args:
         rows: the layers, in the order of the forward pass.
-        frozen: operations that hold neurons back; empty if single weights were pruned.
+        frozen: operations that hold neurons back, if neurons were pruned; and layers that never ran.
         notes: remarks.
     """
 

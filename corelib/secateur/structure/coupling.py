@@ -214,11 +214,12 @@ def _explain(components: Components, elements: Elements) -> tuple[Frozen, ...]:
     by_label = coo_array((np.ones(owner.size), (produced, owner)), shape=(width, len(names))).tocsr()
     held = (by_cause @ by_label).tocsr()
     rows = [held.indices[held.indptr[row] : held.indptr[row + 1]] for row in range(len(causes))]
-    return tuple(
+    entries = (
         _entry(elements.graph, operation, reason, tuple(names[index] for index in np.sort(row)))
         for (operation, reason), row in zip(causes, rows, strict=True)
         if row.size
     )
+    return tuple(dict.fromkeys(entries))  # code that runs twice is told once
 
 
 def _entry(graph: Graph, operation: int, reason: str, parameters: tuple[str, ...]) -> Frozen:

@@ -52,7 +52,11 @@ class ParameterShape:
 
 @dataclass(frozen=True)
 class Operation:
-    """One step of the forward pass; ``source`` tells a person where it stands, ``label`` is the framework's name."""
+    """One step of the forward pass; ``source`` tells a person where it stands, ``label`` is the framework's name.
+
+    ``in_inference`` is False for a step of a second pass, in training mode: what it ties must stay tied, and it costs
+    nothing in inference.
+    """
 
     kind: str
     inputs: tuple[int, ...]
@@ -61,6 +65,7 @@ class Operation:
     settings: Mapping[str, object] = field(default_factory=dict)
     source: str = ""
     label: str = ""
+    in_inference: bool = True
 
 
 @dataclass(frozen=True)
@@ -72,3 +77,8 @@ class Graph:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     parameters: Mapping[str, ParameterShape]
+
+    @property
+    def has_training(self) -> bool:
+        """Whether a pass in training mode was traced too."""
+        return not all(operation.in_inference for operation in self.operations)
