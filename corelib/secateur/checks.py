@@ -27,11 +27,11 @@ def require_recipe(recipe: object) -> None:
 
 
 def require_rows(example: Any) -> None:
-    """Raises ExampleError if all arrays of an example are empty: nothing could be traced or verified on it."""
+    """Raises ExampleError if no array of an example has a row: nothing could be traced or verified on it."""
     shapes = [tuple(part.shape) for part in _parts(example) if hasattr(part, "shape")]
-    if shapes and all(0 in shape for shape in shapes):
+    if shapes and all(shape[:1] == (0,) for shape in shapes):
         raise ExampleError(
-            f"the example has no element (shape {', '.join(map(str, shapes))}): give an input of at least one row"
+            f"the example has no row (shape {', '.join(map(str, shapes))}): give an input of at least one"
         )
 
 

@@ -109,7 +109,7 @@ BOTH = [(st, torch_model), (sk, keras_model)]
 @pytest.mark.parametrize(("adapter", "build"), BOTH)
 @pytest.mark.parametrize("empty", [X[:0], (X[:0],), [X[:0]]])
 def test_an_example_without_rows(adapter: Any, build: Any, empty: Any) -> None:
-    with pytest.raises(ExampleError, match="no element"):
+    with pytest.raises(ExampleError, match="has no row"):
         adapter.prune(build(), HALF, example=empty)
     pruned = adapter.prune(build(), HALF, example=X)
     with pytest.raises(ExampleError, match="at least one row"):
