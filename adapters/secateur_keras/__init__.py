@@ -38,6 +38,7 @@ def prune(
     loss: Any | None = None,
     example: Any | None = None,
     statistics: Mapping[str, Mapping[str, npt.NDArray[Any]]] | None = None,
+    optimizer: keras.optimizers.Optimizer | None = None,
 ) -> Pruned:
     """Prune a trained model at once, in place; its masks hold through whatever optimizer trains it from now on.
 
@@ -49,7 +50,9 @@ def prune(
         example: an input, needed only if the model does not know its own input shape.
         statistics: what :func:`statistics` returned, instead of ``data``.
     """
-    return pruner.prune(_ADAPTER, model, recipe, data=data, loss=loss, example=example, statistics=statistics)
+    return pruner.prune(
+        _ADAPTER, model, recipe, optimizer=optimizer, data=data, loss=loss, example=example, statistics=statistics
+    )
 
 
 def load(folder: str | Path, model: keras.Model | None = None, example: Any | None = None) -> Pruned:

@@ -5,8 +5,8 @@ Each backend is one small class; the rest of the adapter sees the module-level f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import keras
@@ -41,9 +41,13 @@ class _Backend:
     def synchronise(self, model: keras.Model) -> None:
         """Bring the weights up to date with a training that is going on."""
 
-    def scope(self, model: keras.Model) -> AbstractContextManager[Any]:
-        """Where variables that train with ``model`` must be created."""
+    def scope(self, optimizer: keras.optimizers.Optimizer) -> AbstractContextManager[Any]:
+        """Where variables of an optimizer must be created, also while a step is being compiled."""
         return nullcontext()
+
+    def is_traced(self, gradients: Iterable[Any]) -> bool:
+        """Whether a step with these gradients is being compiled, to run later without Python."""
+        return False
 
     def keep_only(self, optimizer: keras.optimizers.Optimizer, pairs: Pairs) -> None:
         """Inside an optimizer's step: zero each variable where its mask is False."""
@@ -73,8 +77,17 @@ class _TensorFlow(_Backend):
 
         return gradients
 
-    def scope(self, model: keras.Model) -> AbstractContextManager[Any]:
-        return model.distribute_strategy.scope()
+    @contextmanager
+    def scope(self, optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+        import tensorflow as tf
+
+        with tf.init_scope(), optimizer._distribution_strategy.scope():
+            yield
+
+    def is_traced(self, gradients: Iterable[Any]) -> bool:
+        import tensorflow as tf
+
+        return not tf.executing_eagerly()
 
     def keep_only(self, optimizer: keras.optimizers.Optimizer, pairs: Pairs) -> None:
         """As weight decay does it in Keras, so that it works on every replica of a distribution strategy."""
@@ -109,6 +122,11 @@ class _Jax(_Backend):
 
     def synchronise(self, model: keras.Model) -> None:
         model.jax_state_sync()
+
+    def is_traced(self, gradients: Iterable[Any]) -> bool:
+        import jax
+
+        return any(isinstance(gradient, jax.core.Tracer) for gradient in gradients)
 
 
 class _Torch(_Backend):
@@ -151,6 +169,7 @@ compiled = _current.compiled
 gradient = _current.gradient
 synchronise = _current.synchronise
 scope = _current.scope
+is_traced = _current.is_traced
 keep_only = _current.keep_only
 
 

@@ -38,6 +38,7 @@ def prune(
     loss: Any | None = None,
     example: Any | None = None,
     statistics: Mapping[str, Mapping[str, npt.NDArray[Any]]] | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> Pruned:
     """Prune a trained model at once, in place; its masks hold through whatever optimizer trains it from now on.
 
@@ -58,7 +59,9 @@ def prune(
         >>> pruned.compact()[0].out_features
         8
     """
-    return pruner.prune(_ADAPTER, model, recipe, data=data, loss=loss, example=example, statistics=statistics)
+    return pruner.prune(
+        _ADAPTER, model, recipe, optimizer=optimizer, data=data, loss=loss, example=example, statistics=statistics
+    )
 
 
 def load(folder: str | Path, model: torch.nn.Module | None = None, example: Any | None = None) -> Pruned:

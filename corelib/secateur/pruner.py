@@ -128,6 +128,7 @@ def prune(
     model: Any,
     recipe: Recipe,
     *,
+    optimizer: Any | None = None,
     data: Any | None = None,
     loss: Any | None = None,
     example: Any | None = None,
@@ -143,7 +144,9 @@ def prune(
             f"{recipe.schedule} prunes over training steps, which prune() does not see; use a Pruner, or leave the "
             "schedule out"
         )
-    return Pruner(adapter, model, recipe, data=data, loss=loss, example=example, statistics=statistics)
+    return Pruner(
+        adapter, model, recipe, optimizer=optimizer, data=data, loss=loss, example=example, statistics=statistics
+    )
 
 
 def load(adapter: Adapter, folder: str | Path, model: Any | None = None, example: Any | None = None) -> Pruned:
