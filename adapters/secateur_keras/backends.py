@@ -5,6 +5,7 @@ Each backend is one small class; the rest of the adapter sees the module-level f
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -19,6 +20,9 @@ from secateur.errors import MissingDependencyError
 Array = npt.NDArray[Any]
 Pairs = Sequence[tuple[keras.Variable, keras.Variable]]
 Differentiable = Callable[..., Any]
+
+stepping: weakref.WeakSet[keras.Model] = weakref.WeakSet()
+"""Every model that has a training step."""
 
 
 class _Backend:
@@ -81,8 +85,11 @@ class _TensorFlow(_Backend):
     def scope(self, optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
         import tensorflow as tf
 
-        with tf.init_scope(), optimizer._distribution_strategy.scope():
-            yield
+        if tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context():
+            yield  # on a replica, where only what the optimizer does for its own variables can be done
+        else:
+            with tf.init_scope(), optimizer._distribution_strategy.scope():
+                yield
 
     def is_traced(self, gradients: Iterable[Any]) -> bool:
         import tensorflow as tf
@@ -121,7 +128,8 @@ class _Jax(_Backend):
         return jax.jit(jax.grad(function))
 
     def synchronise(self, model: keras.Model) -> None:
-        model.jax_state_sync()
+        for each in {model, *stepping}:  # another model that is being trained may have these weights
+            each.jax_state_sync()
 
     def is_traced(self, gradients: Iterable[Any]) -> bool:
         import jax

@@ -1,9 +1,9 @@
 """The masks that optimizers hold, through the few methods that every optimizer of Keras passes.
 
-Keras has no hook on optimizer steps, so the methods that all optimizers inherit are wrapped, once and for good: one that
-is built over masked weights receives the masks, and each of its steps ends with them. The masks are bool variables among
-the ``variables`` of the optimizer, so that compiled steps of every backend read their current values. Optimizers that
-train no masked weight run as before; classes, configs and saved files stay as Keras made them.
+Keras has no hook on optimizer steps, so the methods that all optimizers inherit are wrapped, once and for good: an
+optimizer that is built over masked weights receives the masks, and each of its steps ends with them. They are bool
+variables, the last of its ``variables``, so that compiled steps of every backend read their current values. An
+optimizer that trains no masked weight runs as before; configs and saved files stay as Keras made them.
 """
 
 from __future__ import annotations
@@ -46,9 +46,6 @@ _built: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 
 _compiled: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 """Optimizers that stepped inside a compiled function of the user's own, which cannot be compiled again from here."""
-
-_models: weakref.WeakSet[keras.Model] = weakref.WeakSet()
-"""Every model that has a training step."""
 
 _saving: ContextVar[bool] = ContextVar("saving", default=False)
 """Whether optimizers are read or written as files hold them: without masks."""
@@ -174,7 +171,7 @@ def _trained_by(optimizer: Optimizer) -> list[keras.Model]:
         for part in _inner(whole):
             yield from parts(part)
 
-    return [model for model in tuple(_models) if any(part is optimizer for part in parts(model.optimizer))]
+    return [model for model in tuple(backends.stepping) if any(part is optimizer for part in parts(model.optimizer))]
 
 
 def _slots(optimizer: Optimizer, variable: keras.Variable) -> list[keras.Variable]:
@@ -187,7 +184,7 @@ def _slots(optimizer: Optimizer, variable: keras.Variable) -> list[keras.Variabl
 
 def _keep(optimizer: Optimizer) -> None:
     """End a step: zero the dead weights, and their averages, which later take the place of the weights."""
-    pairs = list(vars(optimizer).get(_MASKS, {}).values())
+    pairs = list(getattr(optimizer, _MASKS, {}).values())
     if pairs and optimizer.use_ema:
         averages = optimizer._model_variables_moving_average
         pairs += [(averages[optimizer._get_variable_index(variable)], mask) for variable, mask in pairs]
@@ -208,7 +205,7 @@ def _after_build(original: Callable[..., Any], optimizer: Optimizer, *args: Any,
 
 def _after_apply(original: Callable[..., Any], optimizer: Optimizer, grads: Any, *args: Any, **kwargs: Any) -> Any:
     result = original(optimizer, grads, *args, **kwargs)
-    if optimizer not in _compiled and backends.is_traced(grads) and not _is_fitting():
+    if backends.is_traced(grads) and not _is_fitting():
         _compiled.add(optimizer)
     _keep(optimizer)
     return result
@@ -229,12 +226,12 @@ def _without_masks(original: Callable[..., Any], optimizer: Optimizer, *args: An
 
 def _with_masks(original: Callable[..., Any], optimizer: Optimizer) -> list[keras.Variable]:
     variables: list[keras.Variable] = original(optimizer)
-    masks = () if _saving.get() else (mask for _, mask in vars(optimizer).get(_MASKS, {}).values())
+    masks = () if _saving.get() else (mask for _, mask in getattr(optimizer, _MASKS, {}).values())
     return [*variables, *(mask for mask in masks if not any(mask is variable for variable in variables))]
 
 
 def _after_make_train_function(original: Callable[..., Any], model: keras.Model, *args: Any, **kwargs: Any) -> Any:
-    _models.add(model)
+    backends.stepping.add(model)
     return original(model, *args, **kwargs)
 
 
@@ -271,13 +268,17 @@ def _watch() -> None:
         wrap(Optimizer, name, replacement)
     if hasattr(keras.Model, "make_train_function"):  # where the backend can train
         wrap(keras.Model, "make_train_function", _after_make_train_function)
+    for optimizer in _existing(Optimizer, "built"):
+        _wrap_own(type(optimizer))
+        _built.add(optimizer)
+    backends.stepping.update(_existing(keras.Model, "train_function"))
+
+
+def _existing(kind: type, ready: str) -> list[Any]:
+    """The objects of a class, or of one derived from it, whose attribute ``ready`` is set."""
     things = gc.get_objects()
-    kinds = {kind: kind.__mro__ for kind in set(map(type, things))}
-    optimizers, models = ({kind for kind in kinds if wanted in kinds[kind]} for wanted in (Optimizer, keras.Model))
-    for kind in optimizers:
-        _wrap_own(kind)
-    _built.update(thing for thing in things if type(thing) in optimizers and getattr(thing, "built", False))
-    _models.update(thing for thing in things if type(thing) in models and getattr(thing, "train_function", None))
+    kinds = {each for each in set(map(type, things)) if kind in each.__mro__}  # asks no object: some are proxies
+    return [thing for thing in things if type(thing) in kinds and getattr(thing, ready, None)]
 
 
 _watch()

@@ -17,7 +17,7 @@ def wrap(kind: type, name: str, replacement: Callable[..., Any]) -> None:
     What is wrapped already stays as it is.
     """
     original = inspect.getattr_static(kind, name)
-    function = original.fget if isinstance(original, property) else original
+    function: Callable[..., Any] = getattr(original, "fget", original)
     if function in _wrappers:
         return
 
