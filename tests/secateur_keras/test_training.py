@@ -65,6 +65,17 @@ def test_neurons_go_by_gradient_in_training_and_the_result_is_smaller(tmp_path: 
     assert not any("mask" in variable.path for variable in model.optimizer.variables)
 
 
+def test_weights_that_early_stopping_brings_back_are_masked() -> None:
+    model, data = compiled(keras_models.mlp()), keras_models.classification(64)
+    # The first epoch, in which nothing is pruned, stays the best.
+    stop = keras.callbacks.EarlyStopping("loss", min_delta=1e9, patience=3, restore_best_weights=True)
+    pruner = sk.Pruner(Recipe(0.5, schedule=Cubic(begin=4, end=8, every=1)))
+    model.fit(*data, batch_size=16, epochs=3, verbose=0, callbacks=[stop, pruner])
+    assert stop.best_epoch == 0
+    assert pruner.finished
+    assert keras_models.leak(model, pruner.pruned.adapter.canonical(model, pruner.masks)) == 0.0
+
+
 def test_pruned_before_compiling_stays_pruned() -> None:
     model = keras_models.randomize(keras_models.mlp())
     pruned = sk.prune(model, Recipe(0.8))
