@@ -50,6 +50,11 @@ def prune(
         example: an input (a tensor, a tuple of positional or a dict of keyword arguments), needed to prune neurons
             and to compact; the first batch of ``data`` if None.
         statistics: what :func:`statistics` returned, instead of ``data``.
+        optimizer: the one that trains the model. Masks hold without it; given here, it is checked, and step hooks that
+            are added to it later see exact zeros.
+
+    Raises:
+        HoldError: ``optimizer`` owns none of the masked weights. Nothing was changed.
 
     Example:
         >>> import torch, secateur_torch as st

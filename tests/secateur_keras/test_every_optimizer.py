@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
 import subprocess
@@ -358,16 +359,21 @@ def test_prune_takes_an_optimizer_and_refuses_one_of_other_variables() -> None:
     assert keras_models.leak(model, pruned.adapter.canonical(model, pruned.masks)) == 0.0
 
 
-def test_copies_are_plain_keras_models_that_train_freely() -> None:
-    import copy
-
+@pytest.mark.parametrize("copied", [copy.deepcopy, keras.models.clone_model])
+def test_copies_are_plain_keras_models_until_the_saved_masks_are_loaded_into_them(
+    copied: Callable[..., Any], tmp_path: Path
+) -> None:
     model = network()
-    model.compile(optimizers.Adam(0.01), LOSS)
-    _, masks = held(model)
-    copied = copy.deepcopy(model)
-    assert keras_models.leak(copied, masks) == 0.0
-    train(copied)
-    assert keras_models.leak(copied, masks) > 0.0 == keras_models.leak(model, masks)
+    pruned = sk.prune(model, Recipe(0.5))
+    pruned.save(tmp_path / "saved")
+    masks = dict(pruned.adapter.canonical(model, pruned.masks))
+    other = copied(model)
+    other.compile(optimizers.Adam(0.01), LOSS)
+    train(other)
+    assert keras_models.leak(other, masks) > 0.0 == keras_models.leak(model, masks)
+    sk.load(tmp_path / "saved", other)
+    train(other)
+    assert keras_models.leak(other, masks) == 0.0
 
 
 BEFORE_THE_IMPORT = """
