@@ -14,7 +14,7 @@ import sys
 import traceback
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -85,7 +85,7 @@ def _refresh(weights: Iterable[MaskedWeight]) -> None:
 
 def _update(optimizer: Optimizer) -> None:
     held, wanted = _masks(optimizer), _wanted(optimizer)
-    new, gone = wanted.keys() - held.keys(), held.keys() - wanted.keys()
+    new, gone = [key for key in wanted if key not in held], [key for key in held if key not in wanted]
     _add(optimizer, {key: wanted[key] for key in new})
     for key, (variable, mask) in wanted.items():
         before = np.ones_like(mask) if key in new else backends.array(held[key][1]).copy()
@@ -164,14 +164,10 @@ def _inner(optimizer: Optimizer) -> list[Optimizer]:
 
 
 def _trained_by(optimizer: Optimizer) -> list[keras.Model]:
-    """The models that have a step with this optimizer."""
-
-    def parts(whole: Any) -> Iterator[Any]:
-        yield whole
-        for part in _inner(whole):
-            yield from parts(part)
-
-    return [model for model in tuple(backends.stepping) if any(part is optimizer for part in parts(model.optimizer))]
+    """The models that may have a step with this optimizer: a ``train_step`` may use others than the model's own."""
+    return [
+        model for model in tuple(backends.stepping) if any(trains(optimizer, variable) for variable in model.weights)
+    ]
 
 
 def _slots(optimizer: Optimizer, variable: keras.Variable) -> list[keras.Variable]:

@@ -401,6 +401,37 @@ def test_what_was_trained_before_the_import_holds_too() -> None:
 
 if BACKEND == "tensorflow":
 
+    class TwoOptimizers(keras.Model):
+        """A step of its own with an optimizer besides the one that it is compiled with, as adversarial models have."""
+
+        def __init__(self, body: keras.Model) -> None:
+            super().__init__()
+            self.body, self.second = body, optimizers.Adam(0.01)
+
+        def call(self, x: Any) -> Any:
+            return self.body(x)
+
+        def train_step(self, data: Any) -> Any:
+            import tensorflow as tf
+
+            with tf.GradientTape() as tape:
+                loss = keras.ops.mean(keras.losses.sparse_categorical_crossentropy(data[1], self(data[0])))
+            variables = self.body.trainable_variables
+            self.second.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+            return {"loss": loss}
+
+    def test_masks_hold_in_a_step_with_an_optimizer_that_the_model_was_not_compiled_with() -> None:
+        body = network()
+        outer = TwoOptimizers(body)
+        outer.compile()
+        train(outer)
+        kept, masks = held(body)
+        train(outer)
+        assert keras_models.leak(body, masks) == 0.0
+        kept.release()
+        train(outer)
+        assert keras_models.leak(body, masks) > 0.0
+
     @pytest.mark.parametrize("way", ["fit", "own loop", "own loop, not built"])
     def test_masks_hold_under_a_distribution_strategy(way: str) -> None:
         import tensorflow as tf
