@@ -42,7 +42,7 @@ class Pruner(Pruned):
         adapter: the framework's adapter.
         model: the model that trains.
         recipe: what to prune, and when.
-        optimizer: the optimizer whose steps must not revive a weight; None for whichever trains the model.
+        optimizer: the optimizer that trains the model, to check that it does; masks hold through any.
         data: labelled data for scores that need gradients: arrays ``(x, y)`` or an iterable of batches.
         loss: the loss for them, as the framework takes it.
         example: an input for tracing and verification; the first batch of ``data`` if None.
@@ -174,6 +174,7 @@ def prune(
     model: Any,
     recipe: Recipe,
     *,
+    optimizer: Any | None = None,
     data: Any | None = None,
     loss: Any | None = None,
     example: Any | None = None,
@@ -190,7 +191,9 @@ def prune(
             f"{recipe.schedule} prunes over training steps, which prune() does not see; use a Pruner, or leave the "
             "schedule out"
         )
-    return Pruner(adapter, model, recipe, data=data, loss=loss, example=example, statistics=statistics)
+    return Pruner(
+        adapter, model, recipe, optimizer=optimizer, data=data, loss=loss, example=example, statistics=statistics
+    )
 
 
 def load(adapter: Adapter, folder: str | Path, model: Any | None = None, example: Any | None = None) -> Pruned:
