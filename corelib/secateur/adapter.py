@@ -115,7 +115,7 @@ class Adapter(Protocol):
         """The inverse of :meth:`native`."""
 
     def hold(self, model: Any, masks: Masks, optimizer: Any | None = None) -> Hold:
-        """Apply the masks and keep them, whichever optimizer trains the weights; ``optimizer`` must own some of them."""
+        """Apply the masks and keep them through any optimizer's steps; ``optimizer`` must own some of the weights."""
 
     def compact(self, model: Any, graph: Graph, plan: Plan) -> Any:
         """A new, ordinary, smaller model, in the training mode of ``model``, which is not touched."""
