@@ -36,7 +36,7 @@ UPDATES = 20
 # The six steps of pruning by importance scores, and what each does.
 STEPS = {
     "build": "the same initial weights in every framework",
-    "train": "the same batches in the same order, ever more slowly",
+    "train": "the same batches in the same order; the learning rate falls to zero",
     "score": "one number a weight or neuron: how much it matters",
     "remove": "mask the lowest scores, at once or while training goes on",
     "fine-tune": "train on; what is masked stays zero",
