@@ -11,7 +11,7 @@ from pathlib import Path
 from secateur.report import read_runs, write_picture
 
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "demo.svg"
-SHOWN = "neurons · gradient · percentile 50 · gradual"
+SHOWN = "neurons · magnitude · percentile 50 · static"
 
 
 def main() -> None:

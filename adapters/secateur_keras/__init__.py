@@ -38,8 +38,20 @@ def prune(
     loss: Any | None = None,
     example: Any | None = None,
     statistics: Mapping[str, Mapping[str, npt.NDArray[Any]]] | None = None,
+    optimizer: keras.optimizers.Optimizer | None = None,
 ) -> Pruned:
     """Prune a trained model at once, in place; its masks hold through whatever optimizer trains it from now on.
+
+    They hold in every model that has these layers, made, compiled or trained before or after, with ``fit`` as in a loop
+    of your own, until ``release()``. Out of reach are:
+
+    - a step of your own that was compiled (``jax.jit``, ``tf.function``) before its optimizer got the masks: compile it
+      again, on JAX with its state taken anew from ``optimizer.variables``, which the masks are part of. A warning says
+      so where this happens.
+    - copies: what ``copy.deepcopy``, ``keras.models.clone_model``, or ``model.save`` and ``load_model`` return is an
+      ordinary model that trains freely. Keep ``pruned.save(folder)`` and call ``load(folder, copy)``, or prune the copy
+      with the same recipe.
+    - what you assign yourself, as by ``set_weights`` or ``load_weights``: it is masked again by the next step.
 
     Args:
         model: any built model; weights that the recipe prunes become exactly 0.0.
@@ -48,8 +60,14 @@ def prune(
         loss: for the same: a Keras loss, its name, or a callable; None for the one that the model was compiled with.
         example: an input, needed only if the model does not know its own input shape.
         statistics: what :func:`statistics` returned, instead of ``data``.
+        optimizer: the one that trains the model in a loop of your own. Masks hold without it; with it, it is checked.
+
+    Raises:
+        HoldError: ``optimizer`` was built for other variables. Nothing was changed.
     """
-    return pruner.prune(_ADAPTER, model, recipe, data=data, loss=loss, example=example, statistics=statistics)
+    return pruner.prune(
+        _ADAPTER, model, recipe, optimizer=optimizer, data=data, loss=loss, example=example, statistics=statistics
+    )
 
 
 def load(folder: str | Path, model: keras.Model | None = None, example: Any | None = None) -> Pruned:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from secateur.adapter import Masks, Parameter
 from secateur.structure.graph import Graph
 from secateur.structure.removal import Plan
-from secateur_keras import files, masking, parameters, statistics, surgery, tracing
+from secateur_keras import files, masking, parameters, reading, statistics, surgery, tracing
 
 Array = npt.NDArray[Any]
 BoolArrays = dict[str, npt.NDArray[np.bool_]]
@@ -31,6 +32,10 @@ class KerasAdapter:
         """See :func:`secateur_keras.parameters.parameters`."""
         return parameters.parameters(model, graph)
 
+    def reading(self, data: Any) -> AbstractContextManager[None]:
+        """See :func:`secateur_keras.reading.reading`."""
+        return reading.reading(data)
+
     def statistics(self, model: keras.Model, data: Any, loss: Any, needs: Iterable[str]) -> dict[str, dict[str, Array]]:
         """See :func:`secateur_keras.statistics.statistics`."""
         return statistics.statistics(model, data, loss, needs)
@@ -39,8 +44,8 @@ class KerasAdapter:
         """See :func:`secateur_keras.tracing.graph`."""
         return tracing.graph(model, example)
 
-    def outputs(self, model: keras.Model, example: Any | None = None) -> list[Array]:
-        """See :func:`secateur_keras.tracing.outputs`."""
+    def outputs(self, model: keras.Model, example: Any | None = None, training: bool = False) -> list[Array]:
+        """See :func:`secateur_keras.tracing.outputs`; a pass in training mode is never traced."""
         return tracing.outputs(model, example)
 
     def apply(self, model: keras.Model, masks: Masks) -> None:

@@ -5,8 +5,9 @@ Each backend is one small class; the rest of the adapter sees the module-level f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import keras
@@ -19,6 +20,9 @@ from secateur.errors import MissingDependencyError
 Array = npt.NDArray[Any]
 Pairs = Sequence[tuple[keras.Variable, keras.Variable]]
 Differentiable = Callable[..., Any]
+
+stepping: weakref.WeakSet[keras.Model] = weakref.WeakSet()
+"""Every model that has a training step."""
 
 
 class _Backend:
@@ -41,9 +45,13 @@ class _Backend:
     def synchronise(self, model: keras.Model) -> None:
         """Bring the weights up to date with a training that is going on."""
 
-    def scope(self, model: keras.Model) -> AbstractContextManager[Any]:
-        """Where variables that train with ``model`` must be created."""
+    def scope(self, optimizer: keras.optimizers.Optimizer) -> AbstractContextManager[Any]:
+        """Where variables of an optimizer must be created, also while a step is being compiled."""
         return nullcontext()
+
+    def is_traced(self, gradients: Iterable[Any]) -> bool:
+        """Whether a step with these gradients is being compiled, to run later without Python."""
+        return False
 
     def keep_only(self, optimizer: keras.optimizers.Optimizer, pairs: Pairs) -> None:
         """Inside an optimizer's step: zero each variable where its mask is False."""
@@ -73,8 +81,20 @@ class _TensorFlow(_Backend):
 
         return gradients
 
-    def scope(self, model: keras.Model) -> AbstractContextManager[Any]:
-        return model.distribute_strategy.scope()
+    @contextmanager
+    def scope(self, optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+        import tensorflow as tf
+
+        if tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context():
+            yield  # on a replica, where only what the optimizer does for its own variables can be done
+        else:
+            with tf.init_scope(), optimizer._distribution_strategy.scope():
+                yield
+
+    def is_traced(self, gradients: Iterable[Any]) -> bool:
+        import tensorflow as tf
+
+        return not tf.executing_eagerly()
 
     def keep_only(self, optimizer: keras.optimizers.Optimizer, pairs: Pairs) -> None:
         """As weight decay does it in Keras, so that it works on every replica of a distribution strategy."""
@@ -108,7 +128,13 @@ class _Jax(_Backend):
         return jax.jit(jax.grad(function))
 
     def synchronise(self, model: keras.Model) -> None:
-        model.jax_state_sync()
+        for each in {model, *stepping}:  # another model that is being trained may have these weights
+            each.jax_state_sync()
+
+    def is_traced(self, gradients: Iterable[Any]) -> bool:
+        import jax
+
+        return any(isinstance(gradient, jax.core.Tracer) for gradient in gradients)
 
 
 class _Torch(_Backend):
@@ -151,6 +177,7 @@ compiled = _current.compiled
 gradient = _current.gradient
 synchronise = _current.synchronise
 scope = _current.scope
+is_traced = _current.is_traced
 keep_only = _current.keep_only
 
 

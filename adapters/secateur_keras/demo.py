@@ -18,6 +18,7 @@ from keras import layers
 
 from secateur import pruner as pruner_core
 from secateur.demo.networks import CHANNELS, CLASSES, HIDDEN, NORM_EPSILON, NORM_MOMENTUM, Network
+from secateur.demo.plan import WEIGHT_DECAY
 from secateur.errors import DataNotFoundError
 from secateur.recipe import Recipe
 from secateur_keras.adapter import KerasAdapter
@@ -84,10 +85,9 @@ def inputs(images: Array) -> Array:
 
 def optimizer(model: keras.Model, rate: float) -> keras.optimizers.Optimizer:
     """See :meth:`secateur.demo.twin.Twin.optimizer`; compiles the model with it."""
-    model.compile(
-        optimizer=keras.optimizers.Adam(learning_rate=rate, beta_1=0.9, beta_2=0.999, epsilon=1e-7), loss=LOSS
-    )
-    return model.optimizer
+    adam = keras.optimizers.AdamW(learning_rate=rate, beta_1=0.9, beta_2=0.999, epsilon=1e-7, weight_decay=WEIGHT_DECAY)
+    model.compile(optimizer=adam, loss=LOSS)
+    return adam
 
 
 def set_rate(optimizer: keras.optimizers.Optimizer, rate: float) -> None:

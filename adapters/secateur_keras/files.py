@@ -19,6 +19,7 @@ import numpy.typing as npt
 from secateur.errors import FileFormatError
 from secateur_keras import backends
 from secateur_keras.naming import weights
+from secateur_keras.randomness import untouched_randomness
 from secateur_keras.rebuilding import settle
 
 Array = npt.NDArray[Any]
@@ -61,8 +62,9 @@ def write_model(model: keras.Model, folder: Path) -> None:
     _write(folder / ARCHITECTURE, text.encode())
 
 
+@untouched_randomness()
 def read_model(folder: Path, model: keras.Model | None = None) -> keras.Model:
-    """The model that was written.
+    """The model that was written; no random state changes.
 
     Args:
         folder: what :func:`write_model` wrote to.

@@ -1,40 +1,29 @@
-"""Methods replaced on one object, and put back: the object's class, its config and its saved file stay plain."""
+"""Methods of Keras's classes wrapped, once and for good: Keras itself has no hook at these places."""
 
 from __future__ import annotations
 
 import functools
+import inspect
+import weakref
 from collections.abc import Callable
 from typing import Any
 
+_wrappers: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
 
-class Patch:
-    """``owner.name`` becomes ``replacement(original, *args, **kwargs)`` until :meth:`undo`.
 
-    Patches of one method may be undone in any order: one that lies under another steps aside, and is taken away
-    together with the one above it.
+def wrap(kind: type, name: str, replacement: Callable[..., Any]) -> None:
+    """``kind.name``, a method or property, becomes ``replacement(original, instance, *args, **kwargs)``.
+
+    What is wrapped already stays as it is.
     """
+    original = inspect.getattr_static(kind, name)
+    function: Callable[..., Any] = getattr(original, "fget", original)
+    if function in _wrappers:
+        return
 
-    def __init__(self, owner: Any, name: str, replacement: Callable[..., Any]) -> None:
-        original = getattr(owner, name)
-        self._owner, self._name = owner, name
-        self._previous = vars(owner).get(name)
-        self._active = True
+    @functools.wraps(function)
+    def wrapped(instance: Any, *args: Any, **kwargs: Any) -> Any:
+        return replacement(function, instance, *args, **kwargs)
 
-        @functools.wraps(original)
-        def patched(*args: Any, **kwargs: Any) -> Any:
-            return replacement(original, *args, **kwargs) if self._active else original(*args, **kwargs)
-
-        patched.patch = self  # type: ignore[attr-defined]
-        setattr(owner, name, patched)
-
-    def undo(self) -> None:
-        """Put the original back."""
-        self._active = False
-        current = vars(self._owner).get(self._name)
-        below = current
-        while (patch := getattr(below, "patch", None)) is not None and not patch._active:
-            below = patch._previous
-        if below is None:
-            delattr(self._owner, self._name)
-        elif below is not current:
-            setattr(self._owner, self._name, below)
+    _wrappers.add(wrapped)
+    setattr(kind, name, property(wrapped) if isinstance(original, property) else wrapped)

@@ -14,11 +14,12 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from secateur.batches import batches
+from secateur.batches import batches, explained
 from secateur.errors import InvalidTensorError, MissingDataError
 from secateur_keras import backends
 from secateur_keras.inference import forward, values
 from secateur_keras.parameters import layouts
+from secateur_keras.reading import reading
 
 Array = npt.NDArray[Any]
 Loss = Callable[[Any, Any], Any]
@@ -46,7 +47,7 @@ def statistics(model: keras.Model, data: Any, loss: Any, needs: Iterable[str]) -
         is absent (on JAX: zeros).
 
     Raises:
-        MissingDataError: no data, no labels, no loss, or an unknown statistic.
+        MissingDataError: no data, no labels, no loss, an unknown statistic, or a batch that model or loss refuses.
         InvalidTensorError: a gradient is NaN; names batch and weight.
         UnbuiltModelError: the model has no weights yet.
     """
@@ -60,7 +61,8 @@ def statistics(model: keras.Model, data: Any, loss: Any, needs: Iterable[str]) -
     known = {id(weight.variable): (weight.name, form) for weight, form in layouts(model)}
     trainable = model.trainable_variables
     names = [known[id(variable)][0] for variable in trainable]
-    means = _means(_gradients(model, loss), model, batches(data), names, needs)
+    with reading(data):
+        means = _means(_gradients(model, loss), model, batches(data), names, needs)
     forms = dict(known.values())
     return {need: {name: forms[name].to_canonical(array) for name, array in means[need].items()} for need in needs}
 
@@ -77,7 +79,8 @@ def _means(
     totals: dict[str, dict[str, Array]] = {need: {} for need in needs}
     count = 0
     for inputs, labels in data:
-        found = gradients(*state, backends.tensors(inputs), backends.tensors(labels))
+        with explained(count, inputs, labels):
+            found = gradients(*state, backends.tensors(inputs), backends.tensors(labels))
         for name, gradient in zip(names, backends.arrays(found), strict=True):
             if gradient is not None:
                 _require_numbers(gradient, name, count)

@@ -21,6 +21,7 @@ from secateur_keras.functional import Symbolic, own_graph
 from secateur_keras.layouts import layout
 from secateur_keras.naming import below, layer_paths, unique, weights
 from secateur_keras.parameters import layouts
+from secateur_keras.randomness import untouched_randomness
 from secateur_keras.rebuilding import carry_compilation, carry_trainable, model_class, settle, with_config
 from secateur_keras.tracing import Trace, trace
 
@@ -33,8 +34,9 @@ UNITS = (
 """Layers, and where their config says how many units they have; None: as their input has."""
 
 
+@untouched_randomness()
 def compact(model: keras.Model, graph: Graph, plan: Plan) -> keras.Model:
-    """The model without the units that the plan removes.
+    """The model without the units that the plan removes; no random state changes.
 
     Functional models and ``Sequential``, nested ones included, keep their form; a model with a ``call`` of its own
     becomes a functional model of its layers. Names, frozen layers and how the model was compiled are carried over.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from secateur_keras.adapter import KerasAdapter
 
 class Pruner(keras.callbacks.Callback):
     """Prunes step by step during ``model.fit(..., callbacks=[pruner])``; a later ``fit`` goes on where the last ended.
+
+    Put it last in the list: at the end of training it masks what ``EarlyStopping(restore_best_weights=True)`` has
+    brought back from an epoch in which less was pruned.
 
     Args:
         recipe: what to prune, and when: steps of its schedule are training batches.
@@ -42,6 +46,11 @@ class Pruner(keras.callbacks.Callback):
         self._options = {"data": data, "loss": loss, "example": example, "statistics": statistics}
         self._session: pruner.Pruner | None = None
         self._batches = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A pruner that has no model yet may be copied, as tuners do. Raises CopyError once it has one."""
+        copy.deepcopy(self._session)
+        return dict(vars(self))
 
     @property
     def pruned(self) -> pruner.Pruner:
@@ -74,6 +83,11 @@ class Pruner(keras.callbacks.Callback):
         if any(session.recipe.schedule.due(session.step + step) for step in range(1, steps + 1)):
             backends.synchronise(self.model)
         session.advance(steps)
+
+    def on_train_end(self, logs: Any | None = None) -> None:
+        """Mask weights that another callback has put in place of those that were trained."""
+        session = self.pruned
+        session.adapter.apply(self.model, session.adapter.canonical(self.model, session.masks))
 
     @property
     def masks(self) -> dict[str, npt.NDArray[np.bool_]]:

@@ -38,6 +38,7 @@ def prune(
     loss: Any | None = None,
     example: Any | None = None,
     statistics: Mapping[str, Mapping[str, npt.NDArray[Any]]] | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> Pruned:
     """Prune a trained model at once, in place; its masks hold through whatever optimizer trains it from now on.
 
@@ -49,6 +50,11 @@ def prune(
         example: an input (a tensor, a tuple of positional or a dict of keyword arguments), needed to prune neurons
             and to compact; the first batch of ``data`` if None.
         statistics: what :func:`statistics` returned, instead of ``data``.
+        optimizer: the one that trains the model. Masks hold without it; given here, it is checked, and step hooks that
+            are added to it later see exact zeros.
+
+    Raises:
+        HoldError: ``optimizer`` owns none of the masked weights. Nothing was changed.
 
     Example:
         >>> import torch, secateur_torch as st
@@ -58,7 +64,9 @@ def prune(
         >>> pruned.compact()[0].out_features
         8
     """
-    return pruner.prune(_ADAPTER, model, recipe, data=data, loss=loss, example=example, statistics=statistics)
+    return pruner.prune(
+        _ADAPTER, model, recipe, optimizer=optimizer, data=data, loss=loss, example=example, statistics=statistics
+    )
 
 
 def load(folder: str | Path, model: torch.nn.Module | None = None, example: Any | None = None) -> Pruned:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ class TorchAdapter:
         """See :func:`secateur_torch.parameters.parameters`."""
         return parameters.parameters(model, graph)
 
+    def reading(self, data: Any) -> AbstractContextManager[None]:
+        """See :func:`secateur_torch.inference.reading`."""
+        return inference.reading(data)
+
     def statistics(self, model: nn.Module, data: Any, loss: Any, needs: Iterable[str]) -> dict[str, dict[str, Array]]:
         """See :func:`secateur_torch.statistics.statistics`."""
         return statistics.statistics(model, data, loss, needs)
@@ -38,9 +43,9 @@ class TorchAdapter:
         """See :func:`secateur_torch.tracing.graph`."""
         return tracing.graph(model, example)
 
-    def outputs(self, model: nn.Module, example: Any | None) -> list[Array]:
+    def outputs(self, model: nn.Module, example: Any | None, training: bool = False) -> list[Array]:
         """See :func:`secateur_torch.inference.outputs`."""
-        return inference.outputs(model, example)
+        return inference.outputs(model, example, training)
 
     def apply(self, model: nn.Module, masks: Masks) -> None:
         """See :func:`secateur_torch.masking.apply`."""

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from secateur.demo.networks import CHANNELS, CLASSES, HIDDEN, NORM_EPSILON, NORM_MOMENTUM, Network
+from secateur.demo.plan import WEIGHT_DECAY
 from secateur.errors import DataNotFoundError
 from secateur.recipe import Recipe
 from secateur_torch.adapter import TorchAdapter
@@ -78,7 +79,7 @@ def inputs(images: Array) -> torch.Tensor:
 
 def optimizer(model: nn.Module, rate: float) -> torch.optim.Optimizer:
     """See :meth:`secateur.demo.twin.Twin.optimizer`."""
-    return torch.optim.Adam(model.parameters(), lr=rate, betas=(0.9, 0.999), eps=1e-7)
+    return torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.999), eps=1e-7, weight_decay=WEIGHT_DECAY)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -1,4 +1,4 @@
-"""Running a user's model on whatever they call an input, without leaving a trace in it."""
+"""Running a user's model on whatever they call an input, without leaving a trace in it, in the data, or elsewhere."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+from torch.utils.data import DataLoader
 
+from secateur.batches import describe, undisturbed
 from secateur.errors import ExampleError, SecateurError, TraceError
-from secateur_torch.parameters import array
+from secateur_torch.arrays import array
 
 
 @contextmanager
@@ -25,7 +29,7 @@ def inference_mode(model: nn.Module) -> Iterator[None]:
     devices = {tensor.device for tensor in model.parameters() if tensor.is_cuda}
     model.eval()
     try:
-        with torch.random.fork_rng(devices), torch.compiler.set_stance("force_eager"):
+        with undisturbed(), torch.random.fork_rng(devices), torch.compiler.set_stance("force_eager"):
             yield
     finally:
         for module, training in modes:
@@ -38,19 +42,58 @@ def inference_mode(model: nn.Module) -> Iterator[None]:
                     buffer.copy_(value)
 
 
+@contextmanager
+def training_mode(model: nn.Module) -> Iterator[None]:
+    """As :func:`inference_mode`, but what the user has written is told that it trains; PyTorch's layers are not.
+
+    So what runs in training alone (auxiliary heads) runs, and dropout, normalisation and recurrence are those of
+    evaluation: nothing is random, and one example is enough.
+    """
+    with inference_mode(model):
+        for module in model.modules():
+            is_own = not type(module).__module__.startswith("torch.")
+            module.training = is_own and not isinstance(module, _NormBase | _DropoutNd | nn.RNNBase)
+        yield
+
+
+@contextmanager
+def reading(data: Any) -> Iterator[None]:
+    """A block in which data may be read: random states are after it as they were before.
+
+    A loader that keeps its workers from epoch to epoch gets others for the block: the same may be in use just now, by
+    the loop that trains.
+    """
+    loader = data if isinstance(data, DataLoader) else None
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with undisturbed(data), torch.random.fork_rng(devices):
+        kept = None if loader is None else loader._iterator
+        if loader is not None:
+            loader._iterator = None
+        try:
+            yield
+        finally:
+            if loader is not None:
+                loader._iterator = kept
+
+
 def version(tensor: torch.Tensor) -> int:
     """How often the tensor has been written to in place; 0 where PyTorch does not count, as in its inference mode."""
     return 0 if tensor.is_inference() else tensor._version
 
 
-def outputs(model: nn.Module, example: Any | None) -> list[npt.NDArray[Any]]:
+def outputs(model: nn.Module, example: Any | None, training: bool = False) -> list[npt.NDArray[Any]]:
     """The tensors that the model gives for the example, in order, as NumPy arrays.
+
+    Args:
+        model: any module.
+        example: as :func:`secateur_torch.tracing.graph` takes it.
+        training: in :func:`training_mode`.
 
     Raises:
         ExampleError: there is no example, or the model does not accept it.
         TraceError: the model returns an object whose tensors cannot be seen.
     """
-    with inference_mode(model), torch.no_grad():
+    with (training_mode if training else inference_mode)(model), torch.no_grad():
         result = run(model, example)
         return [array(tensor).copy() for tensor in results(result)]
 
@@ -129,13 +172,3 @@ def _leaves(nested: Any) -> Iterator[Any]:
             yield from _leaves(item)
     else:
         yield nested
-
-
-def describe(example: Any) -> str:
-    """Shapes and types, for messages."""
-    if isinstance(example, Mapping):
-        return ", ".join(f"{name}: {describe(item)}" for name, item in example.items())
-    if isinstance(example, tuple | list):
-        return ", ".join(map(describe, example))
-    shape = getattr(example, "shape", None)
-    return f"{getattr(example, 'dtype', '')} {tuple(shape)}".strip() if shape is not None else type(example).__name__

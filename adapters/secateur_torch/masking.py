@@ -2,13 +2,14 @@
 
 A step post-hook bit-ands the stored weights with 0 or -1, so that whatever the optimizer wrote (momentum, weight decay,
 inf) becomes +0.0. Modules, state-dict keys and optimizers stay as PyTorch made them. A hold lives as long as the
-modules whose weights it holds, whether or not anybody keeps it.
+modules whose weights it holds, whether or not anybody keeps it, and follows into their deep copies.
 """
 
 from __future__ import annotations
 
+import copy
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from secateur.adapter import Masks
 from secateur.errors import HoldError
+from secateur_torch.copies import mark, unmark
 from secateur_torch.parameters import to_native, weights
 
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -50,7 +52,20 @@ def hold(model: nn.Module, masks: Masks, optimizer: torch.optim.Optimizer | None
     Raises:
         HoldError: the optimizer owns none of the masked weights. Nothing was changed.
     """
-    return Hold(model, masks, optimizer)
+    masked = _masked(model, masks)
+    if optimizer is not None:
+        _require_owner(optimizer, masked)
+    return Hold(model, masked, optimizer)
+
+
+def free_copy(model: nn.Module) -> nn.Module:
+    """A deep copy of the model on which nothing is held."""
+    memo: dict[int, Any] = {}
+    twin = copy.deepcopy(model, memo)
+    for item in list(memo.values()):
+        if isinstance(item, Hold):
+            item.release()
+    return twin
 
 
 @dataclass(eq=False)
@@ -77,23 +92,35 @@ class _MaskedWeight:
 class Hold:
     """Masks that stay: see :class:`secateur.adapter.Hold`."""
 
-    def __init__(self, model: nn.Module, masks: Masks, optimizer: torch.optim.Optimizer | None) -> None:
-        masked = _masked(model, masks)
-        if optimizer is not None:
-            _require_owner(optimizer, masked)
-        self._model = weakref.ref(model)
+    def __init__(
+        self,
+        model: nn.Module | None,
+        masked: Iterable[_MaskedWeight] = (),
+        optimizer: torch.optim.Optimizer | None = None,
+    ) -> None:
+        self._model = None if model is None else weakref.ref(model)
         self._optimizers = weakref.WeakSet([] if optimizer is None else [optimizer])
         self._handle = None if optimizer is None else optimizer.register_step_post_hook(self._after_own_step)
         self._own = None if optimizer is None else weakref.ref(optimizer)
+        self._masked: dict[int, list[_MaskedWeight]] = {}  # by the id of the module
+        self._modules: list[weakref.ReferenceType[nn.Module]] = []
         self._set(masked)
-        _holds[id(self)] = self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Hold:
+        """A hold for copies of the modules, which bring their masks along: see :mod:`secateur_torch.copies`."""
+        return Hold(None if self._model is None else memo.get(id(self._model())))
+
+    def follow(self, hold: Hold, original: nn.Module, twin: nn.Module) -> None:
+        """Hold in ``twin``, which is being made, what ``hold`` holds in ``original``."""
+        for weight in hold._masked[id(original)]:
+            self._add(_MaskedWeight(weakref.ref(twin), weight.name, weight.bits))
 
     def update(self, masks: Masks) -> None:
         """Replace the masks and apply the new ones at once; momentum of dead and regrown weights starts from zero."""
-        model = self._model()
+        model = None if self._model is None else self._model()
         if model is None:
             raise HoldError("the model that these masks belong to no longer exists")
-        before = {id(weight.tensor): weight.bits for weight in self._masked}
+        before = {id(weight.tensor): weight.bits for weight in self._weights()}
         masked = _masked(model, masks)
         for weight in masked:
             steady = weight.bits & before.get(id(weight.tensor), weight.bits).to(weight.bits)
@@ -103,7 +130,7 @@ class Hold:
 
     def release(self) -> None:
         """Stop holding. Weights keep their values."""
-        _holds.pop(id(self), None)
+        self._set(())
         if self._handle is not None:
             self._handle.remove()
 
@@ -117,18 +144,36 @@ class Hold:
 
     def _zero_owned(self, optimizer: torch.optim.Optimizer) -> None:
         owned = _owned(optimizer)
-        mine = [weight for weight in self._masked if id(weight.tensor) in owned]
+        mine = {key: weight for weight in self._weights() if (key := id(weight.tensor)) in owned}
         if mine:
             self._optimizers.add(optimizer)
-        for weight in mine:
+        for weight in mine.values():
             weight.zero()
 
-    def _set(self, masked: list[_MaskedWeight]) -> None:
-        self._masked = masked
-        modules = {module for weight in masked if (module := weight.module()) is not None}
-        self._modules = [weakref.ref(module, self._forget) for module in modules]
+    def _set(self, masked: Iterable[_MaskedWeight]) -> None:
+        """Hold these weights, and no others."""
+        for reference in self._modules:
+            unmark(reference(), self)
+        _holds.pop(id(self), None)
+        self._masked, self._modules = {}, []
         for weight in masked:
+            self._add(weight)
             weight.zero()
+
+    def _add(self, weight: _MaskedWeight) -> None:
+        module = weight.module()
+        if module is None:
+            return
+        own = self._masked.get(id(module), [])
+        if not own or own[0].module() is not module:  # new here, or with the id of one that is gone
+            own = self._masked[id(module)] = []
+            self._modules.append(weakref.ref(module, self._forget))
+            mark(module, self)
+        own.append(weight)
+        _holds[id(self)] = self
+
+    def _weights(self) -> Iterator[_MaskedWeight]:
+        return (weight for own in self._masked.values() for weight in own)
 
     def _forget(self, _: weakref.ReferenceType[nn.Module]) -> None:
         """A module is gone; with the last one goes the hold."""
@@ -145,15 +190,19 @@ register_optimizer_step_post_hook(_after_any_step)  # for good: one that came an
 
 
 def _masked(model: nn.Module, masks: Masks) -> list[_MaskedWeight]:
-    """Every masked weight with integers of its size: -1 = kept, 0 = pruned."""
+    """Every masked weight, once for each module that owns it, with integers of its size: -1 = kept, 0 = pruned."""
     native = to_native(model, masks)
-    found = []
-    for weight in weights(model):
-        if weight.name in native:
-            module = model.get_submodule(weight.layer)
-            bits = _bits(weight.tensor, native[weight.name])
-            found.append(_MaskedWeight(weakref.ref(module), weight.name.rpartition(".")[2], bits))
-    return found
+    bits = {
+        id(weight.tensor): _bits(weight.tensor, native[weight.name])
+        for weight in weights(model)
+        if weight.name in native
+    }
+    return [
+        _MaskedWeight(weakref.ref(module), name, bits[id(tensor)])
+        for module in model.modules()
+        for name, tensor in (*module._parameters.items(), *module._buffers.items())
+        if id(tensor) in bits
+    ]
 
 
 def _bits(tensor: torch.Tensor, mask: npt.NDArray[np.bool_]) -> torch.Tensor:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -21,7 +19,9 @@ from secateur.errors import (
 )
 from secateur.layout import Layout, masks_to_canonical, masks_to_native
 from secateur.structure.graph import Graph, ParameterShape
+from secateur_torch.arrays import array
 from secateur_torch.layouts import layout
+from secateur_torch.parametrized import Computed, computed
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -46,6 +46,8 @@ class Weight:
 def parameters(model: nn.Module, graph: Graph | None = None) -> list[Parameter]:
     """All weights and running statistics, in canonical views that share the model's memory (a copy from a GPU).
 
+    Kernels that a layer computes (see :mod:`secateur_torch.parametrized`) are among them, by their numbers of now.
+
     Args:
         model: any module; a tensor that is shared comes once, under its first name.
         graph: the traced structure; weights that it uses then come first, in the order of first use, and with the roles
@@ -57,6 +59,7 @@ def parameters(model: nn.Module, graph: Graph | None = None) -> list[Parameter]:
         UnsupportedDtypeError: a weight of integers, booleans or complex numbers.
     """
     found = {weight.name: _parameter(weight, graph) for weight in weights(model)}
+    found |= {item.name: _computed(item) for item in computed(model)}
     if graph is None:
         return list(found.values())
     return [found[name] for name in dict.fromkeys([*(name for name in graph.parameters if name in found), *found])]
@@ -81,14 +84,6 @@ def to_native(model: nn.Module, masks: Masks) -> dict[str, BoolArray]:
 def to_canonical(model: nn.Module, masks: Masks) -> dict[str, BoolArray]:
     """The inverse of :func:`to_native`: views of masks in PyTorch's layout."""
     return masks_to_canonical({weight.name: weight.layout for weight in weights(model)}, masks)
-
-
-def array(tensor: torch.Tensor) -> npt.NDArray[Any]:
-    """The numbers of a tensor as NumPy array, sharing memory with one on the CPU."""
-    detached = tensor.detach().cpu()
-    if detached.dtype == torch.bfloat16:
-        return detached.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
-    return detached.numpy()
 
 
 def _own(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
@@ -117,3 +112,9 @@ def _parameter(weight: Weight, graph: Graph | None) -> Parameter:
     role, axes = (weight.layout.role, weight.layout.axes) if traced is None else (traced.role, traced.axes)
     view = weight.layout.to_canonical(array(weight.tensor))
     return Parameter(weight.name, role, view, axes, weight.layer, weight.tensor.requires_grad)
+
+
+def _computed(item: Computed) -> Parameter:
+    _check(item.name, item.tensor)
+    view = item.layout.to_canonical(array(item.tensor))
+    return Parameter(item.name, item.layout.role, view, item.layout.axes, item.layer, refusal=item.refusal)

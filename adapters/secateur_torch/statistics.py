@@ -15,10 +15,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from secateur.batches import batches
+from secateur.batches import batches, explained
 from secateur.errors import InvalidTensorError, MissingDataError
-from secateur_torch.inference import arguments, inference_mode, to_tensor
-from secateur_torch.parameters import Weight, array, weights
+from secateur_torch.arrays import array
+from secateur_torch.inference import arguments, inference_mode, reading, to_tensor
+from secateur_torch.parameters import Weight, weights
 
 Array = npt.NDArray[Any]
 
@@ -45,7 +46,7 @@ def statistics(model: nn.Module, data: Any, loss: Any, needs: Iterable[str]) -> 
         is absent.
 
     Raises:
-        MissingDataError: no data, no labels, no loss, or an unknown statistic.
+        MissingDataError: no data, no labels, no loss, an unknown statistic, or a batch that model or loss refuses.
         InvalidTensorError: a gradient is NaN; names batch and weight.
     """
     needs = list(needs)
@@ -59,9 +60,11 @@ def statistics(model: nn.Module, data: Any, loss: Any, needs: Iterable[str]) -> 
     trainable = [weight for weight in weights(model) if weight.tensor.requires_grad]
     totals: dict[str, dict[str, torch.Tensor]] = {need: {} for need in needs}
     count = 0
-    with inference_mode(model), _differentiable(model):
+    with reading(data), inference_mode(model), _differentiable(model):
         for inputs, labels in batches(data):
-            _add(totals, _gradients(model, loss, trainable, inputs, labels), count)
+            with explained(count, inputs, labels):
+                gradients = _gradients(model, loss, trainable, inputs, labels)
+            _add(totals, gradients, count)
             count += 1
     layouts = {weight.name: weight.layout for weight in trainable}
     return {

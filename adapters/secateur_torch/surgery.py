@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch.nn.modules.conv import _ConvNd
 from secateur.errors import TraceError
 from secateur.structure.graph import Graph, Operation
 from secateur.structure.removal import Plan
+from secateur_torch.masking import free_copy
 from secateur_torch.parameters import Weight, weights
 
 Kept = dict[int, torch.Tensor]
@@ -37,21 +37,20 @@ def compact(model: nn.Module, graph: Graph, plan: Plan) -> nn.Module:
     replaced = {
         id(weight.tensor): _sliced(weight, kept[weight.name]) for weight in weights(small) if weight.name in kept
     }
-    for module in small.modules():
-        _replace(module, replaced)
+    changed = [module for module in small.modules() if _replace(module, replaced)]
     modules = dict(small.named_modules())
     for index, operation in enumerate(graph.operations):
         for path in {_running(operation), _layer(operation.parameters.get("kernel", ""))}:
             if path in modules:
                 _change(modules[path], operation, plan.shapes, plan.settings.get(index, {}))
-    for module in small.modules():
+    for module in changed:
         _mend(module)
     return small
 
 
 def _copy(model: nn.Module) -> nn.Module:
     try:
-        return copy.deepcopy(model)
+        return free_copy(model)
     except (RuntimeError, TypeError) as error:
         raise TraceError(
             f"the model cannot be copied, so nothing is removed from it: {error}; let it keep no computed tensors or "
@@ -88,12 +87,16 @@ def _sliced(weight: Weight, indices: Kept) -> torch.Tensor:
     return nn.Parameter(native, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else native
 
 
-def _replace(module: nn.Module, replaced: Mapping[int, torch.Tensor]) -> None:
+def _replace(module: nn.Module, replaced: Mapping[int, torch.Tensor]) -> bool:
+    """Put the new tensors in the place of the old; whether there were any."""
+    changed = False
     owners: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
     for owned in owners:
         for name, tensor in owned.items():
             if tensor is not None and id(tensor) in replaced:
                 owned[name] = replaced[id(tensor)]
+                changed = True
+    return changed
 
 
 def _change(

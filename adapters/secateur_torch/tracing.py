@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -20,8 +20,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from secateur.errors import ExampleError, TraceError
 from secateur.structure.graph import Graph, Operation, ParameterShape
-from secateur_torch.inference import inference_mode, results, run, tensors, version
+from secateur_torch.inference import inference_mode, results, run, tensors, training_mode, version
 from secateur_torch.operations import Call, Kind, describe, reads_values
 from secateur_torch.parameters import Weight, weights
 
@@ -33,6 +34,9 @@ _LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 def graph(model: nn.Module, example: Any | None) -> Graph:
     """Trace the path that one example takes through the model, in inference mode; nothing in the model changes.
 
+    Weights that it does not reach may be read in training alone, as auxiliary heads are: then a pass in training mode
+    is traced too, and if it reaches more, it is part of the graph.
+
     Args:
         model: any module that runs.
         example: a tensor or array, a tuple of positional arguments or a dict of keyword arguments.
@@ -41,10 +45,41 @@ def graph(model: nn.Module, example: Any | None) -> Graph:
         ExampleError: there is no example, or the model does not accept it.
         TraceError: the model returns an object whose tensors cannot be seen.
     """
+    inference = _traced(model, example, inference_mode)
+    if all(weight.name in inference.parameters for weight in weights(model)):
+        return inference
+    try:
+        training = _traced(model, example, training_mode)
+    except (ExampleError, TraceError):  # it wants labels too, or is not made to train
+        return inference
+    return inference if training.parameters.keys() <= inference.parameters.keys() else _joined(inference, training)
+
+
+def _traced(model: nn.Module, example: Any | None, mode: Callable[[nn.Module], AbstractContextManager[None]]) -> Graph:
     recorder = _Recorder(model)
-    with inference_mode(model), torch.no_grad(), _module_names(model, recorder.modules), _Below(recorder), recorder:
+    with mode(model), torch.no_grad(), _module_names(model, recorder.modules), _Below(recorder), recorder:
         result = run(model, example, recorder.begin)
     return recorder.graph(results(result))
+
+
+def _joined(inference: Graph, training: Graph) -> Graph:
+    """Both passes as one graph, through whose weights they are tied to one another."""
+
+    def moved(numbers: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(number + len(inference.tensors) for number in numbers)
+
+    operations = (
+        replace(operation, inputs=moved(operation.inputs), outputs=moved(operation.outputs), in_inference=False)
+        for operation in training.operations
+    )
+    known = {name for name, shape in inference.parameters.items() if shape.role != "other"}
+    return Graph(
+        (*inference.tensors, *training.tensors),
+        (*inference.operations, *operations),
+        (*inference.inputs, *moved(training.inputs)),
+        (*inference.outputs, *moved(training.outputs)),
+        {**inference.parameters, **{key: shape for key, shape in training.parameters.items() if key not in known}},
+    )
 
 
 @contextmanager

@@ -7,7 +7,8 @@ written against this protocol alone, which is what makes both frameworks give on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,13 +16,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from secateur.structure.graph import Graph
+from secateur.structure.graph import PRUNABLE_ROLES, Graph, producing_axis
 from secateur.structure.removal import Plan
 
 Array = npt.NDArray[Any]
 Masks = Mapping[str, npt.NDArray[np.bool_]]
 
-PRUNABLE_ROLES = ("kernel", "recurrent", "embedding")
+__all__ = ["PRUNABLE_ROLES", "Adapter", "Array", "Hold", "Masks", "Parameter", "prunable"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Parameter:
         axes: a name for each axis of ``view``: ``out``, ``in``, ``height``, ...
         layer: the name of the layer or module that owns it (``fc1``, ``dense``).
         trainable: whether training changes it.
+        refusal: for a kernel that can only be looked at: why it cannot be pruned, and what to do.
     """
 
     name: str
@@ -46,10 +48,24 @@ class Parameter:
     axes: tuple[str, ...]
     layer: str = ""
     trainable: bool = True
+    refusal: str = ""
+
+    @property
+    def producing_axis(self) -> int | None:
+        """The axis along which it makes features; None if it makes none."""
+        return producing_axis(self.role, self.axes)
+
+
+def prunable(parameters: Sequence[Parameter]) -> list[Parameter]:
+    """The kernels, recurrent kernels and embeddings that hold at least one number."""
+    return [parameter for parameter in parameters if parameter.role in PRUNABLE_ROLES and parameter.view.size]
 
 
 class Hold(Protocol):
-    """Keeps masked weights at exactly 0.0 through every optimizer step, until released."""
+    """Keeps masked weights at exactly 0.0 through every optimizer step, until released.
+
+    A deep copy holds the same masks in the deep copy of the model (made with the same memo), for any optimizer.
+    """
 
     def update(self, masks: Masks) -> None:
         """Replace the masks (canonical layout) and apply the new ones at once."""
@@ -70,17 +86,24 @@ class Adapter(Protocol):
         Raises UnbuiltModelError, MissingWeightsError, UnsupportedDtypeError (a kernel of integers or complex numbers).
         """
 
+    def reading(self, data: Any) -> AbstractContextManager[None]:
+        """A block in which data may be read: random states, and loaders, are after it as they were before."""
+
     def statistics(self, model: Any, data: Any, loss: Any, needs: Iterable[str]) -> dict[str, dict[str, Array]]:
         """Statistic name -> parameter name -> array in canonical layout, averaged over the batches of ``data``.
 
-        The model is left as found: weights, gradients, running statistics, training mode. Raises MissingDataError.
+        The model is left as found: weights, gradients, running statistics, training mode; and so is the data, as
+        :meth:`reading` tells. Raises MissingDataError.
         """
 
     def graph(self, model: Any, example: Any | None) -> Graph:
         """The traced structure. Raises ExampleError, TraceError."""
 
-    def outputs(self, model: Any, example: Any | None) -> list[Array]:
-        """The model's outputs in inference mode, one NumPy array a tensor, in a fixed order."""
+    def outputs(self, model: Any, example: Any | None, training: bool = False) -> list[Array]:
+        """The model's outputs in inference mode, one NumPy array a tensor, in a fixed order.
+
+        ``training``: those of the pass in training mode; asked for only where the graph has one.
+        """
 
     def apply(self, model: Any, masks: Masks) -> None:
         """Write exact zeros where a mask (canonical layout) is False. Other weights keep their bits."""
@@ -92,7 +115,7 @@ class Adapter(Protocol):
         """The inverse of :meth:`native`."""
 
     def hold(self, model: Any, masks: Masks, optimizer: Any | None = None) -> Hold:
-        """Apply the masks and keep them: for ``optimizer``, or for whichever optimizer trains the model if None."""
+        """Apply the masks and keep them through any optimizer's steps; ``optimizer`` must own some of the weights."""
 
     def compact(self, model: Any, graph: Graph, plan: Plan) -> Any:
         """A new, ordinary, smaller model, in the training mode of ``model``, which is not touched."""

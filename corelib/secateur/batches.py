@@ -1,14 +1,21 @@
 """One way to read a data set, whatever the framework it comes from.
 
-Both adapters gather statistics over the batches that this module yields, so the same data gives the same batches.
+Both adapters gather statistics over the batches that this module yields, so the same data gives the same batches, and
+tell in the same words which batch a model or its loss refuses. Both read inside of :func:`undisturbed`, so that a
+training that reads the same data goes on as if nobody had.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-from secateur.errors import MissingDataError, ShapeMismatchError
+import numpy as np
+
+from secateur.errors import MissingDataError, SecateurError, ShapeMismatchError
 
 BATCH_SIZE = 32
 
@@ -66,6 +73,30 @@ def _labelled(data: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
         yield batch[0], batch[1]
 
 
+@contextmanager
+def explained(number: int, inputs: Any, labels: Any) -> Iterator[None]:
+    """Whatever a framework raises in the block, as a MissingDataError that names the batch and what it holds."""
+    try:
+        yield
+    except SecateurError:
+        raise
+    except Exception as error:
+        raise MissingDataError(
+            f"the model or the loss does not accept batch {number}, inputs ({describe(inputs)}) with labels "
+            f"({describe(labels)}): give labels as this loss takes them ({type(error).__name__}: {error})"
+        ) from error
+
+
+def describe(batch: Any) -> str:
+    """The types and shapes of the arrays in nested tuples, lists and mappings, for messages."""
+    if isinstance(batch, Mapping):
+        return ", ".join(f"{name}: {describe(item)}" for name, item in batch.items())
+    if isinstance(batch, (tuple, list)):
+        return ", ".join(map(describe, batch))
+    shape, dtype = getattr(batch, "shape", None), getattr(batch, "dtype", "")
+    return type(batch).__name__ if shape is None else f"{getattr(dtype, 'name', dtype)} {tuple(shape)}".strip()
+
+
 def is_repeatable(data: Any) -> bool:
     """Whether ``data`` can be read a second time: arrays, lists and loaders can, a generator cannot."""
     return data is not None and (_is_pair_of_arrays(data) or iter(data) is not data)
@@ -74,3 +105,44 @@ def is_repeatable(data: Any) -> bool:
 def first_inputs(data: Any, size: int = BATCH_SIZE) -> Any | None:
     """The inputs of the first batch, to serve as an example; None if reading them would use up a generator."""
     return next(batches(data, size))[0] if is_repeatable(data) else None
+
+
+@contextmanager
+def undisturbed(data: Any = None) -> Iterator[None]:
+    """Random states are after the block as they were before it: Python's, NumPy's, and those that ``data`` draws from.
+
+    Args:
+        data: any; of a loader the generators that it, its samplers and its data set have as attributes are restored.
+    """
+    found = [random, np.random, *(value for owner in _owners(data) for value in vars(owner).values())]
+    restorers = [restore for item in found if (restore := _restorer(item)) is not None]
+    try:
+        yield
+    finally:
+        for restore in restorers:
+            restore()
+
+
+def _owners(data: Any) -> list[Any]:
+    """The object, its samplers and its data set, and theirs; those that have attributes at all."""
+    owners: list[Any] = []
+    waiting = [data]
+    while waiting:
+        owner = waiting.pop()
+        if hasattr(owner, "__dict__") and all(owner is not known for known in owners):
+            owners.append(owner)
+            waiting += [vars(owner)[name] for name in ("sampler", "batch_sampler", "dataset") if name in vars(owner)]
+    return owners
+
+
+def _restorer(item: Any) -> Callable[[], Any] | None:
+    """What puts a random generator back to where it is now; None if it is no generator."""
+    is_global = item is random or item is np.random
+    if not is_global and type(item).__name__ not in ("Generator", "Random", "RandomState"):
+        return None
+    if isinstance(item, np.random.Generator):
+        return partial(setattr, item.bit_generator, "state", item.bit_generator.state)
+    for get, put in (("getstate", "setstate"), ("get_state", "set_state")):  # random.Random; NumPy's older, PyTorch's
+        if hasattr(item, get) and hasattr(item, put):
+            return partial(getattr(item, put), getattr(item, get)())
+    return None

@@ -40,7 +40,7 @@ def demo(
     framework: Annotated[list[str], typer.Option(help="May be given again.")] = ["torch", "keras"],  # noqa: B006
     backend: Annotated[list[str], typer.Option(help="Of Keras: tensorflow, jax, torch. May be given again.")] = [],  # noqa: B006
     everything: Annotated[bool, typer.Option("--all", help="The whole product of recipes, not a subset.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of split, initial weights and batches.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of training part, initial weights and batches.")] = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Of the dense training; the rest in proportion.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for results.json, report.html and events.")] = Path("secateur-demo"),
 ) -> None:
@@ -63,3 +63,7 @@ def demo(
     except SecateurError as error:
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
         raise typer.Exit(1) from None
+
+
+if __name__ == "__main__":
+    app()

@@ -51,6 +51,10 @@ class NoMatchError(SecateurError, LookupError):
     """An include or exclude pattern, or a name, that matches nothing in the model."""
 
 
+class ParametrizationError(SecateurError, ValueError):
+    """A recipe chooses a weight that its layer computes from others, so that no mask would hold on it."""
+
+
 class UnbuiltModelError(SecateurError, ValueError):
     """A model whose weights do not exist yet: an unbuilt Keras model, a lazy PyTorch module."""
 
@@ -60,7 +64,7 @@ class MissingWeightsError(SecateurError, ValueError):
 
 
 class MissingDataError(SecateurError, ValueError):
-    """A score needs data, labels or a loss that the call did not give."""
+    """A score needs data, labels or a loss that the call did not give, or gave in a form that cannot be used."""
 
 
 class ExampleError(SecateurError, ValueError):
@@ -77,6 +81,10 @@ class VerificationError(SecateurError, RuntimeError):
 
 class HoldError(SecateurError, RuntimeError):
     """Masks cannot be held in this training: wrong optimizer, or a pruner used out of order."""
+
+
+class CopyError(SecateurError, TypeError):
+    """A pruned model or pruner cannot be copied or pickled in this way; the message tells the way that works."""
 
 
 class FileFormatError(SecateurError, ValueError):

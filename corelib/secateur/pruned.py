@@ -6,41 +6,38 @@ goes on pruning.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from secateur import storage
-from secateur.adapter import Adapter, Hold, Parameter
-from secateur.errors import ExampleError, TraceError, VerificationError
-from secateur.ranking import Statistics, prunable, units
+from secateur.adapter import Adapter, Hold, Parameter, prunable
+from secateur.errors import CopyError, ExampleError, HoldError, ShapeMismatchError, TraceError, VerificationError
+from secateur.ranking import Statistics, units
 from secateur.recipe import Recipe
-from secateur.report.collect import Outcome, details, measured, sampled
+from secateur.report.collect import Outcome, details, measured
 from secateur.report.numbers import PruningReport, StageMetrics
 from secateur.report.overview import Overview
 from secateur.report.words import recipe_words
 from secateur.structure.cost import Cost, cost
 from secateur.structure.graph import Graph
 from secateur.structure.removal import STATISTICS, Plan, plan, removable
+from secateur.verification import BAKED, largest_error, require_telling
 
 Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
 
-# The largest difference between outputs that counts as rounding, relative to the largest output.
-TOLERANCES = {"float64": 1e-9, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
-
-BAKED = (
-    "Does the model's code spell out a size in numbers, as in x.view(-1, 400)? Read it off the tensor, as in "
-    "x.flatten(1), or exclude the layers before it."
-)
-
 
 class Pruned:
     """A model under masks that hold.
+
+    Loading weights into the model may bring back what the masks prune. The next optimizer step makes it zero again, and
+    so does everything here that reads the model, as long as the masks are not released.
 
     Attributes:
         model: the user's own model; masked weights are exactly 0.0 and stay so through training.
@@ -63,8 +60,24 @@ class Pruned:
         self._graph = graph
         self._masks: dict[str, BoolArray] = {}
         self._hold: Hold | None = None
-        self._dense = sampled(self.parameters())
+        self._dense: Sequence[Parameter] = ()
         self._dense_nonzero: int | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """The same of a copy of the model, whose masks hold and are released by themselves; what is known is shared."""
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        vars(twin).update(vars(self))
+        twin.model = copy.deepcopy(self.model, memo)
+        twin._hold = copy.deepcopy(self._hold, memo)
+        return twin
+
+    def __getstate__(self) -> NoReturn:
+        """Refuses ``pickle`` and ``copy.copy``, of which neither can take the hold along."""
+        raise CopyError(
+            f"a {type(self).__name__} holds masks in a live model, so it is neither pickled nor copied by copy.copy: "
+            "write it with save(folder) and read it with load(folder), or use copy.deepcopy"
+        )
 
     @property
     def masks(self) -> dict[str, BoolArray]:
@@ -84,7 +97,10 @@ class Pruned:
         return self.adapter.parameters(self.model, self._graph)
 
     def release(self) -> None:
-        """Stop holding the masks; weights keep their values and train freely from now on."""
+        """Stop holding the masks; weights keep their values and train freely from now on.
+
+        The masks go on telling what was pruned. :meth:`save` and :meth:`compact` work as long as it is still zero.
+        """
         if self._hold is not None:
             self._hold.release()
             self._hold = None
@@ -102,14 +118,21 @@ class Pruned:
             example: an input on which the smaller model is verified; the one that ``prune`` had if None.
 
         Raises:
-            ExampleError: no example is known and the framework needs one.
-            VerificationError: the smaller model does not run or gives other outputs; it is thrown away.
+            ExampleError: no example is known and the framework needs one, or the outputs for it could not show a
+                difference: no row, or nothing but zeros.
+            VerificationError: the smaller model does not run or gives other outputs, and is thrown away; or the masked
+                model gives NaN.
         """
+        self._enforce()
         example = self._example if example is None else example
         removal = self.plan(example)
         expected = self.adapter.outputs(self.model, example)
+        require_telling(expected)
         small = self.adapter.compact(self.model, self._traced(example), removal)
-        self.max_error = _verify(expected, self._small_outputs(small, example))
+        error = largest_error(expected, self._small_outputs(small, example))
+        if self._traced(example).has_training:
+            self._small_outputs(small, example, training=True)
+        self.max_error = error
         return small
 
     def summary(self, example: Any | None = None) -> Overview:
@@ -119,7 +142,7 @@ class Pruned:
             example: as for :meth:`compact`; without any, a PyTorch model has no FLOPs in the table.
         """
         told = details(self.outcome(example))
-        return Overview(told.layers, told.frozen)
+        return Overview(told.layers, told.frozen, told.notes)
 
     def report(self, path: str | Path, example: Any | None = None) -> Path:
         """Write one self-contained HTML file: distributions before and after, structure, what was removed and why.
@@ -147,14 +170,24 @@ class Pruned:
 
         Raises:
             FileFormatError: the folder exists and holds something else.
+            HoldError: since the masks were released, weights that they prune are not zero any more.
         """
-        removal = self.plan().to_dict() if self._graph is not None else None
+        self._enforce()
+        if revived := self._revived():
+            raise HoldError(
+                f"{_places(revived)}, since the masks were released: weights and masks would contradict each other in "
+                "one folder. Save the model as your framework saves it, or prune it again"
+            )
+        _, removal = self._structure(None)
         with storage.replaced_folder(Path(folder)) as fresh:
             self.adapter.write_model(self.model, fresh)
-            storage.write(fresh, self.adapter.framework, self.recipe, self._masks, removal)
+            storage.write(
+                fresh, self.adapter.framework, self.recipe, self._masks, None if removal is None else removal.to_dict()
+            )
 
     def outcome(self, example: Any | None) -> Outcome:
         """What :meth:`report` is drawn from, for those who draw their own; arguments as for :meth:`summary`."""
+        self._enforce()
         graph, removal = self._structure(example)
         return Outcome(
             recipe=self.recipe,
@@ -164,16 +197,39 @@ class Pruned:
             statistics=self.statistics,
             graph=graph,
             plan=removal,
+            notes=self._notes(),
         )
+
+    def _enforce(self) -> None:
+        """While the masks hold, write their zeros where something else than an optimizer brought weights back."""
+        if self._hold is not None and self._revived():
+            self.adapter.apply(self.model, self._masks)
+
+    def _revived(self) -> dict[str, int]:
+        """Parameter name -> how many weights that its mask prunes are not zero; without those that have none."""
+        masked = [item for item in self.parameters() if item.name in self._masks]
+        for item in masked:
+            if item.view.shape != self._masks[item.name].shape:
+                raise ShapeMismatchError(
+                    f"{item.name} has the shape {item.view.shape}, its mask {self._masks[item.name].shape}: the model "
+                    "was changed after it was pruned; prune it again"
+                )
+        counts = {item.name: int(np.count_nonzero(item.view[~self._masks[item.name]])) for item in masked}
+        return {name: count for name, count in counts.items() if count}
+
+    def _notes(self) -> tuple[str, ...]:
+        """What a reader of the tables should know besides."""
+        revived = self._revived() if self._hold is None else {}
+        return (f"{_places(revived)}, since the masks were released.",) if revived else ()
 
     def _traced(self, example: Any | None) -> Graph:
         if self._graph is None:
             self._graph = self.adapter.graph(self.model, self._example if example is None else example)
         return self._graph
 
-    def _small_outputs(self, small: Any, example: Any | None) -> list[Array]:
+    def _small_outputs(self, small: Any, example: Any | None, training: bool = False) -> list[Array]:
         try:
-            return self.adapter.outputs(small, example)
+            return self.adapter.outputs(small, example, training)
         except ExampleError as error:
             raise VerificationError(f"the smaller model does not run and was thrown away. {BAKED} ({error})") from error
 
@@ -203,36 +259,18 @@ class Pruned:
         self._masks = masks
 
 
+def _places(revived: Mapping[str, int]) -> str:
+    places = ", ".join(f"{count} of {name}" for name, count in revived.items())
+    return f"weights that the masks prune are not zero any more ({places})"
+
+
 def count_nonzero(parameters: Sequence[Parameter]) -> int:
-    """Trainable numbers that are not zero."""
-    return sum(int(np.count_nonzero(item.view)) for item in parameters if item.role not in STATISTICS)
+    """Stored numbers that are not zero, running statistics aside."""
+    stored = (item for item in parameters if item.role not in STATISTICS and not item.refusal)
+    return sum(int(np.count_nonzero(item.view)) for item in stored)
 
 
 def _stage(figures: Cost, nonzero: int) -> StageMetrics:
     return StageMetrics(
         parameters=figures.parameters, nonzero=nonzero, flops=figures.flops, bytes=figures.bytes, latency_ms=None
     )
-
-
-def _verify(expected: Sequence[Array], actual: Sequence[Array]) -> float:
-    """The largest relative difference, if rounding explains it."""
-    if [output.shape for output in expected] != [output.shape for output in actual]:
-        raise VerificationError(
-            f"the smaller model's outputs have other shapes than the masked one's; it was thrown away. {BAKED}"
-        )
-    error = max((_relative_error(*pair) for pair in zip(expected, actual, strict=True)), default=0.0)
-    tolerance = max((TOLERANCES.get(output.dtype.name, 0.0) for output in expected), default=0.0)
-    if not error <= tolerance:
-        raise VerificationError(
-            f"the smaller model's outputs differ from the masked model's by {error:.2g} of the largest output "
-            f"(rounding explains {tolerance:.0e}); it was thrown away. Were masked weights changed after release()?"
-        )
-    return error
-
-
-def _relative_error(expected: Array, actual: Array) -> float:
-    if not expected.size:
-        return 0.0
-    difference = float(np.abs(expected.astype(np.float64) - actual.astype(np.float64)).max())
-    largest = float(np.abs(expected.astype(np.float64)).max())
-    return difference / largest if largest > 0 else difference

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +19,12 @@ import numpy.typing as npt
 from secateur import storage
 from secateur.adapter import Adapter, Parameter
 from secateur.batches import first_inputs, is_repeatable
-from secateur.errors import ExampleError, FileFormatError, MissingDataError, RecipeError, TraceError
+from secateur.checks import given_statistics, require_data, require_numbers, require_recipe, require_rows
+from secateur.errors import CopyError, ExampleError, FileFormatError, RecipeError, TraceError
 from secateur.pruned import Pruned, count_nonzero
-from secateur.ranking import NeuronRanking, Statistics, ranking
+from secateur.ranking import NeuronRanking, Statistics, ranking, sparing
 from secateur.recipe import Neurons, Recipe
-from secateur.report.collect import Outcome
+from secateur.report.collect import Outcome, sampled
 from secateur.schedules import OneShot
 from secateur.structure.graph import Graph
 
@@ -40,11 +42,12 @@ class Pruner(Pruned):
         adapter: the framework's adapter.
         model: the model that trains.
         recipe: what to prune, and when.
-        optimizer: the optimizer whose steps must not revive a weight; None for whichever trains the model.
+        optimizer: the optimizer that trains the model, to check that it does; masks hold through any.
         data: labelled data for scores that need gradients: arrays ``(x, y)`` or an iterable of batches.
         loss: the loss for them, as the framework takes it.
         example: an input for tracing and verification; the first batch of ``data`` if None.
-        statistics: statistics that are known already, instead of ``data``.
+        statistics: statistics that are known already, instead of ``data``: statistic -> parameter name -> array in
+            canonical layout.
     """
 
     def __init__(
@@ -59,52 +62,95 @@ class Pruner(Pruned):
         example: Any | None = None,
         statistics: Statistics | None = None,
     ) -> None:
+        require_recipe(recipe)
         adapter.parameters(model)  # refuses a model without weights; only the trace knows all of their roles
-        _check_data(recipe, data, statistics)
+        require_data(recipe, data, statistics)
         if example is None and data is not None:
-            example = first_inputs(data)
+            with adapter.reading(data):
+                example = first_inputs(data)
+        require_rows(example)
         super().__init__(adapter, model, recipe, example, _trace(adapter, model, recipe, example))
-        self._dense_nonzero = count_nonzero(self.parameters())
+        self._dense, self._dense_nonzero = sampled(self.parameters()), count_nonzero(self.parameters())
         self.step = 0
-        self.statistics = statistics or {}
+        if statistics is not None:
+            self.statistics = given_statistics(adapter, model, self.parameters(), statistics)
+        self._follows = optimizer is not None or recipe.schedule != OneShot()
         self._data, self._loss, self._given = data, loss, statistics is not None
         self._ranking = ranking(recipe, self.parameters(), self._graph)
         self._scores: Mapping[str, Array] = {}
         self._kept: dict[str, BoolArray] | None = None
         self._budgets: Sequence[int] | None = None
+        self._reached = 0.0
+        self._spared: dict[str, int] = {}
         self._begin(optimizer)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """As :meth:`Pruned.__deepcopy__`, for what :func:`prune` returned. Raises CopyError in a training loop."""
+        if self._follows:
+            raise CopyError(
+                "a pruner follows the optimizer of one training loop, so it cannot be copied: copy the model "
+                "(copy.deepcopy(pruner.model)) and make a new pruner with the optimizer that trains the copy"
+            )
+        return super().__deepcopy__(memo)
 
     @property
     def finished(self) -> bool:
         """Whether the schedule has reached its final sparsity."""
-        return self._budgets is not None and self.recipe.schedule.fraction(self.step) == 1.0
+        return self._reached == 1.0
 
     def advance(self, steps: int = 1) -> None:
-        """Count optimizer steps, and prune further at each that the schedule has due."""
+        """Count optimizer steps, and prune further at each that the schedule has due, unless released."""
         for _ in range(steps):
             self.step += 1
-            if self.recipe.schedule.due(self.step):
-                self._update()
+            if self.recipe.schedule.due(self.step) and self._hold is not None:
+                self._prune(self._rank())
 
     def _begin(self, optimizer: Any | None) -> None:
-        """Prune at step 0 if that is due; else rehearse, so that a recipe that cannot work fails before training."""
-        if self.recipe.schedule.due(0):
-            self._update(optimizer)
-            return
-        scores = self._rank()
-        masks = self._ranking.masks(self.recipe.allocate(scores, self.recipe.budgets(scores)))
-        self._hold_masks({name: np.ones_like(mask) for name, mask in masks.items()}, optimizer)
+        """Prune at step 0 if that is due. Rehearse what is not, so that what cannot work fails before training."""
+        schedule, scores = self.recipe.schedule, self._rank()
+        masks: dict[str, BoolArray] = {}
+        if schedule.fraction(0) < 1.0:
+            masks = self._ranking.masks(self.recipe.allocate(scores, self.recipe.budgets(scores)))
+        if schedule.due(0):
+            self._prune(scores, optimizer)
+        else:
+            self._hold_masks({name: np.ones_like(mask) for name, mask in masks.items()}, optimizer)
 
-    def _update(self, optimizer: Any | None = None) -> None:
-        scores = self._rank()
+    def _prune(self, scores: dict[str, Array], optimizer: Any | None = None) -> None:
+        """Prune what the schedule asks for at this step; in mid-training nothing is emptied."""
         budgets = self.recipe.budgets(scores) if self._budgets is None else self._budgets
         fraction = self.recipe.schedule.fraction(self.step)
-        kept = self.recipe.allocate(scores, [math.floor(fraction * budget + 0.5) for budget in budgets], self._kept)
+        pruned = [math.floor(fraction * budget + 0.5) for budget in budgets]
+        spared: tuple[str, ...] = ()
+        if self.step == 0:
+            kept = self.recipe.allocate(scores, pruned)
+        else:
+            kept, spared = sparing(self.recipe, self._ranking, scores, pruned, self._kept)
         self._hold_masks(self._ranking.masks(kept), optimizer)
-        self._budgets, self._kept, self._scores = budgets, kept, scores
+        self._budgets, self._kept, self._scores, self._reached = budgets, kept, scores, fraction
         self.thresholds = _thresholds(scores, kept, self.recipe.scope)
+        self._tell(spared)
+
+    def _tell(self, spared: Sequence[str]) -> None:
+        """Warn of what was spared for the first time; the summary goes on telling it."""
+        for name in spared:
+            if name not in self._spared:
+                self._spared[name] = self.step
+                warnings.warn(self._spared_words(name), stacklevel=2)
+
+    def _spared_words(self, name: str) -> str:
+        best = "neuron" if isinstance(self.recipe.granularity, Neurons) else "weight"
+        return (
+            f"At step {self._spared[name]} the recipe would have emptied {name}. Its best {best} stays, and others are "
+            "pruned in its place. Use scope='layer', a lower target, or exclude it."
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        return (*super()._notes(), *map(self._spared_words, self._spared))
 
     def _rank(self) -> dict[str, Array]:
+        self._enforce()
+        require_numbers(self.parameters())
         needs = self.recipe.score.needs
         if needs and not self._given:
             self.statistics = self.adapter.statistics(self.model, self._data, self._loss, needs)
@@ -128,6 +174,7 @@ def prune(
     model: Any,
     recipe: Recipe,
     *,
+    optimizer: Any | None = None,
     data: Any | None = None,
     loss: Any | None = None,
     example: Any | None = None,
@@ -138,12 +185,15 @@ def prune(
     Raises:
         RecipeError: the recipe has a schedule over training steps, which a single call cannot follow.
     """
+    require_recipe(recipe)
     if recipe.schedule != OneShot():
         raise RecipeError(
             f"{recipe.schedule} prunes over training steps, which prune() does not see; use a Pruner, or leave the "
             "schedule out"
         )
-    return Pruner(adapter, model, recipe, data=data, loss=loss, example=example, statistics=statistics)
+    return Pruner(
+        adapter, model, recipe, optimizer=optimizer, data=data, loss=loss, example=example, statistics=statistics
+    )
 
 
 def load(adapter: Adapter, folder: str | Path, model: Any | None = None, example: Any | None = None) -> Pruned:
@@ -173,22 +223,6 @@ def _check_masks(folder: Path, masks: Mapping[str, BoolArray], parameters: Seque
     for name, mask in masks.items():
         if shapes.get(name) != mask.shape:
             raise FileFormatError(f"{folder} has a mask of shape {mask.shape} for {name}, the model {shapes.get(name)}")
-
-
-def _check_data(recipe: Recipe, data: Any | None, statistics: Statistics | None) -> None:
-    name, needs = type(recipe.score).__name__, recipe.score.needs
-    missing = [need for need in needs if need not in (statistics or {})]
-    if not missing:
-        return
-    if statistics is not None:
-        raise MissingDataError(f"statistics lack {', '.join(missing)}, which {name} needs")
-    if data is None:
-        raise MissingDataError(f"{name} is computed from gradients: pass data=(x, y) or a data loader, and loss=")
-    if recipe.schedule != OneShot() and not is_repeatable(data):
-        raise MissingDataError(
-            f"{name} with {recipe.schedule} reads data at every update, but a generator can be read once; pass "
-            "arrays or a data loader"
-        )
 
 
 def _trace(adapter: Adapter, model: Any, recipe: Recipe, example: Any | None) -> Graph | None:

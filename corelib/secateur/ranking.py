@@ -6,7 +6,7 @@ elements that are kept. All arrays are in canonical layout.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur import scores
-from secateur.adapter import PRUNABLE_ROLES, Parameter
-from secateur.errors import EmptyLayerError, ExampleError, MissingDataError, NoMatchError
+from secateur.adapter import Parameter, prunable
+from secateur.errors import EmptyLayerError, ExampleError, MissingDataError, NoMatchError, ParametrizationError
 from secateur.recipe import Neurons, Recipe
+from secateur.recipe.allocation import best
 from secateur.recipe.score import Score
 from secateur.structure.coupling import Coupling, couple
 from secateur.structure.graph import Graph
@@ -34,19 +35,22 @@ class Ranking(Protocol):
         """Layer -> one score an element, in the model's order."""
 
     def masks(self, kept: Mapping[str, BoolArray]) -> dict[str, BoolArray]:
-        """Parameter name -> mask in canonical layout, for those parameters that the elements can touch."""
+        """Parameter name -> mask in canonical layout, for those parameters that the elements can touch.
 
+        Raises EmptyLayerError where :meth:`emptied` is not empty.
+        """
 
-def prunable(parameters: Sequence[Parameter]) -> list[Parameter]:
-    """The kernels, recurrent kernels and embeddings that hold at least one number."""
-    return [parameter for parameter in parameters if parameter.role in PRUNABLE_ROLES and parameter.view.size]
+    def emptied(self, kept: Mapping[str, BoolArray]) -> dict[str, dict[str, BoolArray]]:
+        """What would be left without a single element: its name -> all its elements, layer by layer.
+
+        Of what overlaps, the first is told.
+        """
 
 
 def units(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph) -> Coupling:
-    """The model's units; those of layers that the recipe leaves out stay."""
-    candidates = prunable(parameters)
-    chosen = {parameter.name for parameter in recipe.select(candidates)}
-    return couple(graph, exclude=[parameter.name for parameter in candidates if parameter.name not in chosen])
+    """The model's units; those of layers that the recipe leaves out stay. Raises as :func:`ranking`."""
+    chosen = _chosen(recipe, parameters)
+    return couple(graph, exclude=[parameter.name for parameter in prunable(parameters) if parameter.name not in chosen])
 
 
 def ranking(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph | None) -> Ranking:
@@ -54,23 +58,56 @@ def ranking(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph | None
 
     Raises:
         NoMatchError: a pattern of the recipe matches nothing, or no unit can be removed.
+        ParametrizationError: a chosen weight is computed from others.
     """
-    chosen = recipe.select(prunable(parameters))
     if not isinstance(recipe.granularity, Neurons):
-        return WeightRanking(tuple(parameter.name for parameter in chosen))
+        return WeightRanking(_chosen(recipe, parameters))
     if graph is None:
         raise ExampleError(
             "neurons can only be pruned where the structure is known: pass example=, an input of the model"
         )
     coupling = units(recipe, parameters, graph)
     if coupling.count == 0:
-        reasons = (
-            "; ".join(f"{frozen.source}: {frozen.reason}" for frozen in coupling.frozen) or "nothing feeds on them"
-        )
+        reasons = "; ".join(f"{frozen.where}: {frozen.reason}" for frozen in coupling.frozen) or "nothing feeds on them"
         raise NoMatchError(
             f"no neuron of the chosen layers can be removed ({reasons}); choose other layers or Weights()"
         )
     return NeuronRanking(graph, coupling, recipe.granularity.norm)
+
+
+def _chosen(recipe: Recipe, parameters: Sequence[Parameter]) -> tuple[str, ...]:
+    """The names of what the recipe prunes."""
+    chosen = recipe.select(prunable(parameters))
+    if refused := [parameter for parameter in chosen if parameter.refusal]:
+        others = ", ".join(parameter.name for parameter in refused[1:])
+        raise ParametrizationError(refused[0].refusal + (f"; likewise {others}" if others else ""))
+    return tuple(parameter.name for parameter in chosen)
+
+
+def sparing(
+    recipe: Recipe,
+    ranking: Ranking,
+    scores: Mapping[str, Array],
+    pruned: Sequence[int],
+    kept: Mapping[str, BoolArray] | None,
+) -> tuple[dict[str, BoolArray], tuple[str, ...]]:
+    """As :meth:`Recipe.allocate`, but what would be emptied keeps its best element, and others go in its place.
+
+    Where a competition asks for so much that this is impossible, it prunes as much as it can.
+
+    Returns:
+        What is kept, and the names of what was spared.
+    """
+    result = recipe.allocate(scores, pruned, kept)
+    protected: dict[str, BoolArray] = {}
+    names: list[str] = []
+    while empty := ranking.emptied(result):
+        for name, among in empty.items():
+            names.append(name)
+            for layer, flags in best(scores, among, kept).items():
+                protected[layer] = protected[layer] | flags if layer in protected else flags
+        result = recipe.allocate(scores, pruned, kept, protected)
+    return result, tuple(names)
 
 
 @dataclass(frozen=True)
@@ -94,6 +131,10 @@ class WeightRanking:
                 )
         return dict(kept)
 
+    def emptied(self, kept: Mapping[str, BoolArray]) -> dict[str, dict[str, BoolArray]]:
+        """Parameters of which no weight is kept."""
+        return {name: {name: np.ones_like(mask)} for name, mask in kept.items() if not mask.any()}
+
 
 @dataclass(frozen=True)
 class NeuronRanking:
@@ -105,28 +146,58 @@ class NeuronRanking:
 
     def scores(self, parameters: Sequence[Parameter], score: Score, statistics: Statistics) -> dict[str, Array]:
         """Layer -> float64 score of each of its units: the norm of its incoming weights, over all its producers."""
-        total = np.zeros(self.coupling.count, np.float64)
-        for parameter in parameters:
-            axis = _producing_axis(parameter)
-            units = None if axis is None else self.coupling.units.get((parameter.name, axis))
-            if axis is None or units is None or not (units >= 0).any() or not parameter.view.size:
-                continue
-            reduced = scores.reduce(_score(parameter, score, statistics), axis=axis, norm=self.norm)
-            np.add.at(total, units[units >= 0], reduced[units >= 0])
+        makers = [(parameter, *made) for parameter in parameters if (made := self._made_by(parameter)) is not None]
+        rows = _Rows([units for _, _, units in makers], self.coupling.count, self.norm)
+        for parameter, axis, units in makers:
+            rows.add(np.moveaxis(_score(parameter, score, statistics), axis, 0), units)
+        total = rows.reduced()
         return {layer: total[members] for layer, members in self._layers()}
 
     def masks(self, kept: Mapping[str, BoolArray]) -> dict[str, BoolArray]:
         """False on every slice of a removed unit: its own weights and bias, and what its consumers read from it."""
-        removed = np.zeros(self.coupling.count, np.bool_)
         for layer, members in self._layers():
             if not kept[layer].any():
                 raise EmptyLayerError(
                     f"this recipe would remove all {len(members)} neurons of {layer}; exclude it, lower the target, or "
                     "use scope='layer'"
                 )
-            removed[members[~kept[layer]]] = True
+        removed = self._removed(kept)
         plan(self.graph, self.coupling, removed)  # raises if an axis between the layers would become empty
         return unit_masks(self.graph, self.coupling, removed)
+
+    def emptied(self, kept: Mapping[str, BoolArray]) -> dict[str, dict[str, BoolArray]]:
+        """Layers, and axes of parameters and tensors between them, of which no unit is kept."""
+        removed, told = self._removed(kept), np.zeros(self.coupling.count, np.bool_)
+        found: dict[str, dict[str, BoolArray]] = {}
+        for name, units in self._axes():
+            if (units >= 0).all() and removed[units].all() and not told[units].any():
+                own = np.isin(np.arange(self.coupling.count), units)
+                told |= own
+                found[name] = {layer: own[members] for layer, members in self._layers() if own[members].any()}
+        return found
+
+    def _made_by(self, parameter: Parameter) -> tuple[int, npt.NDArray[np.int64]] | None:
+        """The axis along which a parameter makes units, and the unit of each of its indices."""
+        axis = parameter.producing_axis
+        units = None if axis is None else self.coupling.units.get((parameter.name, axis))
+        if axis is None or units is None or not (units >= 0).any() or not parameter.view.size:
+            return None
+        return axis, units
+
+    def _removed(self, kept: Mapping[str, BoolArray]) -> BoolArray:
+        """One flag a unit."""
+        removed = np.zeros(self.coupling.count, np.bool_)
+        for layer, members in self._layers():
+            removed[members[~kept[layer]]] = True
+        return removed
+
+    def _axes(self) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
+        """Whatever must not be emptied, with its units."""
+        yield from self._layers()
+        for (name, axis), units in self.coupling.units.items():
+            yield f"axis {self.graph.parameters[name].axes[axis]!r} of {name}", units
+        for (tensor, axis), units in self.coupling.tensors.items():
+            yield f"axis {axis} of tensor {tensor}", units
 
     def _layers(self) -> list[tuple[str, npt.NDArray[np.int64]]]:
         return [
@@ -135,12 +206,47 @@ class NeuronRanking:
         ]
 
 
-def _producing_axis(parameter: Parameter) -> int | None:
-    """The axis along which a parameter makes features: ``out`` of a kernel, ``features`` of an embedding."""
-    if parameter.role not in PRUNABLE_ROLES:
-        return None
-    name = "features" if parameter.role == "embedding" else "out"
-    return parameter.axes.index(name) if name in parameter.axes else None
+class _Rows:
+    """Rows of scores and the units that they make; a unit that several rows make has one norm over all of them.
+
+    Args:
+        makers: for each kernel the unit of each row, -1 where it makes none.
+        count: number of units.
+        norm: as in :class:`secateur.recipe.Neurons`.
+    """
+
+    def __init__(self, makers: Sequence[npt.NDArray[np.int64]], count: int, norm: int | str) -> None:
+        self._norm = norm
+        self._counts = np.zeros((len(makers), count), np.int64)
+        for row, units in zip(self._counts, makers, strict=True):
+            row += np.bincount(units[units >= 0], minlength=count)
+        self._times = self._counts.sum(axis=0)
+        self._total = np.zeros(count)
+        self._shared: list[tuple[Array, npt.NDArray[np.int64]]] = []
+
+    def add(self, rows: Array, units: npt.NDArray[np.int64]) -> None:
+        """Take the next kernel's scores; only rows of units that other rows make too are kept."""
+        single, several = (units >= 0) & (self._times[units] == 1), (units >= 0) & (self._times[units] > 1)
+        if single.any():
+            self._total[units[single]] = scores.reduce(rows, axis=0, norm=self._norm)[single]
+        self._shared.append((rows[several], units[several]))
+
+    def reduced(self) -> npt.NDArray[np.float64]:
+        """float64[count]: exact, and rounded once, however the rows are spread."""
+        for pattern in np.unique(self._counts[:, self._times > 1], axis=1).T:
+            members = np.flatnonzero((self._counts == pattern[:, None]).all(axis=0))
+            self._total[members] = scores.reduce(self._joined(pattern, members), axis=0, norm=self._norm)
+        return self._total
+
+    def _joined(self, pattern: npt.NDArray[np.int64], members: npt.NDArray[np.int64]) -> Array:
+        """One row for each of the units ``members``, of which kernel i makes ``pattern[i]`` rows."""
+        parts = []
+        for (rows, units), times in zip(self._shared, pattern, strict=True):
+            if times:
+                order = np.argsort(units, kind="stable")
+                own = order[np.isin(units[order], members)]
+                parts.append(rows[own].reshape(len(members), -1))
+        return np.concatenate(parts, axis=1)
 
 
 def _score(parameter: Parameter, score: Score, statistics: Statistics) -> Array:

@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from secateur.errors import OutOfRangeError
+from secateur.scalars import real, whole
 
 
 class Schedule(Protocol):
@@ -29,12 +29,14 @@ class OneShot:
 
     Raises:
         OutOfRangeError: ``at`` is negative.
+        RecipeError: ``at`` is no whole number.
     """
 
     at: int = 0
 
     def __post_init__(self) -> None:
-        if operator.index(self.at) < 0:
+        object.__setattr__(self, "at", whole("OneShot's at", self.at))
+        if self.at < 0:
             raise OutOfRangeError(f"OneShot(at={self.at}): a training step is 0 or more")
 
     def fraction(self, step: int) -> float:
@@ -58,6 +60,7 @@ class Ramp:
 
     Raises:
         OutOfRangeError: not 0 <= begin <= end, every < 1, or initial outside 0 to 1.
+        RecipeError: a step is no whole number, or ``initial`` no number.
     """
 
     begin: int
@@ -69,9 +72,12 @@ class Ramp:
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        if not 0 <= operator.index(self.begin) <= operator.index(self.end):
+        for part in ("begin", "end", "every"):
+            object.__setattr__(self, part, whole(f"{name}'s {part}", getattr(self, part)))
+        object.__setattr__(self, "initial", real(f"{name}'s initial", self.initial))
+        if not 0 <= self.begin <= self.end:
             raise OutOfRangeError(f"{name}(begin={self.begin}, end={self.end}): give 0 <= begin <= end")
-        if operator.index(self.every) < 1:
+        if self.every < 1:
             raise OutOfRangeError(f"{name}(every={self.every}): give 1 or more steps from one pruning to the next")
         if not 0.0 <= self.initial <= 1.0:
             raise OutOfRangeError(f"{name}(initial={self.initial}): give a share of the final sparsity, 0 to 1")

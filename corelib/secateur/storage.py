@@ -42,11 +42,28 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
         fresh = workspace / "new"
         fresh.mkdir()
         yield fresh
+        _open_to_others(fresh)
+        old = workspace / "old"
         if folder.exists():
-            folder.rename(workspace / "old")
-        fresh.rename(folder)
+            folder.rename(old)
+        try:
+            fresh.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
     finally:
         shutil.rmtree(workspace)
+
+
+def _open_to_others(folder: Path) -> None:
+    """Give each file the mode of any new file under the user's umask: safetensors' writer lets only the owner read."""
+    probe = folder / ".mode"
+    probe.touch()
+    mode = probe.stat().st_mode
+    probe.unlink()
+    for path in folder.iterdir():
+        path.chmod(mode)
 
 
 def write(

@@ -57,10 +57,16 @@ def test_each_part_has_its_share_of_every_class() -> None:
         assert np.abs(np.bincount(part.labels) - share * total).max() <= 2
 
 
-def test_the_seed_alone_decides_the_split() -> None:
+def test_the_seed_alone_decides_what_is_trained_on() -> None:
     first, again, other = (data.load("digits", seed) for seed in (5, 5, 6))
-    np.testing.assert_array_equal(first.test.images, again.test.images)
-    assert not np.array_equal(first.test.images, other.test.images)
+    np.testing.assert_array_equal(first.train.images, again.train.images)
+    assert not np.array_equal(first.train.images, other.train.images)
+
+
+def test_the_test_part_is_the_same_for_every_seed() -> None:
+    first, other = (data.load("digits", seed) for seed in (5, 6))
+    np.testing.assert_array_equal(first.test.images, other.test.images)
+    np.testing.assert_array_equal(first.test.labels, other.test.labels)
 
 
 def test_images_are_float32_between_0_and_1() -> None:

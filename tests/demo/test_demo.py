@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
@@ -17,7 +20,7 @@ from secateur.demo import data as data_sets
 from secateur.demo.networks import Network, initial_weights
 from secateur.demo.plan import STEPS, TRAININGS, Choice, choices
 from secateur.demo.recipe_run import PrunedRun
-from secateur.demo.training import Trainer, constant
+from secateur.demo.training import Trainer, cosine
 from secateur.demo.twin import load
 from secateur.demo.workbench import Workbench
 from secateur.report import METRICS, STAGES
@@ -97,23 +100,35 @@ PROMISES = (
 )
 
 
+# One seed's figure moves by two of the 450 test images where a processor rounds otherwise; a mean moves less.
+SEEDS = (0, 1)
+
+
 @pytest.mark.parametrize("framework", ["torch", "keras"])
 def test_the_perceptron_loses_at_most_a_point(framework: str) -> None:
-    data, training = data_sets.load("digits", 0), TRAININGS["digits", "mlp"]
+    losses = [_lost_accuracies(framework, seed) for seed in SEEDS]
+    for choice, lost in zip(PROMISES, np.mean(losses, axis=0), strict=True):
+        assert lost <= 0.01, (choice.label, losses)
+
+
+def _lost_accuracies(framework: str, seed: int) -> list[float]:
+    """For each promise the accuracy of the dense perceptron less that of the pruned and fine-tuned one."""
+    data, training = data_sets.load("digits", seed), TRAININGS["digits", "mlp"]
     bench = Workbench(load(framework), Network("mlp", data.image), data)
-    model = bench.build(initial_weights(bench.network, 0))
-    trainer = Trainer(bench, model, bench.twin.optimizer(model, training.rate), training.batch, 0, lambda: None)
-    best = trainer.run("dense", constant(training.rate, training.dense))
-    bench.assign(model, best.weights)
-    dense = bench.stage(model)
-    assert dense.accuracy > 0.95
+    model = bench.build(initial_weights(bench.network, seed))
+    trainer = Trainer(bench, model, bench.twin.optimizer(model, training.rate), training.batch, seed, lambda: None)
+    trainer.run("dense", cosine(training.rate, training.dense))
+    dense, weights, gathered = bench.stage(model), bench.weights(model), bench.gather(model)
+    assert dense.accuracy is not None and dense.accuracy > 0.96
+    lost = []
     for choice in PROMISES:
-        pruned = PrunedRun(bench, choice, training, 0, lambda *_, **__: None, lambda: None)
-        finetuned = pruned.perform(best.weights, bench.gather(model))["stages"]["finetuned"]
-        assert finetuned["accuracy"] >= dense.accuracy - 0.01, choice.label
-        weights = bench.weights(pruned.models["finetuned"])
-        assert not any(weights[name][~mask].any() for name, mask in pruned.masks.items())
+        pruned = PrunedRun(bench, choice, training, seed, lambda *_, **__: None, lambda: None)
+        finetuned = pruned.perform(weights, gathered)["stages"]["finetuned"]
+        left = bench.weights(pruned.models["finetuned"])
+        assert not any(left[name][~mask].any() for name, mask in pruned.masks.items())
         assert finetuned["nonzero"] < (0.51 if choice.granularity == "neurons" else 0.12) * dense.parameters
+        lost.append(dense.accuracy - finetuned["accuracy"])
+    return lost
 
 
 def test_a_mistake_is_one_line_and_not_a_traceback(tmp_path: Path) -> None:
@@ -121,6 +136,17 @@ def test_a_mistake_is_one_line_and_not_a_traceback(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert result.output.splitlines()[-1].startswith("error: --framework caffe")
     assert not any((tmp_path / "out").iterdir())
+
+
+def test_the_module_can_be_run_like_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["secateur", "demo", "--help"])
+    monkeypatch.delitem(sys.modules, "secateur.cli")
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("secateur.cli", run_name="__main__")
+    assert ended.value.code == 0
+    assert "results.json" in capsys.readouterr().out
 
 
 def test_a_file_in_place_of_the_folder_is_refused_before_the_work(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from secateur.errors import (
     OutOfRangeError,
     RecipeError,
     SecateurError,
+    ShapeMismatchError,
     UnbuiltModelError,
     UnsupportedDtypeError,
 )
@@ -108,6 +109,132 @@ def test_nan_in_a_weight(framework: Framework, granularity: Neurons | None) -> N
     refused(framework, InvalidTensorError, rf"{name}.*\(3, 2\)", recipe, model=model, example=X[:2])
 
 
+def spoil(framework: Framework, model: Any, value: float, *names: str) -> str:
+    """Put ``value`` at index 1 of the first parameter whose name ends with one of these; returns its name."""
+    for parameter in framework.adapter._ADAPTER.parameters(model):
+        if parameter.name.endswith(names):
+            if framework.adapter is st:
+                with torch.no_grad():
+                    model.state_dict()[parameter.name].view(-1)[1] = value
+            else:
+                (variable,) = [weight for weight in model.weights if weight.path.endswith(parameter.name)]
+                numbers = np.array(variable)
+                numbers.reshape(-1)[1] = value
+                variable.assign(numbers)
+            return str(parameter.name)
+    raise AssertionError(f"no parameter is called {names}")
+
+
+def normalised(framework: Framework) -> Any:
+    if framework.adapter is st:
+        torch.manual_seed(0)
+        layers = [torch.nn.Linear(6, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU(), torch.nn.Linear(8, 3)]
+        return torch.nn.Sequential(*layers).eval()
+    keras.utils.set_random_seed(0)
+    dense = [keras.layers.Dense(8, name="first"), keras.layers.BatchNormalization(name="norm")]
+    return keras.Sequential([keras.Input((6,)), *dense, keras.layers.ReLU(), keras.layers.Dense(3, name="last")])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("0.bias", "first/bias"),
+        ("1.weight", "norm/gamma"),
+        ("1.bias", "norm/beta"),
+        ("running_mean", "moving_mean"),
+        ("running_var", "moving_variance"),
+    ],
+)
+def test_nan_anywhere_in_the_model(framework: Framework, names: tuple[str, str]) -> None:
+    model = normalised(framework)
+    name = spoil(framework, model, float("nan"), *names)
+    for recipe in (Recipe(0.5), Recipe(0.5, granularity=Neurons()), Recipe(0.5, score=Gradient())):
+        options = {} if not recipe.score.needs else {"data": (X, Y), "loss": torch.nn.CrossEntropyLoss()}
+        match = rf"^{name} holds NaN at index \(1,\)"
+        refused(framework, InvalidTensorError, match, recipe, model=model, example=X[:2], **options)
+
+
+def test_an_infinite_weight_is_the_last_to_go(framework: Framework) -> None:
+    model = framework.build()
+    name = spoil(framework, model, -float("inf"), framework.adapter._ADAPTER.parameters(model)[0].name)
+    pruned = framework.adapter.prune(model, Recipe(0.97, scope="layer"), example=X[:2])
+    (view,) = [item.view for item in pruned.parameters() if item.name == name]
+    assert np.isinf(view).sum() == np.count_nonzero(view) == 1
+    with pytest.raises(SecateurError, match=r"NaN|infinite"):
+        pruned.compact()
+
+
+STATISTICS = {
+    "a list": ([1], MissingDataError, "statistics is a list"),
+    "no names": ({"mean_abs_gradient": [1]}, MissingDataError, r"statistics\['mean_abs_gradient'\] is a list"),
+    "another statistic": ({"mean_gradient": {}}, MissingDataError, "lack mean_abs_gradient"),
+    "nothing for a layer": ({"mean_abs_gradient": {}}, MissingDataError, "has no mean_abs_gradient"),
+}
+
+
+@pytest.mark.parametrize("case", STATISTICS)
+def test_statistics_of_another_form(framework: Framework, case: str) -> None:
+    given, error, match = STATISTICS[case]
+    refused(framework, error, match, Recipe(0.5, score=Gradient()), statistics=given, example=X[:2])
+
+
+def ones(framework: Framework, model: Any, dtype: Any = np.float32) -> dict[str, np.ndarray]:
+    parameters = framework.adapter._ADAPTER.parameters(model)
+    return {item.name: np.ones(item.view.shape, dtype) for item in parameters if item.role == "kernel"}
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.complex64, np.bool_, object])
+def test_statistics_without_an_order(framework: Framework, dtype: Any) -> None:
+    model = framework.build()
+    given = {"mean_abs_gradient": ones(framework, model, dtype)}
+    recipe = Recipe(0.5, score=Gradient())
+    refused(
+        framework, UnsupportedDtypeError, r"statistics\[.*\] of .* has dtype", recipe, model=model, statistics=given
+    )
+
+
+def test_statistics_of_another_model_or_shape(framework: Framework) -> None:
+    model, recipe = framework.build(), Recipe(0.5, score=Gradient())
+    good = ones(framework, model)
+    first = next(iter(good))
+    for change, error, match in (
+        ({"stranger": good[first]}, NoMatchError, "has stranger, but the model's weights are"),
+        ({first: np.ones((8, 7))}, ShapeMismatchError, r"has shape \(8, 7\), expected \(8, 6\).*\(out, in\)$"),
+        ({first: np.full((8, 6), np.nan)}, InvalidTensorError, rf"of {first} holds NaN at index \(0, 0\)"),
+    ):
+        given = {"mean_abs_gradient": good | change}
+        refused(framework, error, match, recipe, model=model, statistics=given, example=X[:2])
+
+
+def test_statistics_in_the_layout_of_keras_are_told_from_the_canonical_one() -> None:
+    framework = FRAMEWORKS["keras"]
+    model = framework.build()
+    given = {"mean_abs_gradient": {name: array.T for name, array in ones(framework, model).items()}}
+    match = r"has shape \(6, 8\), expected \(8, 6\).*\(6, 8\) is the framework's own layout"
+    refused(framework, ShapeMismatchError, match, Recipe(0.5, score=Gradient()), model=model, statistics=given)
+
+
+def test_statistics_may_be_tensors_of_any_library_and_sign(framework: Framework) -> None:
+    model = framework.build()
+    drawn = {name: torch.randn(array.shape) for name, array in ones(framework, model).items()}
+    pruned = framework.adapter.prune(model, Recipe(0.5, score=Gradient()), statistics={"mean_abs_gradient": drawn})
+    assert all(isinstance(array, np.ndarray) for array in pruned.statistics["mean_abs_gradient"].values())
+    kept = pruned.adapter.canonical(model, pruned.masks)
+    lowest = min(float(drawn[name].abs().numpy()[mask].min()) for name, mask in kept.items())
+    assert all((drawn[name].abs().numpy()[~mask] <= lowest).all() for name, mask in kept.items())
+
+
+@pytest.mark.parametrize("recipe", [0.9, None, "0.9", Recipe, {"target": 0.9}])
+def test_something_else_than_a_recipe(framework: Framework, recipe: Any) -> None:
+    refused(framework, RecipeError, r"give a Recipe, such as Recipe\(0\.9\)", recipe)
+
+
+def test_a_pruner_of_something_else_than_a_recipe() -> None:
+    model = torch_model()
+    with pytest.raises(RecipeError, match=r"the recipe is 0\.9, a float"):
+        st.Pruner(model, 0.9, torch.optim.SGD(model.parameters(), 0.1))  # type: ignore[arg-type]
+
+
 def test_a_recipe_that_would_empty_a_layer(framework: Framework) -> None:
     refused(framework, EmptyLayerError, "would prune all", Recipe(KSigma(50.0), scope="layer"))
     recipe = Recipe(KSigma(50.0), granularity=Neurons())
@@ -144,6 +271,18 @@ def test_gradients_without_a_loss() -> None:
 def test_labels_of_another_length(framework: Framework) -> None:
     recipe = Recipe(0.5, score=Gradient())
     refused(framework, SecateurError, "40 inputs but 39 labels", recipe, data=(X, Y[:39]), loss=framework.loss())
+
+
+def test_labels_and_inputs_that_the_loss_or_the_model_refuses(framework: Framework) -> None:
+    recipe = Recipe(0.5, score=Gradient())
+    match = r"does not accept batch 1, inputs \(float32 \(8, 6\)\) with labels \(int64 \(8, 2\)\): give labels"
+    data = [(X[:8], Y[:8]), (X[8:16], np.stack([Y[8:16], Y[8:16]], axis=1))]
+    refused(framework, MissingDataError, match, recipe, data=data, loss=framework.loss(), example=X[:2])
+    match = r"does not accept batch 0, inputs \(float32 \(8, 7\)\) with labels \(int64 \(8,\)\)"
+    data = [(np.zeros((8, 7), np.float32), Y[:8])]
+    refused(framework, MissingDataError, match, recipe, data=data, loss=framework.loss(), example=X[:2])
+    words = [(X[:8], np.array(["a", "b"] * 4))]
+    refused(framework, MissingDataError, "batch 0", recipe, data=words, loss=framework.loss(), example=X[:2])
 
 
 def test_an_example_of_another_shape(framework: Framework) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +242,16 @@ def test_save_and_load(granularity: Any, tmp_path: Path) -> None:
         assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_what_was_loaded_is_saved_with_the_same_plan(tmp_path: Path) -> None:
+    for adapter, model in ((st, torch_model()), (sk, keras_model())):
+        folder = tmp_path / adapter.__name__
+        adapter.prune(model, Recipe(0.5, granularity=Neurons(), scope="layer"), example=X[:2]).save(folder)
+        plan = (folder / "plan.json").read_text()
+        adapter.load(folder, example=X[:2]).save(folder)
+        assert (folder / "plan.json").read_text() == plan
+        assert '"removed": 11' in plan
+
+
 def test_loading_into_a_model_of_ones_own(tmp_path: Path) -> None:
     pruned = st.prune(torch_model(), Recipe(0.5))
     pruned.save(tmp_path / "p")
@@ -266,6 +278,38 @@ def test_a_damaged_folder_is_refused(file: str, damage: str, tmp_path: Path) -> 
         path.write_bytes(path.read_bytes()[:20] if damage == "cut" else b"not what you think it is")
     with pytest.raises(FileFormatError):
         st.load(tmp_path / "p")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_files_and_folder_get_the_mode_that_the_umask_gives(umask: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        for adapter, model in ((st, torch_model()), (sk, keras_model())):
+            folder = tmp_path / adapter.__name__
+            adapter.prune(model, Recipe(0.5)).save(folder)
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o777 & ~umask
+            for path in folder.iterdir():
+                assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask, path
+    finally:
+        os.umask(before)
+
+
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pruned = st.prune(torch_model(), Recipe(0.5))
+    pruned.save(tmp_path / "p")
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise PermissionError("not here")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(PermissionError):
+        pruned.save(tmp_path / "p")
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
+    assert st.load(tmp_path / "p").masks.keys() == pruned.masks.keys()
 
 
 def test_a_folder_that_holds_something_else_is_not_replaced(tmp_path: Path) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,17 +70,21 @@ def test_json_round_trip(recipe: Recipe) -> None:
     assert Recipe.from_dict(json.loads(recipe.to_json())) == recipe
 
 
-@pytest.mark.parametrize("damage", ["missing", "extra", "kind", "value", "field", "type"])
+@pytest.mark.parametrize("damage", ["missing", "extra", "kind", "list", "value", "field", "type", "word"])
 def test_a_damaged_document_is_refused(damage: str) -> None:
     document = Recipe(0.5).to_dict()
     if damage == "missing":
         del document["target"]
     elif damage == "extra":
         document["colour"] = "green"
+    elif damage == "list":
+        document["target"]["kind"] = ["Sparsity"]
     elif damage == "kind":
         document["target"]["kind"] = "os.system"
     elif damage == "value":
         document["target"]["sparsity"] = 3.0
+    elif damage == "word":
+        document["target"]["sparsity"] = "half"
     elif damage == "field":
         document["target"]["colour"] = 1
     else:
@@ -108,6 +115,8 @@ def test_a_percentile_outside_0_to_100_is_refused(q: float) -> None:
         {"schedule": Magnitude()},
         {"include": "fc*"},
         {"exclude": [1]},
+        {"include": None},
+        {"exclude": 3},
     ],
 )
 def test_parts_that_do_not_fit_are_refused(options: dict[str, object]) -> None:
@@ -119,6 +128,43 @@ def test_parts_that_do_not_fit_are_refused(options: dict[str, object]) -> None:
 def test_a_target_of_another_kind_is_refused(target: object) -> None:
     with pytest.raises(SecateurError):
         Recipe(target)  # type: ignore[arg-type]
+
+
+NUMPY = [np.float16, np.float32, np.float64]
+
+
+@given(st.sampled_from(NUMPY), st.floats(0, 0.875, width=16), st.integers(0, 9), st.integers(10, 99))
+def test_numbers_of_numpy_are_numbers_of_python(kind: type, share: float, begin: int, end: int) -> None:
+    given, steps = kind(share), (np.int64(begin), np.uint8(end), np.int16(3))
+    recipe = Recipe(given, granularity=Neurons(np.int64(2)), schedule=Cubic(*steps, initial=given))
+    assert recipe == Recipe(share, granularity=Neurons(2), schedule=Cubic(begin, end, 3, initial=share))
+    assert Recipe.from_dict(json.loads(recipe.to_json())) == recipe
+    assert (Percentile(given), KSigma(given)) == (Percentile(share), KSigma(share))
+    assert OneShot(np.int32(begin)) == OneShot(begin)
+
+
+@pytest.mark.parametrize("slip", ["a", None, True, np.True_, 1j, [0.5], np.array([0.5, 0.5])])
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(Sparsity, Percentile, KSigma, Neurons, Recipe, OneShot),
+        *(lambda slip: Linear(slip, 9), lambda slip: Cubic(0, slip), lambda slip: Cubic(0, 9, every=slip)),
+        lambda slip: Linear(0, 9, initial=slip),
+    ],
+)
+def test_what_is_no_number_is_refused_in_words(make: Callable[[Any], object], slip: object) -> None:
+    with pytest.raises(RecipeError, match=r"give a|use one of"):
+        make(slip)
+
+
+@pytest.mark.parametrize("make", [OneShot, lambda step: Linear(step, 9), lambda step: Cubic(0, 9, every=step)])
+def test_a_step_is_a_whole_number(make: Callable[[Any], object]) -> None:
+    with pytest.raises(RecipeError, match=r"1\.5.*whole number"):
+        make(1.5)
+
+
+def test_patterns_may_come_from_a_generator() -> None:
+    assert Recipe(0.5, include=(name for name in ["head"])).include == ("head",)  # type: ignore[arg-type]
 
 
 def test_unknown_norm_and_distribution_are_refused() -> None:

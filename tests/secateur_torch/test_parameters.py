@@ -179,3 +179,9 @@ def test_a_subclass_with_parameters_of_its_own() -> None:
 
     roles = {parameter.name: parameter.role for parameter in st.parameters(Scaled())}
     assert roles["temperature"] == "other"
+
+
+def test_masks_of_running_statistics_are_applied() -> None:
+    layer = nn.BatchNorm1d(4)
+    TorchAdapter().apply(layer, {"running_var": np.array([True, False, True, False])})
+    assert layer.running_var.tolist() == [1.0, 0.0, 1.0, 0.0]

@@ -20,7 +20,7 @@ from secateur.demo.metrics import latencies_ms, latency_inputs
 from secateur.demo.networks import Network
 from secateur.demo.plan import Choice, Options, Training
 from secateur.demo.recipe_run import PrunedRun
-from secateur.demo.training import Trainer, constant
+from secateur.demo.training import Trainer, cosine
 from secateur.demo.twin import Twin
 from secateur.demo.workbench import Named, Workbench
 from secateur.pruner import Pruner
@@ -59,16 +59,15 @@ class Experiment:
         bench, training = self._bench(model), self._training(model)
         self.emit("step", step="build", text=f"{model}: {bench.network.summary}")
         built = bench.build(self.exchange.read("initial", model))
-        self.emit("step", step="train", text=f"{model}: up to {training.dense} epochs")
+        self.emit("step", step="train", text=f"{model}: {training.dense} epochs")
         trainer = Trainer(
             bench, built, self.twin.optimizer(built, training.rate), training.batch, self.options.seed, self._tick
         )
-        best = trainer.run("dense", constant(training.rate, training.dense))
-        bench.assign(built, best.weights)
-        self.exchange.write("trained", model, best.weights, self.platform)
+        trainer.run("dense", cosine(training.rate, training.dense))
+        self.exchange.write("trained", model, bench.weights(built), self.platform)
         self.exchange.write("statistics", model, bench.gather(built), self.platform)
         self._models[f"{model}/dense"] = built
-        return {"dense": bench.stage(built).to_dict(), "epoch": best.epoch, "losses": trainer.losses}
+        return {"dense": bench.stage(built).to_dict(), "losses": trainer.losses}
 
     def compare(self, model: str, reference: str) -> dict[str, Any]:
         """Make every recipe's masks for the weights that another platform trained, and leave them for everyone.

@@ -83,9 +83,7 @@ class Terminal:
     def trained(self, platform: Platform, model: str, result: Mapping[str, Any]) -> None:
         """A network is trained."""
         accuracy = percent(result["dense"]["accuracy"])
-        self._say(
-            platform, f"  {model}: epoch {result['epoch']} was best on the validation part; test accuracy {accuracy}"
-        )
+        self._say(platform, f"  {model}: accuracy {accuracy}, loss on the validation part {result['losses'][-1]:.3f}")
 
     def ran(self, platform: Platform, model: str, choice: Choice, dense: Mapping[str, Any], outcome: Outcome) -> None:
         """A run is done: what each of its steps came to."""

@@ -65,14 +65,13 @@ class PrunedRun:
         bench, twin = self.bench, self.bench.twin
         model = bench.build(weights)
         trainer = Trainer(
-            bench, model, twin.optimizer(model, self.training.finetune_rate), self.training.batch, self.seed, self.tick
+            bench, model, twin.optimizer(model, self.training.tuning_rate), self.training.batch, self.seed, self.tick
         )
         self._say("score", f"{self.choice.granularity} by {self.choice.score}")
         pruned = self._prune(trainer, gathered)
         stages = {"pruned": bench.stage(model)}
         self._say("fine-tune", f"{self.training.finetune} epochs")
-        best = trainer.run("finetune", cosine(self.training.finetune_rate, self.training.finetune))
-        bench.assign(model, best.weights)
+        trainer.run("finetune", cosine(self.training.tuning_rate, self.training.finetune))
         self._say("evaluate", "on the test part; masked against removed")
         small = pruned.compact(bench.example)
         stages |= {"finetuned": bench.stage(model), "compact": bench.stage(small)}
@@ -108,7 +107,7 @@ class PrunedRun:
         self._say("remove", f"little by little, over {epochs} epochs")
         recipe = self.choice.recipe(trainer.steps(epochs))
         held = twin.pruner(trainer.model, trainer.optimizer, recipe, bench.batches)
-        trainer.run("gradual", constant(self.training.gradual_rate, epochs), held)
+        trainer.run("gradual", constant(self.training.tuning_rate, epochs), held)
         return twin.session(held)
 
     def _say(self, step: str, text: str) -> None:

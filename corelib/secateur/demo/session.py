@@ -36,7 +36,7 @@ class Audience(Protocol):
         """A process tells of a step or of the end of an epoch."""
 
     def trained(self, platform: Platform, model: str, result: Mapping[str, Any]) -> None:
-        """A network is trained: the ``dense`` figures and the best ``epoch``."""
+        """A network is trained: its ``dense`` figures, and the validation ``losses`` of its epochs."""
 
     def ran(self, platform: Platform, model: str, choice: Choice, dense: Mapping[str, Any], outcome: Outcome) -> None:
         """A run is done."""

@@ -1,4 +1,4 @@
-"""Training in the demo: one order of batches for all frameworks, and the epoch that the validation part prefers."""
+"""Training in the demo: one order of batches and one course of learning rates for all frameworks."""
 
 from __future__ import annotations
 
@@ -17,15 +17,6 @@ Array = npt.NDArray[Any]
 
 # Each part of a run shuffles by itself, so that runs do not depend on what was trained before them.
 STAGES = {"dense": 0, "gradual": 1, "finetune": 2}
-
-
-@dataclass
-class Best:
-    """The epoch with the lowest validation loss so far, and a copy of the weights at its end."""
-
-    loss: float = math.inf
-    epoch: int = 0
-    weights: dict[str, Array] = field(default_factory=dict)
 
 
 @dataclass
@@ -54,24 +45,21 @@ class Trainer:
         """Optimizer steps in so many epochs."""
         return epochs * math.ceil(len(self.bench.data.train) / self.batch)
 
-    def run(self, stage: str, rates: list[float], pruner: Any | None = None) -> Best:
-        """Train for one epoch a learning rate, and keep a copy of the best epoch's weights.
+    def run(self, stage: str, rates: list[float], pruner: Any | None = None) -> None:
+        """Train for one epoch a learning rate. What counts is the model at the end, where the rate is all but zero.
 
         Args:
             stage: a key of STAGES.
             rates: the learning rate of each epoch.
             pruner: the adapter's pruner, if the recipe follows a schedule.
         """
-        twin, train, best = self.bench.twin, self.bench.data.train, Best()
+        twin, train = self.bench.twin, self.bench.data.train
         for epoch, rate in enumerate(rates, start=1):
             twin.set_rate(self.optimizer, rate)
             order = np.random.default_rng((self.seed, STAGES[stage], epoch)).permutation(len(train))
             twin.train_epoch(self.model, self.optimizer, train.images[order], train.labels[order], self.batch, pruner)
             self.losses.append(self._validation_loss())
-            if self.losses[-1] < best.loss:
-                best = Best(self.losses[-1], epoch, self.bench.weights(self.model))
             self.tick()
-        return best
 
     def _validation_loss(self) -> float:
         validation = self.bench.data.validation

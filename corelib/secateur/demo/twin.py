@@ -46,7 +46,7 @@ class Twin(Protocol):
         """Images as the model takes them."""
 
     def optimizer(self, model: Any, rate: float) -> Any:
-        """A new Adam (beta 0.9 and 0.999, epsilon 1e-7) that will train the model."""
+        """A new AdamW (beta 0.9 and 0.999, epsilon 1e-7, ``plan.WEIGHT_DECAY``) that will train the model."""
 
     def set_rate(self, optimizer: Any, rate: float) -> None:
         """Change its learning rate."""

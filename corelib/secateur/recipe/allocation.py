@@ -33,6 +33,7 @@ def allocate(
     pruned: Sequence[int],
     scope: str,
     kept: Mapping[str, BoolArray] | None = None,
+    protected: Mapping[str, BoolArray] | None = None,
 ) -> dict[str, BoolArray]:
     """Keep the largest scores of every competition.
 
@@ -41,12 +42,38 @@ def allocate(
         pruned: how many elements to prune in each competition.
         scope: ``"model"`` or ``"layer"``.
         kept: an earlier result; what it pruned ranks below everything else, so that it stays pruned.
+        protected: elements that stay whatever their score; others go in their place, as far as there are any.
     """
     result: dict[str, BoolArray] = {}
     for group, count in zip(competitions(list(scores), scope), pruned, strict=True):
         ranked = [_below_all(scores[layer], None if kept is None else kept[layer]) for layer in group]
-        result.update(zip(group, masks.keep_largest(ranked, _size(scores, group) - count), strict=True))
+        safe = [_flags(scores[layer], None if protected is None else protected.get(layer)) for layer in group]
+        result.update(zip(group, _keep(ranked, safe, _size(scores, group) - count), strict=True))
     return {layer: result[layer] for layer in scores}
+
+
+def best(
+    scores: Mapping[str, Array], among: Mapping[str, BoolArray], kept: Mapping[str, BoolArray] | None = None
+) -> dict[str, BoolArray]:
+    """Layer -> True at one element in all: the largest score of those in ``among`` that are kept; ties: the last."""
+    layers = [layer for layer in scores if layer in among]
+    live = [among[layer] if kept is None else among[layer] & kept[layer] for layer in layers]
+    ranked = [_below_all(scores[layer], flags) for layer, flags in zip(layers, live, strict=True)]
+    return dict(zip(layers, masks.keep_largest(ranked, 1), strict=True))
+
+
+def _keep(scores: Sequence[Array], safe: Sequence[BoolArray], keep: int) -> list[BoolArray]:
+    """The largest, but first of all what is safe."""
+    held = sum(int(np.count_nonzero(flags)) for flags in safe)
+    if not held:
+        return masks.keep_largest(scores, keep)
+    others = [_below_all(score, ~flags) for score, flags in zip(scores, safe, strict=True)]
+    found = masks.keep_largest(others, max(0, keep - held))
+    return [mask | flags for mask, flags in zip(found, safe, strict=True)]
+
+
+def _flags(score: Array, given: BoolArray | None) -> BoolArray:
+    return np.zeros(score.shape, np.bool_) if given is None else given
 
 
 def _below_all(score: Array, kept: BoolArray | None) -> Array:

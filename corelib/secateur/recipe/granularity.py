@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from secateur.errors import RecipeError
+from secateur.scalars import is_real, whole
 
 NORMS = (1, 2, "inf", "mean")
 
@@ -27,7 +28,9 @@ class Neurons:
     norm: int | str = "mean"
 
     def __post_init__(self) -> None:
-        if self.norm not in NORMS:
+        if is_real(self.norm):
+            object.__setattr__(self, "norm", whole("the norm", self.norm))
+        if not isinstance(self.norm, (int, str)) or isinstance(self.norm, bool) or self.norm not in NORMS:
             raise RecipeError(f"Neurons(norm={self.norm!r}): use one of {', '.join(map(repr, NORMS))}")
 
 

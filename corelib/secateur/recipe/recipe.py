@@ -14,6 +14,7 @@ from secateur.recipe.granularity import GRANULARITIES, Granularity, Weights
 from secateur.recipe.score import SCORES, Magnitude, Score
 from secateur.recipe.serial import decode, encode
 from secateur.recipe.targets import TARGETS, Sparsity, Target
+from secateur.scalars import is_real
 from secateur.schedules import SCHEDULES, OneShot, Schedule
 
 
@@ -57,17 +58,14 @@ class Recipe:
     exclude: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.target, (int, float)) and not isinstance(self.target, bool):
-            object.__setattr__(self, "target", Sparsity(float(self.target)))
+        if is_real(self.target):
+            object.__setattr__(self, "target", Sparsity(self.target))  # type: ignore[arg-type]
         for name, kinds in _PARTS.items():
             _check_kind(name, getattr(self, name), kinds)
         if self.scope not in SCOPES:
             raise RecipeError(f"scope {self.scope!r}: use 'model' (one ranking for all layers) or 'layer' (one each)")
         for name in ("include", "exclude"):
-            patterns = getattr(self, name)
-            if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
-                raise RecipeError(f"{name} must be a list of patterns, such as ['head*'], not {patterns!r}")
-            object.__setattr__(self, name, tuple(patterns))
+            object.__setattr__(self, name, _patterns(name, getattr(self, name)))
 
     def select(self, candidates: Iterable[NamedT]) -> list[NamedT]:
         """The candidates that the patterns leave to be pruned, in their order.
@@ -98,10 +96,14 @@ class Recipe:
         return budgets(scores, target, self.scope)
 
     def allocate(
-        self, scores: Mapping[str, Array], pruned: Sequence[int], kept: Mapping[str, BoolArray] | None = None
+        self,
+        scores: Mapping[str, Array],
+        pruned: Sequence[int],
+        kept: Mapping[str, BoolArray] | None = None,
+        protected: Mapping[str, BoolArray] | None = None,
     ) -> dict[str, BoolArray]:
         """Layer -> which elements stay; see :func:`secateur.recipe.allocation.allocate`."""
-        return allocate(scores, pruned, self.scope, kept)
+        return allocate(scores, pruned, self.scope, kept, protected)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only, ready for JSON."""
@@ -142,6 +144,14 @@ def _check_kind(name: str, value: object, kinds: dict[str, type]) -> None:
         raise RecipeError(f"{name} is the class {value.__name__}; give an instance: {value.__name__}(...)")
     if not isinstance(value, tuple(kinds.values())):
         raise RecipeError(f"{name} is {value!r}; use one of {', '.join(kinds)}")
+
+
+def _patterns(name: str, given: Any) -> tuple[str, ...]:
+    if isinstance(given, Iterable) and not isinstance(given, str):
+        patterns = tuple(given)
+        if all(isinstance(pattern, str) for pattern in patterns):
+            return patterns
+    raise RecipeError(f"{name} must be a list of patterns, such as ['head*'], not {given!r}")
 
 
 def _matches(item: Named, pattern: str) -> bool:

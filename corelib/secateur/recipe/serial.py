@@ -21,11 +21,11 @@ def decode(document: Any, kinds: Mapping[str, type], what: str) -> Any:
     Raises:
         FileFormatError: an unknown kind, an unknown field or a value that the class refuses.
     """
-    if not isinstance(document, dict) or document.get("kind") not in kinds:
-        kind = document.get("kind") if isinstance(document, dict) else document
+    kind = document.get("kind") if isinstance(document, dict) else document
+    if not isinstance(document, dict) or not isinstance(kind, str) or kind not in kinds:
         raise FileFormatError(f"unknown {what} {kind!r}; this version knows {', '.join(sorted(kinds))}")
     values = {key: value for key, value in document.items() if key != "kind"}
     try:
-        return kinds[document["kind"]](**values)
+        return kinds[kind](**values)
     except (TypeError, SecateurError) as error:
-        raise FileFormatError(f"{what} {document['kind']} cannot be read: {error}") from error
+        raise FileFormatError(f"{what} {kind} cannot be read: {error}") from error

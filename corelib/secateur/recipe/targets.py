@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from secateur import distributions, masks, thresholds
 from secateur.errors import OutOfRangeError, RecipeError
+from secateur.scalars import real
 
 Arrays = Sequence[npt.NDArray[Any]]
 
@@ -45,6 +46,7 @@ class Sparsity:
     sparsity: float
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "sparsity", real("the sparsity", self.sparsity))
         if not 0.0 <= self.sparsity < 1.0:
             raise OutOfRangeError(
                 f"sparsity {self.sparsity!r} is outside 0 <= sparsity < 1; 0.9 prunes 90 % of the elements"
@@ -76,11 +78,12 @@ class Percentile:
     distribution: str | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "q", real("the percentile", self.q))
         if not 0.0 <= self.q <= 100.0:
             raise OutOfRangeError(
                 f"percentile {self.q!r} is outside 0 to 100; Percentile(90) prunes 90 % of the elements"
             )
-        if self.distribution is not None and self.distribution not in distributions.FAMILIES:
+        if self.distribution is not None and self.distribution not in tuple(distributions.FAMILIES):
             raise RecipeError(
                 f"unknown distribution {self.distribution!r}; use one of {', '.join(distributions.FAMILIES)}"
             )
@@ -105,6 +108,7 @@ class KSigma:
     k: float
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "k", real("k", self.k))
         if not math.isfinite(self.k):
             raise OutOfRangeError(f"KSigma(k={self.k!r}): k must be a finite number, such as 0.5 or -1")
 

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from secateur.adapter import PRUNABLE_ROLES, Masks, Parameter
+from secateur.adapter import Masks, Parameter, prunable
 from secateur.recipe import Gradient, Magnitude, Neurons, Recipe
 from secateur.report.measure import distribution, kept_map, with_after
 from secateur.report.numbers import Details, Distribution, LayerRow, Removal
 from secateur.report.words import reason, what
 from secateur.structure.cost import Cost, layer_costs
-from secateur.structure.coupling import Coupling
+from secateur.structure.coupling import Coupling, Frozen
 from secateur.structure.graph import Graph
 from secateur.structure.removal import Plan, parameter_shapes
 
@@ -82,7 +82,7 @@ def sampled(parameters: Sequence[Parameter], limit: int = 1 << 18) -> list[Param
     """The kernels with at most ``limit`` evenly spaced elements of each, copied: enough to draw, cheap to keep."""
     return [
         dataclasses.replace(item, view=item.view.flat[:: max(1, -(-item.view.size // limit))].copy())
-        for item in _kernels(parameters)
+        for item in prunable(parameters)
     ]
 
 
@@ -93,7 +93,7 @@ def measured(parameters: Sequence[Parameter], statistics: Statistics) -> tuple[D
         parameters: all parameters of the dense model; only kernels, recurrent kernels and embeddings are measured.
         statistics: statistic -> parameter name -> array; those in :data:`GRADIENTS` are measured, if given.
     """
-    kernels = _kernels(parameters)
+    kernels = prunable(parameters)
     weights = [distribution(kernel.name, kernel.view, families=WEIGHT_FAMILIES) for kernel in kernels]
     gradients = [
         distribution(kernel.name, statistics[key][kernel.name], kind="gradient", label=label, families=families)
@@ -110,13 +110,21 @@ def details(outcome: Outcome) -> Details:
         layers=_layer_rows(outcome),
         distributions=tuple(_measured_again(outcome)),
         removals=tuple(_removal(outcome, layer) for layer in outcome.kept),
-        frozen=outcome.coupling.frozen if outcome.coupling is not None and outcome.by_units else (),
+        frozen=(*_held_back(outcome), *_never_run(outcome)),
         notes=tuple(outcome.notes),
     )
 
 
-def _kernels(parameters: Sequence[Parameter]) -> list[Parameter]:
-    return [parameter for parameter in parameters if parameter.role in PRUNABLE_ROLES]
+def _held_back(outcome: Outcome) -> tuple[Frozen, ...]:
+    return outcome.coupling.frozen if outcome.coupling is not None and outcome.by_units else ()
+
+
+def _never_run(outcome: Outcome) -> tuple[Frozen, ...]:
+    """Layers of which the trace knows nothing: they stay whole, also if what they read, when they do run, shrinks."""
+    known = None if outcome.graph is None else outcome.graph.parameters
+    idle = [item for item in prunable(outcome.parameters) if known is not None and item.name not in known]
+    names = tuple(item.name for item in idle if not item.refusal)
+    return (Frozen("", "model", "never run for the example", names),) if names else ()
 
 
 def _layer_rows(outcome: Outcome) -> tuple[LayerRow, ...]:
@@ -127,7 +135,7 @@ def _layer_rows(outcome: Outcome) -> tuple[LayerRow, ...]:
     kinds = _labels(graph)
     return tuple(
         _layer_row(outcome, kernel, kinds.get(kernel.name, kernel.role), shapes.get(kernel.name), costs)
-        for kernel in _kernels(outcome.parameters)
+        for kernel in prunable(outcome.parameters)
     )
 
 
@@ -141,7 +149,7 @@ def _layer_row(
     view, mask = kernel.view, outcome.masks.get(kernel.name)
     alone = Cost(view.size, 0, view.nbytes)
     shape_after = view.shape if shape_after is None else shape_after
-    axis = _unit_axis(kernel)
+    axis = kernel.producing_axis or 0
     return LayerRow(
         layer=_display_name(outcome, kernel.name),
         kind=kind,
@@ -157,14 +165,9 @@ def _layer_row(
     )
 
 
-def _unit_axis(kernel: Parameter) -> int:
-    wanted = "features" if kernel.role == "embedding" else "out"
-    return kernel.axes.index(wanted) if wanted in kernel.axes else 0
-
-
 def _display_name(outcome: Outcome, name: str) -> str:
     """The name of the layer that owns a kernel, where it has no other; else the kernel's own."""
-    kernels = _kernels(outcome.parameters)
+    kernels = prunable(outcome.parameters)
     layer = next((kernel.layer for kernel in kernels if kernel.name == name), "")
     return layer if layer and sum(kernel.layer == layer for kernel in kernels) == 1 else name
 
@@ -180,7 +183,7 @@ def _labels(graph: Graph | None) -> dict[str, str]:
 
 
 def _measured_again(outcome: Outcome) -> list[Distribution]:
-    weights = {kernel.name: kernel.view for kernel in _kernels(outcome.parameters)}
+    weights = {kernel.name: kernel.view for kernel in prunable(outcome.parameters)}
     gradients = {label: outcome.statistics.get(key, {}) for key, (label, _) in GRADIENTS.items()}
     return [
         with_after(

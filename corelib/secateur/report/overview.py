@@ -22,14 +22,16 @@ class Overview(Record):
 
     Args:
         rows: the layers, in the order of the forward pass.
-        frozen: operations that hold neurons back; empty if single weights were pruned.
+        frozen: operations that hold neurons back, if neurons were pruned; and layers that never ran.
+        notes: remarks.
     """
 
     rows: tuple[LayerRow, ...]
     frozen: tuple[Frozen, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """A table of at most 120 columns: layer, shape, kept, sparsity, parameters, FLOPs; then what is frozen."""
+        """A table of at most 120 columns: layer, shape, kept, sparsity, parameters, FLOPs; what stays; notes."""
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
@@ -43,8 +45,9 @@ class Overview(Record):
         console = Console(file=stream, width=WIDTH, color_system=None)
         console.print(table)
         for item in self.frozen:
-            where = " ".join(filter(None, (item.source, item.label)))
-            console.print(Text(f"stays: {', '.join(item.parameters)}: {where}: {item.reason}"))
+            console.print(Text(f"stays: {', '.join(item.parameters)}: {item.where}: {item.reason}"))
+        for note in self.notes:
+            console.print(Text(f"note: {note}"))
         return stream.getvalue().rstrip()
 
     def _total(self) -> tuple[str, ...]:

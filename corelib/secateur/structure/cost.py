@@ -63,7 +63,7 @@ def _cost(graph: Graph, shapes: dict[str, tuple[int, ...]], names: Iterable[str]
 
 def _flops(graph: Graph, operation: Operation, plan: Plan | None, shapes: dict[str, tuple[int, ...]]) -> int:
     """Two for each multiply-add: every output element contracts one ``out`` slice of the kernel."""
-    if operation.kind not in ("linear", "convolution"):
+    if operation.kind not in ("linear", "convolution") or not operation.in_inference:
         return 0
     tensors = graph.tensors if plan is None else plan.shapes
     return 2 * math.prod(tensors[operation.outputs[0]]) * math.prod(shapes[operation.parameters["kernel"]][1:])

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur.structure.elements import MODEL, Elements, Freeze, Layout, Nodes
-from secateur.structure.graph import Graph
+from secateur.structure.graph import Graph, producing_axis
 from secateur.structure.rules import read
 from secateur.structure.solver import Components, solve
 
@@ -31,13 +31,18 @@ class Frozen:
         source: where the operation that holds it back stands in the user's code, as far as the tracer knows.
         label: the framework's name of that operation, or of the part of the model.
         reason: what this operation does to it.
-        parameters: the kernels of which at least one output index stays because of it.
+        parameters: the kernels, recurrent kernels and embeddings of which an output index stays because of it.
     """
 
     source: str
     label: str
     reason: str
     parameters: tuple[str, ...]
+
+    @property
+    def where(self) -> str:
+        """Source and label, as far as they are known."""
+        return " ".join(filter(None, (self.source, self.label)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +166,7 @@ def _number(
         units=_translate(of_node, elements.parameters),
         layers=layers.astype(np.int64),
         layer_names=tuple(names[index] for index in used),
-        frozen=_explain(components, elements.graph, names, owner, produced),
+        frozen=_explain(components, elements),
         tensors=_translate(
             of_node, {(i, axis): nodes for i, layout in enumerate(layouts) for axis, nodes in enumerate(layout)}
         ),
@@ -179,29 +184,42 @@ def _translate(of_node: Units, axes: Mapping[Key, Nodes]) -> dict[Key, Units]:
     return {key: known[id(nodes)] for key, nodes in axes.items() if has_units[id(nodes)]}
 
 
-def _explain(
-    components: Components, graph: Graph, names: Sequence[str], owner: Units, produced: Units
-) -> tuple[Frozen, ...]:
-    """One entry for each operation and reason that hold back an ``out`` index of a kernel, in execution order."""
+def _producers(elements: Elements) -> dict[str, Nodes]:
+    """Whatever makes features, recurrent kernels and embeddings too, and the nodes of these features."""
+    found: dict[str, Nodes] = {}
+    for operation in elements.graph.operations:
+        for name in operation.parameters.values():
+            axis = producing_axis(elements.graph.parameters[name].role, elements.graph.parameters[name].axes)
+            if axis is not None and (name, axis) in elements.parameters:
+                found[name] = elements.parameters[name, axis]
+    return found
+
+
+def _explain(components: Components, elements: Elements) -> tuple[Frozen, ...]:
+    """One entry for each operation and reason that hold back features that a parameter makes, in execution order."""
     from scipy.sparse import coo_array
 
-    freezes = components.freezes
+    producers, freezes = _producers(elements), components.freezes
+    names = tuple(producers)
     pairs = sorted(((f.operation, f.reason) for f in freezes), key=lambda pair: (pair[0] == MODEL, pair[0]))
     causes = {pair: row for row, pair in enumerate(dict.fromkeys(pairs))}
     if not causes or not names:
         return ()
     cause = np.repeat([causes[f.operation, f.reason] for f in freezes], [f.nodes.size for f in freezes])
     touched = components.labels(np.concatenate([freeze.nodes for freeze in freezes]))
+    owner = np.repeat(np.arange(len(names)), [nodes.size for nodes in producers.values()])
+    produced = components.labels(np.concatenate(list(producers.values())))
     width = components.frozen.size
     by_cause = coo_array((np.ones(cause.size), (cause, touched)), shape=(len(causes), width)).tocsr()
     by_label = coo_array((np.ones(owner.size), (produced, owner)), shape=(width, len(names))).tocsr()
     held = (by_cause @ by_label).tocsr()
     rows = [held.indices[held.indptr[row] : held.indptr[row + 1]] for row in range(len(causes))]
-    return tuple(
-        _entry(graph, operation, reason, tuple(names[index] for index in np.sort(row)))
+    entries = (
+        _entry(elements.graph, operation, reason, tuple(names[index] for index in np.sort(row)))
         for (operation, reason), row in zip(causes, rows, strict=True)
         if row.size
     )
+    return tuple(dict.fromkeys(entries))  # code that runs twice is told once
 
 
 def _entry(graph: Graph, operation: int, reason: str, parameters: tuple[str, ...]) -> Frozen:

@@ -28,8 +28,16 @@ nothing of it can go. An operation of a kind that is not in the table counts as 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+PRUNABLE_ROLES = ("kernel", "recurrent", "embedding")
+
+
+def producing_axis(role: str, axes: Sequence[str]) -> int | None:
+    """The axis along which a parameter makes features: ``features`` of an embedding, ``out`` of a kernel; else None."""
+    wanted = "features" if role == "embedding" else "out"
+    return axes.index(wanted) if role in PRUNABLE_ROLES and wanted in axes else None
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,11 @@ class ParameterShape:
 
 @dataclass(frozen=True)
 class Operation:
-    """One step of the forward pass; ``source`` tells a person where it stands, ``label`` is the framework's name."""
+    """One step of the forward pass; ``source`` tells a person where it stands, ``label`` is the framework's name.
+
+    ``in_inference`` is False for a step of a second pass, in training mode: what it ties must stay tied, and it costs
+    nothing in inference.
+    """
 
     kind: str
     inputs: tuple[int, ...]
@@ -53,6 +65,7 @@ class Operation:
     settings: Mapping[str, object] = field(default_factory=dict)
     source: str = ""
     label: str = ""
+    in_inference: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,3 +77,8 @@ class Graph:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     parameters: Mapping[str, ParameterShape]
+
+    @property
+    def has_training(self) -> bool:
+        """Whether a pass in training mode was traced too."""
+        return not all(operation.in_inference for operation in self.operations)

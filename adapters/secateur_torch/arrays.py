@@ -1,0 +1,17 @@
+"""The numbers of PyTorch's tensors, as NumPy arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy.typing as npt
+import torch
+
+
+def array(tensor: torch.Tensor) -> npt.NDArray[Any]:
+    """The numbers of a tensor as NumPy array, sharing memory with one on the CPU."""
+    detached = tensor.detach().cpu()
+    if detached.dtype == torch.bfloat16:
+        return detached.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
+    return detached.numpy()

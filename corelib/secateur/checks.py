@@ -1,0 +1,121 @@
+"""What is checked of a user's arguments before anything is computed or changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from secateur import kernels
+from secateur.adapter import Adapter, Parameter
+from secateur.arrays import Named, as_array
+from secateur.batches import is_repeatable
+from secateur.errors import ExampleError, MissingDataError, NoMatchError, RecipeError, ShapeMismatchError
+from secateur.ranking import Statistics
+from secateur.recipe import Recipe
+from secateur.schedules import OneShot
+
+Array = npt.NDArray[Any]
+
+
+def require_recipe(recipe: object) -> None:
+    """Raises RecipeError if it is something else, such as a bare number."""
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(f"the recipe is {recipe!r}, a {type(recipe).__name__}: give a Recipe, such as Recipe(0.9)")
+
+
+def require_rows(example: Any) -> None:
+    """Raises ExampleError if no array of an example has a row: nothing could be traced or verified on it."""
+    shapes = [tuple(part.shape) for part in _parts(example) if hasattr(part, "shape")]
+    if shapes and all(shape[:1] == (0,) for shape in shapes):
+        raise ExampleError(
+            f"the example has no row (shape {', '.join(map(str, shapes))}): give an input of at least one"
+        )
+
+
+def require_numbers(parameters: Sequence[Parameter]) -> None:
+    """Raises InvalidTensorError if any weight, bias, normalisation parameter or running statistic holds NaN.
+
+    Infinite weights pass: they have a place in the order, the last one to be pruned.
+    """
+    kernels.refuse_nan([Named(parameter.name, parameter.view) for parameter in parameters])
+
+
+def require_data(recipe: Recipe, data: Any | None, statistics: Statistics | None) -> None:
+    """Raises MissingDataError if what the recipe's score is computed from can come from neither."""
+    name, needs = type(recipe.score).__name__, recipe.score.needs
+    known = () if statistics is None else [statistic for statistic, _ in _items(statistics, "statistics")]
+    missing = [need for need in needs if need not in known]
+    if not missing:
+        return
+    if statistics is not None:
+        raise MissingDataError(f"statistics lack {', '.join(missing)}, which {name} needs")
+    if data is None:
+        raise MissingDataError(f"{name} is computed from gradients: pass data=(x, y) or a data loader, and loss=")
+    if recipe.schedule != OneShot() and not is_repeatable(data):
+        raise MissingDataError(
+            f"{name} with {recipe.schedule} reads data at every update, but a generator can be read once; pass "
+            "arrays or a data loader"
+        )
+
+
+def given_statistics(adapter: Adapter, model: Any, parameters: Sequence[Parameter], given: Any) -> Statistics:
+    """Statistics that a user gave, as NumPy arrays of the shapes of the parameters' canonical views.
+
+    Signs are free: a mean of magnitudes may be given with the signs of the mean.
+
+    Raises:
+        MissingDataError: not statistic name -> parameter name -> array.
+        NoMatchError: a parameter that the model does not have.
+        UnsupportedDtypeError: an array of integers, complex numbers or another type without an order.
+        ShapeMismatchError: an array of another shape, such as that of the framework's own layout.
+        InvalidTensorError: an array holds NaN.
+    """
+    known = {parameter.name: parameter for parameter in parameters}
+    checked: dict[str, dict[str, Array]] = {}
+    for statistic, by_name in _items(given, "statistics"):
+        checked[statistic] = {}
+        for name, value in _items(by_name, f"statistics[{statistic!r}]"):
+            if name not in known:
+                raise NoMatchError(
+                    f"statistics[{statistic!r}] has {name}, but the model's weights are {', '.join(known)}"
+                )
+            label = f"statistics[{statistic!r}] of {name}"
+            array = as_array(value, label)
+            _require_shape(adapter, model, known[name], label, tuple(array.shape))
+            kernels.refuse_nan([Named(label, array)])
+            checked[statistic][name] = kernels.of(array).to_host(array)
+    return checked
+
+
+def _parts(example: Any) -> Iterator[Any]:
+    """The arrays in nested tuples, lists and mappings."""
+    if isinstance(example, Mapping):
+        example = list(example.values())
+    if isinstance(example, (tuple, list)):
+        for item in example:
+            yield from _parts(item)
+    else:
+        yield example
+
+
+def _items(mapping: Any, what: str) -> Sequence[tuple[str, Any]]:
+    if not isinstance(mapping, Mapping):
+        raise MissingDataError(
+            f"{what} is a {type(mapping).__name__}: give statistic name -> parameter name -> array, as the adapter's "
+            "statistics() returns it"
+        )
+    return list(mapping.items())
+
+
+def _require_shape(adapter: Adapter, model: Any, parameter: Parameter, label: str, shape: tuple[int, ...]) -> None:
+    expected = parameter.view.shape
+    if shape == expected:
+        return
+    own = adapter.native(model, {parameter.name: np.ones(expected, np.bool_)})[parameter.name].shape
+    advice = f"; {own} is the framework's own layout: transpose it" if shape == own else ""
+    raise ShapeMismatchError(
+        f"{label} has shape {shape}, expected {expected}, the canonical layout ({', '.join(parameter.axes)}){advice}"
+    )

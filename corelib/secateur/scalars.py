@@ -1,0 +1,38 @@
+"""Numbers that a user gives as options: any real or whole number, kept as Python's own, so that they compare and save.
+
+NumPy's scalars are as good as Python's. A bool is no number here: ``Sparsity(True)`` is a slip, not a hundred per cent.
+"""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+from secateur.errors import RecipeError
+
+
+def is_real(value: object) -> bool:
+    """Whether ``value`` is a real number and no bool."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def real(what: str, value: Any) -> float:
+    """``value`` as a float; NaN and infinities pass.
+
+    Raises:
+        RecipeError: it is no real number; the message calls it ``what``.
+    """
+    if not is_real(value):
+        raise RecipeError(f"{what} is {value!r}, a {type(value).__name__}: give a number")
+    return float(value)
+
+
+def whole(what: str, value: Any) -> int:
+    """``value`` as an int.
+
+    Raises:
+        RecipeError: it is no whole number; the message calls it ``what``.
+    """
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        raise RecipeError(f"{what} is {value!r}, a {type(value).__name__}: give a whole number")
+    return int(value)
