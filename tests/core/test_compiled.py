@@ -34,5 +34,5 @@ def test_a_second_process_finds_what_the_first_compiled(tmp_path):
 def test_no_place_to_keep_it_is_no_error(tmp_path):
     """As where neither the package's folder nor the user's cache can be written, which root always can."""
     nowhere = "from numba.core import caching; caching.CacheImpl._locator_classes = []"
-    assert hits_and_misses(tmp_path, nowhere) == (0, 0)
+    assert hits_and_misses(tmp_path, nowhere) == (0, 1)
     assert not list(tmp_path.iterdir())
