@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import strategies
 from cuda_arrays import DeviceArray, as_host, launch_sizes, launched, same_bits
-from secateur import distributions, masks, scores, thresholds
+from secateur import distributions, masks, ranks, scores, thresholds
 from secateur.arrays import is_cuda
 from secateur.errors import DeviceMismatchError, InvalidTensorError, ReadOnlyArrayError, UnsupportedDtypeError
 
@@ -49,21 +49,22 @@ def test_neuron_scores_are_equal_for_any_slab_and_layout(array, data, norm, size
 
 
 @few
-@given(collections, st.floats(0, 100), st.floats(-3, 3), st.booleans(), launch_sizes)
-def test_thresholds(arrays, q, k, by_sorting, size):
+@given(collections, st.floats(0, 100), st.floats(-3, 3), st.booleans(), st.booleans(), launch_sizes)
+def test_thresholds(arrays, q, k, absolute, by_sorting, size):
     devices = [DeviceArray(array) for array in arrays]
     count = 1 + int(q / 100 * (sum(array.size for array in arrays) - 1))
-    with launched(*size), mock.patch.object(thresholds, "_SORTED", thresholds._SORTED if by_sorting else 0):
-        assert same_bits(thresholds.percentile(devices, q), thresholds.percentile(arrays, q))
-        assert same_bits(thresholds.smallest(devices, count), thresholds.smallest(arrays, count))
-        assert thresholds.k_sigma(devices, k) == thresholds.k_sigma(arrays, k)
+    with launched(*size), mock.patch.object(ranks, "SORTED", ranks.SORTED if by_sorting else 0):
+        for threshold, amount in ((thresholds.percentile, q), (thresholds.smallest, count), (thresholds.k_sigma, k)):
+            assert same_bits(
+                threshold(devices, amount, absolute=absolute), threshold(arrays, amount, absolute=absolute)
+            )
 
 
 @few
 @given(collections, st.data(), st.booleans(), launch_sizes)
 def test_masks_of_competing_arrays(arrays, data, by_sorting, size):
     keep = data.draw(st.integers(0, sum(array.size for array in arrays)))
-    with launched(*size), mock.patch.object(thresholds, "_SORTED", thresholds._SORTED if by_sorting else 0):
+    with launched(*size), mock.patch.object(ranks, "SORTED", ranks.SORTED if by_sorting else 0):
         found = masks.keep_largest([DeviceArray(array) for array in arrays], keep)
     assert all(is_cuda(mask) for mask in found)
     for mask, expected in zip(found, masks.keep_largest(arrays, keep), strict=True):
