@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 from secateur import arrays as arrays_module
 from secateur import thresholds
-from secateur.kernels import cpu
+from secateur.kernels import cpu, cpu_groups, lines
 
 Array = npt.NDArray[Any]
 
@@ -96,7 +96,9 @@ def cut(piece: int | None, threads: int) -> Iterator[None]:
     settings = {"SECATEUR_THREADS": str(threads)}
     with (
         mock.patch.object(cpu, "partition", partition),
-        mock.patch.object(cpu, "PIECE", limit),
+        mock.patch.object(cpu_groups, "PIECE", limit),
+        mock.patch.object(cpu_groups, "_ROWS", min(limit, cpu_groups._ROWS)),
+        mock.patch.multiple(lines, PIECE=limit, LARGEST=limit),
         mock.patch.object(thresholds, "_SORTED", thresholds._SORTED if piece is None else 0),
         mock.patch.dict("os.environ", settings),
     ):
