@@ -116,7 +116,8 @@ def select_rows(
     The walk is over a row of ``size`` elements. A key is found digit by digit from the top, each time counting the
     digits of keys that begin as it does.
     """
-    bins, found = cuda.shared.array(_DIGITS, int64), cuda.shared.array(2, uint64)
+    bins = cuda.shared.array(_DIGITS, int64)
+    found = cuda.shared.array(2, uint64)
     row = cuda.blockIdx.x
     line = start + row * row_step
     if cuda.threadIdx.x == 0:

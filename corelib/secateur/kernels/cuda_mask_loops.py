@@ -75,7 +75,9 @@ def count_equal(
     equal = np.int64(0)
     for position in range(first + cuda.threadIdx.x, min(first + length, stop), cuda.blockDim.x):
         value = real(x[place(position, shape, steps)], is_bfloat)
-        if value == threshold or (absolute and -value == threshold):
+        if absolute:
+            value = abs(value)
+        if value == threshold:
             equal += 1
     if equal != 0:
         cuda.atomic.add(counts, cuda.blockIdx.x, equal)
@@ -212,5 +214,5 @@ def count_kept(
     cuda.atomic.add(block_counts, 1, in_second)
     cuda.atomic.add(block_counts, 2, in_both)
     cuda.syncthreads()
-    if cuda.threadIdx.x < 3:
-        cuda.atomic.add(counts, cuda.threadIdx.x, block_counts[cuda.threadIdx.x])
+    for index in range(cuda.threadIdx.x, 3, cuda.blockDim.x):
+        cuda.atomic.add(counts, index, block_counts[index])

@@ -50,20 +50,21 @@ def first_kept(x: Any, threshold: float, last_equal: int, absolute: bool = False
         positions = walk(source, as_stored=False)
         start, stop, kept = 0, positions.size, int(last_equal)
         how = (positions.shape, source.numbers, positions.steps[0], source.is_bfloat, float(threshold), absolute)
-        wanted, whole = kept, True
+        wanted = kept
         while stop > start and wanted > 0:
             length = -(-(stop - start) // cuda_compiled.BLOCKS)
             counts = to_device(np.zeros(cuda_compiled.BLOCKS, np.int64), source.stream)
             launch(loops.count_equal, source.stream, start, stop, length, *how, counts)
             from_end = np.cumsum(fetched(counts, source.stream)[::-1])
-            if from_end[-1] <= wanted:
-                kept = min(kept, int(from_end[-1])) if whole else kept
-                return (start, kept) if kept else (source.size, 0)
-            at, whole = int(np.searchsorted(from_end, wanted)), False
+            if stop - start == source.size and from_end[-1] <= wanted:
+                return (0, int(from_end[-1])) if from_end[-1] else (source.size, 0)
+            at = int(np.searchsorted(from_end, wanted))
             wanted -= int(from_end[at - 1]) if at else 0
             start += (cuda_compiled.BLOCKS - 1 - at) * length
+            if length == 1:
+                return start, kept
             stop = min(start + length, stop)
-        return (source.size, 0)
+        return source.size, 0
 
 
 def mask_above(x: Any, threshold: float, first_kept: int | None = None, packed: bool = False) -> Any:
