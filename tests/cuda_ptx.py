@@ -37,7 +37,7 @@ FLAGS = (
     *("is_bfloat", "a_bfloat", "b_bfloat", "x_bfloat", "weight_bfloat"),
     *("double", "square", "absolute", "scaled", "union"),
 )
-COUNTS = ("counts", "sums", "zeros", "found", "patterns", "firsts")
+COUNTS = ("counts", "sums", "zeros", "found", "patterns", "firsts", "ties")
 
 
 def kernels() -> Iterator[Any]:

@@ -142,6 +142,15 @@ def test_digit_counts_follow_the_order_of_the_numbers(array, double, cut):
     assert [formats.key_to_float(key, dtype) for key, count in found for _ in range(count)] == values
 
 
+@given(strategies.arrays(layouts=False), st.data(), st.booleans(), strategies.cuts)
+def test_no_mask_is_made_of_nan(array, data, packed, cut):
+    if array.size:
+        array.reshape(-1)[data.draw(st.integers(0, array.size - 1))] = data.draw(st.sampled_from([np.nan, -np.nan]))
+    with strategies.cut(*cut):
+        mask = cpu.mask_above(data.draw(strategies.laid_out(array)), 0.0, packed=packed)
+    assert (mask is None) == (array.size > 0)
+
+
 @given(strategies.arrays(layouts=False), st.data(), strategies.cuts)
 def test_the_first_nan_is_found_in_c_order(array, data, cut):
     positions = data.draw(st.sets(st.integers(0, max(0, array.size - 1)), max_size=3)) if array.size else set()

@@ -135,6 +135,12 @@ def test_masks_and_zeros_by_threshold(array, data, absolute, size):
     assert same_bits(as_host(device), expected)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_no_mask_is_made_of_nan(packed):
+    with launched(2, 2):
+        assert cuda.mask_above(DeviceArray(np.float32([1.0, 2.0, np.nan])), 0.0, packed=packed) is None
+
+
 @given(st.data(), st.sampled_from([(0, 1), (1, 1), (1, 2), (2, 4), (3, 5)]), launch_sizes)
 def test_n_of_m(data, counts, size):
     n, m = counts

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 ATOMICS = {
     "add_sums": {"shared.add.u64", "global.add.u64"},
+    "break_ties": {"shared.add.u64"},
     "count_equal": {"global.add.u64"},
     "count_kept": {"shared.add.u64", "global.add.u64"},
     "digit_counts": {"global.add.u64"},

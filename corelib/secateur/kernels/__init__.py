@@ -65,7 +65,7 @@ class Kernels(Protocol):
         """
 
     def mask_above(self, x: Any, threshold: float, first_kept: int | None = None, packed: bool = False) -> Any:
-        """True above the threshold, and where elements equal it from position ``first_kept`` on.
+        """True above the threshold, and where elements equal it from position ``first_kept`` on; None if one is NaN.
 
         Masks are C-contiguous bool of the shape of x or, packed, uint8[ceil(size / 8)] in C order, lowest bit first.
         """

@@ -31,6 +31,8 @@ from secateur.kernels.cpu_masks import (
 )
 from secateur.kernels.formats import Kind, Term
 from secateur.kernels.lines import cuts
+from secateur.kernels.lines import line as _line
+from secateur.kernels.lines import update as _update
 from secateur.kernels.threads import mapped, thread_count
 
 __all__ = [
@@ -204,27 +206,12 @@ def _bits(x: Array) -> Array:
     return x.view(f"uint{8 * x.itemsize}")
 
 
-def _line(x: Array) -> Array:
-    """The elements as a contiguous line; a copy only if they do not lie so."""
-    return np.ascontiguousarray(x).reshape(-1)
-
-
 def _values(x: Array, dtype: np.dtype[Any] | None = None) -> Array:
     """The elements as a contiguous line of float32 or float64: of ``dtype``, or as narrow as holds them exactly."""
     if x.dtype.name == "bfloat16":
         patterns = _bits(_line(x)).astype(np.uint32)
         x = (patterns << np.uint32(16)).view(np.float32)
     return _line(x).astype(dtype or np.result_type(x.dtype, np.float32), copy=False)
-
-
-def _update(view: Array, change: Callable[[Array], None]) -> None:
-    """Run ``change`` on the elements of ``view`` as a contiguous line, in place or by way of a copy."""
-    if view.flags.c_contiguous:
-        change(view.reshape(-1))
-    else:
-        line = view.copy(order="C")
-        change(line.reshape(-1))
-        view[...] = line
 
 
 def _stripes(shape: Sequence[int]) -> list[list[Index]]:

@@ -20,26 +20,27 @@ Mask = npt.NDArray[np.bool_]
 Bits = npt.NDArray[np.uint8]
 
 
-def mask_above(x: Array, threshold: float, first_kept: int | None = None, packed: bool = False) -> Mask | Bits:
-    """True above the threshold, and where elements equal it from position ``first_kept`` on."""
+def mask_above(x: Array, threshold: float, first_kept: int | None = None, packed: bool = False) -> Mask | Bits | None:
+    """True above the threshold, and where elements equal it from position ``first_kept`` on; None if one is NaN."""
     before, after = limits(x.dtype, threshold)
     split = x.size if first_kept is None else first_kept
-    pieces = in_order(patterns(x))
-    if packed:
+    pieces, largest = in_order(patterns(x)), []
 
-        def write(piece: Piece, bits: Bits) -> None:
-            loops.packed_above(line(piece.part), before, after, split - piece.start, bits)
-
-        return packed_pieces(x.size, pieces, write)
-    mask = np.empty(x.shape, np.bool_)
-    out = mask.view(np.uint8).reshape(-1)
+    def write(piece: Piece, bits: Bits) -> None:
+        largest.append(loops.packed_above(line(piece.part), before, after, split - piece.start, bits))
 
     def work(piece: Piece) -> None:
         start, part = piece
-        loops.above(line(part), before, after, split - start, out[start : start + part.size])
+        largest.append(loops.bool_above(line(part), before, after, split - start, out[start : start + part.size]))
 
-    mapped(work, pieces)
-    return mask
+    result: Array
+    if packed:
+        result = packed_pieces(x.size, pieces, write)
+    else:
+        result = np.empty(x.shape, np.bool_)
+        out = result.view(np.uint8).reshape(-1)
+        mapped(work, pieces)
+    return None if max(largest, default=0) > _infinity(x) else result
 
 
 def first_kept(x: Array, threshold: float, last_equal: int, absolute: bool = False) -> tuple[int, int]:
@@ -157,10 +158,13 @@ def packed_pieces(size: int, pieces: list[Piece], write: Callable[[Piece, Bits],
 def has_nan(x: Array) -> bool:
     """Whether some element is NaN."""
     (stored,) = as_stored(patterns(x))
-    infinity = limits(x.dtype, math.inf).at_most
-    return any(
-        found > infinity for found in mapped(lambda index: loops.largest_magnitude(line(stored[index])), cuts(stored))
-    )
+    largest = mapped(lambda index: loops.largest_magnitude(line(stored[index])), cuts(stored))
+    return bool(max(largest, default=0) > _infinity(x))
+
+
+def _infinity(x: Array) -> Any:
+    """The key of infinity; magnitudes beyond it are NaN."""
+    return limits(x.dtype, math.inf).at_most
 
 
 def _bits_from(bits: Bits, start: int, count: int) -> Bits:

@@ -109,9 +109,9 @@ def select_rows(
     double: bool,
     keep: int,
     keys: Any,
-    firsts: Any,
+    ties: Any,
 ) -> None:
-    """Block r: keys[r] = the ``keep``-th largest key of row r; firsts[r] = from which column on equal ones are kept.
+    """Block r: keys[r] = the ``keep``-th largest key of row r; ties[r] = how many equal to it stay, 0 if all.
 
     The walk is over a row of ``size`` elements. A key is found digit by digit from the top, each time counting the
     digits of keys that begin as it does.
@@ -136,26 +136,57 @@ def select_rows(
         if cuda.threadIdx.x == 0:
             descend(bins, found)
         cuda.syncthreads()
-    key, equal_to_keep = found[0], np.int64(found[1])
-    equal = bins[np.int64(key & np.uint64(_DIGITS - 1))]
-    cuda.syncthreads()
-    first, last = 0, size if equal > equal_to_keep else 0
+    if cuda.threadIdx.x == 0:
+        keys[row], ties[row] = found[0], still_tied(bins, found)
+
+
+@device
+def still_tied(bins: Any, found: Any) -> Any:
+    """How many of those equal to the key found[0] are kept, 0 if all; ``bins`` are the counts of its last digit."""
+    equal_to_keep = np.int64(found[1])
+    if bins[np.int64(found[0] & np.uint64(_DIGITS - 1))] > equal_to_keep:
+        return equal_to_keep
+    return np.int64(0)
+
+
+@kernel
+def break_ties(
+    start: int,
+    row_step: int,
+    size: int,
+    shape: Any,
+    x: Any,
+    steps: Any,
+    is_bfloat: bool,
+    scale: Any,
+    scaled: bool,
+    double: bool,
+    keys: Any,
+    ties: Any,
+    firsts: Any,
+) -> None:
+    """Block r: firsts[r] = the column from which on ties[r] elements have the key keys[r]; 0 where ties[r] is 0."""
+    count = cuda.shared.array(1, int64)
+    row = cuda.blockIdx.x
+    line = start + row * row_step
+    key, wanted = keys[row], ties[row]
+    first, last = 0, size if wanted > 0 else 0
     while first < last:
         middle = (first + last) // 2
         if cuda.threadIdx.x == 0:
-            bins[0] = 0
+            count[0] = 0
         cuda.syncthreads()
         for column in range(middle + cuda.threadIdx.x, size, cuda.blockDim.x):
             if row_key(x[line + place(column, shape, steps)], is_bfloat, scale, column, scaled, double) == key:
-                cuda.atomic.add(bins, 0, 1)
+                cuda.atomic.add(count, 0, 1)
         cuda.syncthreads()
-        if bins[0] > equal_to_keep:
+        if count[0] > wanted:
             first = middle + 1
         else:
             last = middle
         cuda.syncthreads()
     if cuda.threadIdx.x == 0:
-        keys[row], firsts[row] = key, first
+        firsts[row] = first
 
 
 @device

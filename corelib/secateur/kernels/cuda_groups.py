@@ -104,11 +104,13 @@ def _cut_rows(source: View, keep: int, scale: Any, scaled: bool, double: bool = 
     """Where the rows of an array with elements are cut so that ``keep`` stay of each."""
     count, columns = source.shape[0], math.prod(source.shape[1:])
     double = double or source.dtype == _FLOAT64
-    keys = cuda.device_array((count,), dtype=np.uint64, stream=source.stream)
-    firsts = cuda.device_array((count,), dtype=np.int64, stream=source.stream)
+    keys, ties, firsts = (
+        cuda.device_array((count,), dtype=dtype, stream=source.stream) for dtype in (np.uint64, np.int64, np.int64)
+    )
     row = merged(source.shape[1:], [(0, *source.strides[1:])], as_stored=False)
     where = (source.start, source.strides[0], row.size, row.shape, source.numbers, row.steps[0], source.is_bfloat)
-    how = (scale, scaled, double, int(keep), keys, firsts)
+    how = (*where, scale, scaled, double)
     if source.size:
-        launch(loops.select_rows, source.stream, *where, *how, blocks=count)
+        launch(loops.select_rows, source.stream, *how, int(keep), keys, ties, blocks=count)
+        launch(loops.break_ties, source.stream, *how, keys, ties, firsts, blocks=count)
     return _Rows(columns, scale, double, keys, firsts)

@@ -84,9 +84,10 @@ def count_equal(
 
 
 @device
-def is_above(x: Any, at: Any, is_bfloat: bool, threshold: float, from_here: bool) -> Any:
-    """Whether an element is above the threshold or, if equal ones are kept from here on, equal to it."""
-    value = real(x[at], is_bfloat)
+def is_above(value: float, threshold: float, from_here: bool, found: Any) -> Any:
+    """Whether a value is above the threshold or, if those are kept from here on, equal; found[0] = 1 if it is NaN."""
+    if value != value:
+        found[0] = 1
     return value > threshold or (from_here and value == threshold)
 
 
@@ -99,24 +100,35 @@ def mask_above(
     is_bfloat: bool,
     threshold: float,
     first_kept: int,
+    found: Any,
     mask: Any,
     mask_steps: Any,
 ) -> None:
-    """mask = x > threshold, and True too where x equals it from position ``first_kept`` on."""
+    """mask = x > threshold, and where x equals it from position ``first_kept`` on; found[0] = 1 if one is NaN."""
     for position in range(cuda.grid(1), size, cuda.gridsize(1)):
-        kept = is_above(x, place(position, shape, steps), is_bfloat, threshold, position >= first_kept)
+        value = real(x[place(position, shape, steps)], is_bfloat)
+        kept = is_above(value, threshold, position >= first_kept, found)
         mask[place(position, shape, mask_steps)] = np.uint8(kept)
 
 
 @kernel
 def packed_above(
-    size: int, shape: Any, x: Any, steps: Any, is_bfloat: bool, threshold: float, first_kept: int, packed: Any
+    size: int,
+    shape: Any,
+    x: Any,
+    steps: Any,
+    is_bfloat: bool,
+    threshold: float,
+    first_kept: int,
+    found: Any,
+    packed: Any,
 ) -> None:
     """As :func:`mask_above`, packed."""
     for byte in range(cuda.grid(1), (size + 7) // 8, cuda.gridsize(1)):
         bits = 0
         for position in range(byte * 8, min(byte * 8 + 8, size)):
-            if is_above(x, place(position, shape, steps), is_bfloat, threshold, position >= first_kept):
+            value = real(x[place(position, shape, steps)], is_bfloat)
+            if is_above(value, threshold, position >= first_kept, found):
                 bits |= 1 << (position - byte * 8)
         packed[byte] = np.uint8(bits)
 

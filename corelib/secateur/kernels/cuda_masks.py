@@ -68,18 +68,18 @@ def first_kept(x: Any, threshold: float, last_equal: int, absolute: bool = False
 
 
 def mask_above(x: Any, threshold: float, first_kept: int | None = None, packed: bool = False) -> Any:
-    """True above the threshold, and where elements equal it from position ``first_kept`` on."""
+    """True above the threshold, and where elements equal it from position ``first_kept`` on; None if one is NaN."""
     with opened(x) as (source,):
-        how = (float(threshold), source.size if first_kept is None else int(first_kept))
-        if packed:
-            bits = empty_bits(source)
-            launch_on(source, walk(source, as_stored=False), loops.packed_above, *how, view(bits).bits)
-            return bits
-        mask = empty_mask(source)
+        found = to_device(np.zeros(1, np.int64), source.stream)
+        how = (float(threshold), source.size if first_kept is None else int(first_kept), found)
+        mask = empty_bits(source) if packed else empty_mask(source)
         target = view(mask)
-        positions = walk(source, target, as_stored=False)
-        launch_on(source, positions, loops.mask_above, *how, target.bits, positions.steps[1])
-    return mask
+        if packed:
+            launch_on(source, walk(source, as_stored=False), loops.packed_above, *how, target.bits)
+        else:
+            positions = walk(source, target, as_stored=False)
+            launch_on(source, positions, loops.mask_above, *how, target.bits, positions.steps[1])
+        return None if fetched(found, source.stream)[0] else mask
 
 
 def zero_at_most(x: Any, threshold: float, first_kept: int | None = None) -> None:

@@ -48,13 +48,27 @@ def above(patterns: Array, before: Any, after: Any, split: int, out: Bytes) -> N
 
 
 @compiled
-def packed_above(patterns: Array, before: Any, after: Any, split: int, bits: Bytes) -> None:
-    """As :func:`above`, packed."""
+def bool_above(patterns: Array, before: Any, after: Any, split: int, out: Bytes) -> Any:
+    """As :func:`above`; the largest magnitude, too, which tells of NaN while the elements are in the cache."""
+    largest = patterns.dtype.type(0)
+    for start in range(0, patterns.size, _AT_ONCE):
+        part = patterns[start : start + _AT_ONCE]
+        largest = max(largest, largest_magnitude(part))
+        above(part, before, after, split - start, out[start : start + _AT_ONCE])
+    return largest
+
+
+@compiled
+def packed_above(patterns: Array, before: Any, after: Any, split: int, bits: Bytes) -> Any:
+    """As :func:`bool_above`, packed."""
+    largest = patterns.dtype.type(0)
     kept = np.empty(_AT_ONCE, np.uint8)
     for start in range(0, patterns.size, _AT_ONCE):
         part = patterns[start : start + _AT_ONCE]
+        largest = max(largest, largest_magnitude(part))
         above(part, before, after, split - start, kept[: part.size])
         pack(kept[: part.size], bits[start // 8 :])
+    return largest
 
 
 @compiled

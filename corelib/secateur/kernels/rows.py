@@ -20,6 +20,10 @@ Bytes = npt.NDArray[np.uint8]
 
 _INTERPOLATED = 12
 """So many guesses are interpolated; then each second one halves."""
+_TURNS = 2 * 64 + _INTERPOLATED + 1
+"""More than halving needs."""
+_LEARNED_FROM = 4.0
+"""By how many elements the first guess must miss to tell how far keys lie apart."""
 
 
 @compiled
@@ -106,11 +110,10 @@ def select(keys: Array, pruned: int, guess: Any, spacing: float) -> tuple[Any, i
     0 <= pruned < keys.size. ``spacing`` is the distance from key to key at the threshold, as the row before taught.
     """
     smallest, largest = extent(keys)
-    low, high = np.int64(smallest) - 1, np.int64(largest)
-    below, beyond = float(-pruned), float(keys.size - pruned)
-    low_count, side = 0, 0
+    low, high, low_count = np.int64(smallest) - 1, np.int64(largest), 0
+    below, beyond, side = float(-pruned), float(keys.size - pruned), 0
     first, first_missing = guess, 0.0
-    for turn in range(200):
+    for turn in range(_TURNS):
         if pruned == low_count or low + 1 >= high:
             break
         if turn == 0:
@@ -118,25 +121,29 @@ def select(keys: Array, pruned: int, guess: Any, spacing: float) -> tuple[Any, i
         elif turn == 1 and spacing > 0.0:
             aim = float(first) + spacing * (1.3 * first_missing + (1.0 if first_missing > 0 else -1.0))
             middle = np.int64(min(max(aim, float(low)), float(high)))
-        elif turn > _INTERPOLATED and turn % 2 == 0:
-            middle = (low >> 1) + (high >> 1) + (low & high & 1)
         else:
-            middle = low + np.int64((float(high) - float(low)) * (below / (below - beyond)))
+            middle = between(low, high, below / (below - beyond), turn > _INTERPOLATED and turn % 2 == 0)
         middle = min(max(middle, low + 1), high - 1)
         count = count_at_most(keys, keys.dtype.type(middle))
         if turn == 0:
             first, first_missing = middle, float(pruned - count)
         if count <= pruned:
             low, low_count, below = middle, count, float(count - pruned)
-            beyond = beyond * 0.5 if side < 0 else beyond
-            side = -1
+            beyond, side = (beyond * 0.5 if side < 0 else beyond), -1
         else:
             high, beyond = middle, float(count - pruned)
-            below = below * 0.5 if side > 0 else below
-            side = 1
-    if abs(first_missing) >= 4.0:
+            below, side = (below * 0.5 if side > 0 else below), 1
+    if abs(first_missing) >= _LEARNED_FROM:
         spacing = abs((float(low) - float(first)) / first_missing)
     return low, pruned - low_count, spacing
+
+
+@compiled
+def between(low: Any, high: Any, share: float, halve: bool) -> Any:
+    """The key at that share of the way, or half way."""
+    if halve:
+        return (low >> 1) + (high >> 1) + (low & high & 1)
+    return low + np.int64((float(high) - float(low)) * share)
 
 
 @compiled

@@ -28,8 +28,10 @@ def keep_above(score: Any, threshold: float, name: str = "the score", *, packed:
     """
     threshold = number("the threshold", threshold)
     score = as_array(score, name)
-    kernels.refuse_nan([Named(name, score)])
-    return kernels.of(score).mask_above(score, threshold, packed=packed)
+    mask = kernels.of(score).mask_above(score, threshold, packed=packed)
+    if mask is None:
+        kernels.refuse_nan([Named(name, score)])
+    return mask
 
 
 @overload
