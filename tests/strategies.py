@@ -97,8 +97,8 @@ def cut(piece: int | None, threads: int) -> Iterator[None]:
     with (
         mock.patch.object(cpu, "partition", partition),
         mock.patch.object(cpu_groups, "PIECE", limit),
-        mock.patch.object(cpu_groups, "_ROWS", min(limit, cpu_groups._ROWS)),
-        mock.patch.multiple(lines, PIECE=limit, LARGEST=limit),
+        mock.patch.multiple(cpu_groups, TILE=min(limit, cpu_groups.TILE), LARGEST=limit if piece else lines.LARGEST),
+        mock.patch.multiple(lines, PIECE=limit, LARGEST=limit if piece else lines.LARGEST),
         mock.patch.object(thresholds, "_SORTED", thresholds._SORTED if piece is None else 0),
         mock.patch.dict("os.environ", settings),
     ):

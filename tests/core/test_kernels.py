@@ -15,7 +15,7 @@ import strategies
 from secateur import kernels
 from secateur.arrays import Named
 from secateur.errors import InvalidTensorError
-from secateur.kernels import cpu, formats
+from secateur.kernels import cpu, formats, transposing
 
 KINDS = st.sampled_from(["value", "absolute", "square"])
 wide = st.floats(allow_nan=False, allow_infinity=False)
@@ -140,6 +140,28 @@ def test_digit_counts_follow_the_order_of_the_numbers(array, double, cut):
             keys = [key for key, _ in found]
     values = sorted(naive.numbers([array]))
     assert [formats.key_to_float(key, dtype) for key, count in found for _ in range(count)] == values
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float64])
+@pytest.mark.parametrize("shape", [(16, 16), (47, 33), (32, 100), (5, 40)])
+def test_transposed_matrices_are_copied_by_tiles_both_ways(dtype, shape):
+    matrix = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
+    roomy = np.zeros((shape[1], shape[0] + 3), dtype)
+    for stored in (np.zeros(shape[::-1], dtype), roomy[:, : shape[0]], roomy[:, 1 : shape[0] + 1]):
+        transposing.copy(matrix, stored.T)
+        assert np.array_equal(stored.T, matrix)
+        back = np.empty(shape, dtype)
+        transposing.copy(stored.T, back)
+        assert np.array_equal(back, matrix)
+    assert not roomy[:, shape[0] + 1 :].any()
+
+
+def test_the_last_equal_elements_of_long_lines_are_found():
+    array = np.zeros(30_000, np.float16)
+    array[::7] = 1.0
+    at = np.flatnonzero(array == 0)
+    for last in (1, 5_000, at.size - 1):
+        assert cpu.first_kept(array, 0.0, last) == (at[-last], last)
 
 
 @given(strategies.arrays(layouts=False), st.data(), st.booleans(), strategies.cuts)

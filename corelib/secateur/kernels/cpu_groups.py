@@ -12,30 +12,24 @@ from secateur.arrays import PIECE, Index, partition
 from secateur.kernels import groups as loops
 from secateur.kernels import rows
 from secateur.kernels.cpu_masks import packed_pieces
-from secateur.kernels.lines import Piece, length, line, patterns, placed, update
+from secateur.kernels.lines import LARGEST, Piece, length, line, patterns, placed, update
 from secateur.kernels.mask_loops import pack, zero_where_false
 from secateur.kernels.threads import mapped
+from secateur.kernels.transposing import TILE
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 Bits = npt.NDArray[np.uint8]
 
-_ROWS = 16
-"""Rows of an array that lies otherwise are copied so many at once, so that whole cache lines are read."""
-
 
 def mask_n_of_m(x: Array, n: int, m: int, axis: int, packed: bool = False) -> Mask | Bits:
     """True at the n largest of each m consecutive along an axis."""
     inner = math.prod(x.shape[axis + 1 :])
-    counts = (*x.shape[:axis], x.shape[axis] // m)
-    grouped = patterns(x).reshape(*counts, m, *x.shape[axis + 1 :])
-    limit = length(x.size) if inner == 1 and not packed and x.flags.c_contiguous else PIECE
-    parts = [grouped[index] for index in partition(counts, max(1, limit // (m * inner)))] if x.size else []
 
     def write(part: Array, mask: Bits) -> None:
         _mask_groups(line(part).reshape(-1, m, inner), n, mask)
 
-    return _written(x.shape, parts, write, packed)
+    return _written(x.shape, _slabs(patterns(x), m, axis, packed) if x.size else [], write, packed)
 
 
 def mask_per_row(x: Array, keep: int, packed: bool = False) -> Mask | Bits:
@@ -95,6 +89,18 @@ def first_nan_product(x: Array, scale: Array) -> int:
 
     position = min(mapped(work, pieces), default=x.size)
     return position if position < x.size else -1
+
+
+def _slabs(x: Array, m: int, axis: int, copied: bool) -> list[Array]:
+    """Consecutive parts, in C order, of whole groups; small ones if something is copied for each."""
+    counts, inner = (*x.shape[:axis], x.shape[axis] // m), math.prod(x.shape[axis + 1 :])
+    grouped = x.reshape(*counts, m, *x.shape[axis + 1 :])
+    limit = length(x.size) if inner == 1 and not copied and x.flags.c_contiguous else PIECE
+    at_once = max(1, limit // (m * inner))
+    tiles = TILE * math.prod(counts[1:])
+    if axis and not x.flags.c_contiguous and m * inner * tiles <= LARGEST:
+        at_once = max(tiles, at_once - at_once % tiles)
+    return [grouped[index] for index in partition(counts, at_once)]
 
 
 def _mask_groups(groups: Array, n: int, mask: Bits) -> None:
@@ -182,7 +188,7 @@ def _row_blocks(x: Array, copied: bool = False) -> list[Index]:
     if not x.size:
         return []
     if not x.flags.c_contiguous:
-        at_once = max(_ROWS, PIECE // columns)
+        at_once = max(TILE, PIECE // columns // TILE * TILE)
     else:
         at_once = max(1, (PIECE if copied else length(x.size)) // columns)
     return list(partition(x.shape[:1], at_once))

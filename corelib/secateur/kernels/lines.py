@@ -7,6 +7,7 @@ changed. Where the order of elements matters pieces follow one another in C orde
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur.arrays import PIECE, Index, partition
+from secateur.kernels import transposing
 from secateur.kernels.threads import thread_count
 
 Array = npt.NDArray[Any]
@@ -38,7 +40,11 @@ def patterns(x: Array) -> Array:
 
 def line(x: Array) -> Array:
     """The elements in C order as a contiguous line; a copy only if they do not lie so."""
-    return np.ascontiguousarray(x).reshape(-1)
+    if x.flags.c_contiguous:
+        return x.reshape(-1)
+    result = np.empty(x.shape, x.dtype)
+    transposing.copy(x, result)
+    return result.reshape(-1)
 
 
 def update(view: Array, change: Callable[[Array], None]) -> None:
@@ -46,16 +52,19 @@ def update(view: Array, change: Callable[[Array], None]) -> None:
     if view.flags.c_contiguous:
         change(view.reshape(-1))
     else:
-        copied = view.copy(order="C")
-        change(copied.reshape(-1))
-        view[...] = copied
+        copied = line(view)
+        change(copied)
+        transposing.copy(copied.reshape(view.shape), view)
 
 
 def cuts(x: Array) -> list[Index]:
     """Index tuples of consecutive pieces, in C order: few for a contiguous line, of limited size for all else."""
-    if x.ndim != 1 or not x.flags.c_contiguous:
+    if x.flags.c_contiguous and x.ndim == 1:
+        return list(partition(x.shape, length(x.size)))
+    tiles = transposing.TILE * math.prod(x.shape[1:])
+    if not 0 < tiles <= LARGEST:
         return list(partition(x.shape, PIECE))
-    return list(partition(x.shape, length(x.size)))
+    return list(partition(x.shape, max(tiles, PIECE - PIECE % tiles)))
 
 
 def length(size: int) -> int:

@@ -148,26 +148,42 @@ def zero_at_most(patterns: Array, before: Any, after: Any, split: int) -> None:
 
 
 @compiled
-def count_equal(patterns: Array, key: Any, absolute: bool) -> int:
+def count_equal(patterns: Array, key: Any, absolute: bool) -> Any:
     """How many elements, or magnitudes, have that key."""
-    count = 0
-    if absolute:
-        for i in range(patterns.size):
-            count += magnitude(patterns[i]) == key
-    else:
-        for i in range(patterns.size):
-            count += signed_key(patterns[i]) == key
+    count = np.int64(0)
+    for start in range(0, patterns.size, _AT_ONCE):
+        count += np.int64(_count_few(patterns[start : start + _AT_ONCE], key, absolute))
     return count
 
 
 @compiled
-def find_equal(patterns: Array, key: Any, absolute: bool, earlier: int) -> int:
+def _count_few(patterns: Array, key: Any, absolute: bool) -> Any:
+    """As :func:`count_equal`, of so few that the narrowest integer holds their number, which is fast."""
+    number = patterns.dtype.type
+    count = number(0)
+    if absolute:
+        for i in range(patterns.size):
+            count = number(count + (magnitude(patterns[i]) == key))
+    else:
+        for i in range(patterns.size):
+            count = number(count + (signed_key(patterns[i]) == key))
+    return count
+
+
+@compiled
+def find_equal(patterns: Array, key: Any, absolute: bool, earlier: Any) -> Any:
     """The position of the element of that key that has so many of them before it, or the size."""
-    for i in range(patterns.size):
-        if (magnitude(patterns[i]) if absolute else signed_key(patterns[i])) == key:
-            if earlier == 0:
-                return i
-            earlier -= 1
+    for start in range(0, patterns.size, _AT_ONCE):
+        part = patterns[start : start + _AT_ONCE]
+        count = _count_few(part, key, absolute)
+        if count <= earlier:
+            earlier -= np.int64(count)
+            continue
+        for i in range(part.size):
+            if (magnitude(part[i]) if absolute else signed_key(part[i])) == key:
+                if earlier == 0:
+                    return start + i
+                earlier -= 1
     return patterns.size
 
 

@@ -95,12 +95,25 @@ def count_at_most(keys: Array, limit: Any) -> Any:
 
 
 @compiled
-def extent(keys: Array) -> tuple[Any, Any]:
-    """The smallest and the largest key."""
+def bracket(keys: Array, pruned: int) -> tuple[Any, Any, Any, Any]:
+    """(low, count, high, count): two limits between which ``pruned`` keys lie, and how many are at most each.
+
+    The extremes and both sides of zero are looked at, for many rows hold many zeros: those that were pruned before.
+    """
+    number = keys.dtype.type
     smallest = largest = keys[0]
+    negative = at_most_zero = number(0)
     for i in range(keys.size):
         smallest, largest = min(smallest, keys[i]), max(largest, keys[i])
-    return smallest, largest
+        negative = number(negative + (keys[i] < 0))
+        at_most_zero = number(at_most_zero + (keys[i] <= 0))
+    if pruned < negative:
+        return np.int64(smallest) - 1, 0, np.int64(-1), np.int64(negative)
+    if pruned < at_most_zero:
+        return np.int64(-1), np.int64(negative), np.int64(0), np.int64(at_most_zero)
+    if smallest > 0:
+        return np.int64(smallest) - 1, 0, np.int64(largest), keys.size
+    return np.int64(0), np.int64(at_most_zero), np.int64(largest), keys.size
 
 
 @compiled
@@ -109,9 +122,8 @@ def select(keys: Array, pruned: int, guess: Any, spacing: float) -> tuple[Any, i
 
     0 <= pruned < keys.size. ``spacing`` is the distance from key to key at the threshold, as the row before taught.
     """
-    smallest, largest = extent(keys)
-    low, high, low_count = np.int64(smallest) - 1, np.int64(largest), 0
-    below, beyond, side = float(-pruned), float(keys.size - pruned), 0
+    low, low_count, high, high_count = bracket(keys, pruned)
+    below, beyond, side = float(low_count - pruned), float(high_count - pruned), 0
     first, first_missing = guess, 0.0
     for turn in range(_TURNS):
         if pruned == low_count or low + 1 >= high:
