@@ -33,6 +33,10 @@ class DeviceArray:
         return self._host.shape
 
     @property
+    def stream(self) -> int | None:
+        return self._stream
+
+    @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
         offset = self._host.__array_interface__["data"][0] - self._base
         address = self._buffer.__cuda_array_interface__["data"][0] + offset

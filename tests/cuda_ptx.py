@@ -24,7 +24,7 @@ try:
 except ImportError as reason:
     sys.exit(f"kernels cannot be compiled to PTX here: pip install 'secateur[dev]' ({reason})")
 
-from secateur.kernels import cuda_loops, cuda_sums
+from secateur.kernels import cuda_group_loops, cuda_loops, cuda_mask_loops, cuda_sums
 
 UNSIGNED = {
     types.float16: types.uint16,
@@ -33,13 +33,16 @@ UNSIGNED = {
     types.float64: types.uint64,
 }
 """The types in which memory of numbers is seen (bfloat16 as uint16), and bit patterns of the same width."""
-FLAGS = ("is_bfloat", "a_bfloat", "b_bfloat", "x_bfloat", "double", "square", "absolute")
-COUNTS = ("counts", "sums", "zeros", "found", "patterns")
+FLAGS = (
+    *("is_bfloat", "a_bfloat", "b_bfloat", "x_bfloat", "weight_bfloat"),
+    *("double", "square", "absolute", "scaled", "union"),
+)
+COUNTS = ("counts", "sums", "zeros", "found", "patterns", "firsts", "ties")
 
 
 def kernels() -> Iterator[Any]:
     """All kernels, as dispatchers."""
-    for module in (cuda_loops, cuda_sums):
+    for module in (cuda_group_loops, cuda_loops, cuda_mask_loops, cuda_sums):
         yield from (value for value in vars(module).values() if is_kernel(value, module))
 
 
@@ -61,12 +64,12 @@ def type_of(parameter: str, axes: int, number: Any) -> Any:
     if parameter in FLAGS:
         return types.boolean
     memory = {
-        **dict.fromkeys(("x", "a", "b"), number),
-        **dict.fromkeys(("total", "result"), types.float64 if number is types.float64 else types.float32),
+        **dict.fromkeys(("x", "a", "b", "weight"), number),
+        **dict.fromkeys(("total", "result", "scale"), types.float64 if number is types.float64 else types.float32),
         **dict.fromkeys(("bits", "source", "target"), UNSIGNED[number]),
         **dict.fromkeys(COUNTS, types.int64),
         **dict.fromkeys(("keys", "prefixes"), types.uint64),
-        "mask": types.uint8,
+        **dict.fromkeys(("mask", "packed", "first", "second"), types.uint8),
     }
     if parameter in memory:
         return memory[parameter][::1]

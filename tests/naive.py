@@ -98,6 +98,24 @@ def n_of_m(score: Array, n: int, m: int, axis: int) -> Mask:
     return np.moveaxis(mask, -1, axis)
 
 
+def keep_per_row(score: Array, keep: int) -> Mask:
+    rows = [keep_largest([row], keep)[0] for row in score]
+    return np.array(rows, np.bool_).reshape(score.shape)
+
+
+def zeroed(weight: Array, mask: Mask) -> Array:
+    """The bit patterns of the weight after pruning."""
+    return np.where(mask, weight.view(f"u{weight.itemsize}"), 0)
+
+
+def scaled(weight: Array, scale: Array) -> Array:
+    """|w| * scale of each column of the flattened rows, in float32, or float64 if either is."""
+    dtype = np.result_type(np.float32, common_dtype([weight, scale]))
+    columns = np.asarray(scale).astype(dtype).reshape(weight.shape[1:])
+    with np.errstate(over="ignore", under="ignore"):
+        return np.abs(weight.astype(dtype)) * columns
+
+
 def block_mean(values: list[float]) -> float:
     return total(values) / len(values)
 

@@ -85,15 +85,21 @@ def as_array(value: Any, name: str = "the array", writable: bool = False) -> Any
     return result
 
 
-def as_mask(value: Any, name: str = "the mask") -> Any:
+def as_mask(value: Any, name: str = "the mask", packed: bool = False) -> Any:
     """``value`` as a NumPy array of bool that shares its memory, or ``value`` itself if it lies on a CUDA device.
+
+    Args:
+        value: as in :func:`as_array`.
+        name: what to call it in an error.
+        packed: whether uint8, a packed mask, is taken too.
 
     Raises:
         UnsupportedDtypeError: its elements are not bool.
     """
     result = _any_array(value, name, writable=False)
-    if dtype_of(result) != np.bool_:
-        raise UnsupportedDtypeError(f"{name} has dtype {dtype_of(result)}; a mask is of bool, True where kept")
+    dtype = dtype_of(result)
+    if dtype != np.bool_ and not (packed and dtype == np.uint8):
+        raise UnsupportedDtypeError(f"{name} has dtype {dtype}; a mask is of bool, True where kept, or packed")
     return result
 
 
@@ -155,6 +161,15 @@ def require_alike(first: Named, second: Named) -> None:
         raise ShapeMismatchError(
             f"{first.name} has shape {tuple(first.array.shape)}, {second.name} {tuple(second.array.shape)}"
         )
+    require_one_device(first, second)
+
+
+def require_one_device(first: Named, second: Named) -> None:
+    """Check that both arrays, or neither, lie on a CUDA device.
+
+    Raises:
+        DeviceMismatchError: only one does.
+    """
     if is_cuda(first.array) != is_cuda(second.array):
         raise DeviceMismatchError(f"{first.name} and {second.name} lie on different devices: move one of them")
 

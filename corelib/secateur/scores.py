@@ -9,7 +9,7 @@ integers and other types.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from secateur import kernels
 from secateur.arrays import Named, as_array, common_dtype, dtype_of, require_alike, require_writable, single_dtype
 from secateur.errors import EmptyInputError, OutOfRangeError, RecipeError, UnsupportedDtypeError
 from secateur.kernels import formats
-from secateur.kernels.formats import Kind
+from secateur.kernels.formats import Kind, Term
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -43,26 +43,39 @@ def gradient(mean_abs_gradient: Any, name: str = "the gradient") -> Array:
     return _absolute(mean_abs_gradient, name)
 
 
-def accumulate(total: Any, gradient: Any, absolute: bool = True) -> Any:
-    """Add one batch's |g| (or g) to a running total in place, and return it; over the number of batches it is the mean.
+def accumulate(total: Any, gradient: Any, kind: Term = "absolute", weight: Any = None) -> Any:
+    """Add one batch's term to a running total in place, and return it; over the number of batches it is the mean.
+
+    The term is computed and rounded in the dtype of the total, then added. Batches are added in call order.
 
     Args:
-        total: float32 or float64, at least as wide as ``gradient``, of the same shape. Batches are added in call order.
+        total: float32 or float64, at least as wide as ``gradient`` and ``weight``, of the same shape.
         gradient: dL/dw of one batch's mean loss.
-        absolute: whether the magnitude is added.
+        kind: the term: "absolute" |g|, "value" g, "square" g * g (Fisher information), "product" w * g (Taylor).
+        weight: w; for "product" only.
 
     Raises:
-        UnsupportedDtypeError: the total is narrower than the gradient, or than float32.
-        ShapeMismatchError, DeviceMismatchError: the two do not fit each other.
+        RecipeError: no such kind, or a weight is missing or not asked for.
+        UnsupportedDtypeError: the total is narrower than the others, or than float32.
+        ShapeMismatchError, DeviceMismatchError: they do not fit each other.
         ReadOnlyArrayError: the total cannot be written.
     """
-    target, source = as_array(total, "the total", writable=True), as_array(gradient, "the gradient")
-    require_alike(Named("the total", target), Named("the gradient", source))
-    require_writable(total, Named("the total", target))
-    wanted = np.result_type(np.float32, common_dtype([Named("", source)]))
-    if np.result_type(wanted, single_dtype(dtype_of(target))) != dtype_of(target):
-        raise UnsupportedDtypeError(f"the total has dtype {dtype_of(target)}, but the sum needs {wanted}")
-    kernels.of(target).accumulate(target, source, absolute)
+    if kind not in get_args(Term):
+        raise RecipeError(f"unknown kind {kind!r}: use one of {', '.join(get_args(Term))}")
+    if (weight is not None) != (kind == "product"):
+        raise RecipeError(f"kind {kind!r} {'needs a' if kind == 'product' else 'takes no'} weight")
+    target = Named("the total", as_array(total, "the total", writable=True))
+    sources = [Named("the gradient", as_array(gradient, "the gradient"))]
+    if weight is not None:
+        sources.append(Named("the weight", as_array(weight, "the weight")))
+    for source in sources:
+        require_alike(target, source)
+    require_writable(total, target)
+    wanted, dtype = np.result_type(np.float32, common_dtype(sources)), dtype_of(target.array)
+    if np.result_type(wanted, single_dtype(dtype)) != dtype:
+        raise UnsupportedDtypeError(f"the total has dtype {dtype}, but the sum needs {wanted}")
+    arrays = [source.array for source in sources]
+    kernels.of(target.array).accumulate(target.array, arrays[0], kind, *arrays[1:])
     return total
 
 

@@ -15,7 +15,7 @@ import strategies
 from secateur import kernels
 from secateur.arrays import Named
 from secateur.errors import InvalidTensorError
-from secateur.kernels import cpu, formats
+from secateur.kernels import cpu, formats, transposing
 
 KINDS = st.sampled_from(["value", "absolute", "square"])
 wide = st.floats(allow_nan=False, allow_infinity=False)
@@ -89,19 +89,40 @@ def test_counts_extremes_and_histogram(array, cut):
     assert np.array_equal(counts, expected)
 
 
-@given(strategies.arrays(), st.data(), strategies.cuts)
-def test_threshold_counts_and_masks_fill_equal_elements_from_the_end(array, data, cut):
+def thresholds_of(array):
+    """Thresholds worth trying: elements, their neighbours, and values that no element has."""
     values = naive.numbers([array])
-    threshold = data.draw(st.sampled_from([0.0, 0.3, math.inf, -math.inf, *values]))
-    equal = values.count(threshold)
-    last = data.draw(st.integers(0, equal))
-    with strategies.cut(*cut):
-        assert cpu.count_above_equal(array, threshold) == (sum(v > threshold for v in values), equal)
-        mask = cpu.mask_above(array, threshold, last)
+    return st.sampled_from([0.0, -0.0, 0.3, -1.0, math.inf, -math.inf, 1e300, *values, *np.nextafter(values, 1.0)])
+
+
+@given(strategies.arrays(), st.data(), st.booleans(), strategies.cuts)
+def test_equal_elements_are_kept_from_the_end(array, data, absolute, cut):
+    values = [abs(value) if absolute else value for value in naive.numbers([array])]
+    threshold, last = data.draw(thresholds_of(array)), data.draw(st.integers(0, array.size + 1))
     at = [i for i, value in enumerate(values) if value == threshold]
-    kept = set(at[len(at) - last :])
+    kept = at[max(0, len(at) - last) :]
+    first = array.size if not kept else 0 if len(kept) == len(at) else kept[0]
+    with strategies.cut(*cut):
+        assert cpu.first_kept(array, threshold, last, absolute) == (first, len(kept))
+
+
+@given(strategies.arrays(), st.data(), strategies.cuts)
+def test_masks_and_zeros_by_threshold(array, data, cut):
+    threshold = data.draw(thresholds_of(array))
+    first = data.draw(st.none() | st.integers(0, array.size))
+    equal_from = np.arange(array.size).reshape(array.shape) >= (array.size if first is None else first)
+    target = array.copy(order="K")
+    with strategies.cut(*cut):
+        mask = cpu.mask_above(array, threshold, first)
+        packed = cpu.mask_above(array, threshold, first, packed=True)
+        cpu.zero_at_most(target, threshold, first)
+    values = array.astype(np.float64)
     assert mask.shape == array.shape and mask.flags.c_contiguous
-    assert mask.ravel().tolist() == [value > threshold or i in kept for i, value in enumerate(values)]
+    assert np.array_equal(mask, (values > threshold) | ((values == threshold) & equal_from))
+    assert packed.tolist() == naive.packed(mask)
+    stays = (abs(values) > threshold) | ((abs(values) == threshold) & equal_from)
+    unsigned = f"u{array.itemsize}"
+    assert np.array_equal(target.view(unsigned), np.where(stays, array.view(unsigned), 0))
 
 
 @given(strategies.arrays(), st.booleans(), strategies.cuts)
@@ -119,6 +140,37 @@ def test_digit_counts_follow_the_order_of_the_numbers(array, double, cut):
             keys = [key for key, _ in found]
     values = sorted(naive.numbers([array]))
     assert [formats.key_to_float(key, dtype) for key, count in found for _ in range(count)] == values
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float64])
+@pytest.mark.parametrize("shape", [(16, 16), (47, 33), (32, 100), (5, 40)])
+def test_transposed_matrices_are_copied_by_tiles_both_ways(dtype, shape):
+    matrix = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
+    roomy = np.zeros((shape[1], shape[0] + 3), dtype)
+    for stored in (np.zeros(shape[::-1], dtype), roomy[:, : shape[0]], roomy[:, 1 : shape[0] + 1]):
+        transposing.copy(matrix, stored.T)
+        assert np.array_equal(stored.T, matrix)
+        back = np.empty(shape, dtype)
+        transposing.copy(stored.T, back)
+        assert np.array_equal(back, matrix)
+    assert not roomy[:, shape[0] + 1 :].any()
+
+
+def test_the_last_equal_elements_of_long_lines_are_found():
+    array = np.zeros(30_000, np.float16)
+    array[::7] = 1.0
+    at = np.flatnonzero(array == 0)
+    for last in (1, 5_000, at.size - 1):
+        assert cpu.first_kept(array, 0.0, last) == (at[-last], last)
+
+
+@given(strategies.arrays(layouts=False), st.data(), st.booleans(), strategies.cuts)
+def test_no_mask_is_made_of_nan(array, data, packed, cut):
+    if array.size:
+        array.reshape(-1)[data.draw(st.integers(0, array.size - 1))] = data.draw(st.sampled_from([np.nan, -np.nan]))
+    with strategies.cut(*cut):
+        mask = cpu.mask_above(data.draw(strategies.laid_out(array)), 0.0, packed=packed)
+    assert (mask is None) == (array.size > 0)
 
 
 @given(strategies.arrays(layouts=False), st.data(), strategies.cuts)
@@ -149,8 +201,8 @@ def test_every_nan_pattern_counts_as_nan_and_no_infinity_does(dtype):
     assert cpu.first_nan(np.append(array, array.dtype.type(np.nan))) == array.size
 
 
-@given(strategies.arrays(layouts=False), st.data(), strategies.cuts)
-def test_zeroing_leaves_every_other_bit(array, data, cut):
+@given(strategies.arrays(layouts=False), st.data(), st.booleans(), strategies.cuts)
+def test_zeroing_leaves_every_other_bit(array, data, packed, cut):
     if array.size:
         array.reshape(-1)[data.draw(st.integers(0, array.size - 1))] = np.nan
     mask = data.draw(
@@ -162,7 +214,7 @@ def test_zeroing_leaves_every_other_bit(array, data, cut):
     )
     target = data.draw(strategies.laid_out(array).filter(lambda x: x.flags.writeable)).copy(order="K")
     with strategies.cut(*cut):
-        cpu.zero_where_false(target, mask)
+        cpu.zero_where_false(target, np.array(naive.packed(mask), np.uint8) if packed else mask)
     expected = np.where(mask, array.view(f"u{array.itemsize}"), 0)
     assert np.array_equal(target.view(f"u{array.itemsize}"), expected)
 

@@ -13,7 +13,6 @@ import naive
 import strategies
 from secateur import masks, thresholds
 from secateur.errors import (
-    EmptyInputError,
     InvalidTensorError,
     OutOfRangeError,
     ReadOnlyArrayError,
@@ -21,14 +20,13 @@ from secateur.errors import (
     UnsupportedDtypeError,
 )
 
-bool_arrays = hnp.arrays(np.bool_, strategies.shapes())
-
 
 @given(strategies.collections(min_elements=0), st.data(), strategies.cuts)
 def test_keep_largest_keeps_exactly_so_many_and_prunes_the_earlier_of_equals(arrays, data, cut):
     keep = data.draw(st.integers(0, sum(array.size for array in arrays)))
     with strategies.cut(*cut):
-        found = masks.keep_largest(arrays, keep)
+        found, packed = masks.keep_largest(arrays, keep), masks.keep_largest(arrays, keep, packed=True)
+    assert [bits.tolist() for bits in packed] == [naive.packed(mask) for mask in found]
     assert sum(int(mask.sum()) for mask in found) == keep
     for mask, expected in zip(found, naive.keep_largest(arrays, keep), strict=True):
         assert mask.dtype == np.bool_ and np.array_equal(mask, expected)
@@ -66,7 +64,8 @@ def test_infinite_scores_go_last_and_first():
 @given(strategies.arrays(), st.floats(allow_nan=False), strategies.cuts)
 def test_keep_above_compares_real_numbers(score, threshold, cut):
     with strategies.cut(*cut):
-        found = masks.keep_above(score, threshold)
+        found, packed = masks.keep_above(score, threshold), masks.keep_above(score, threshold, packed=True)
+    assert packed.tolist() == naive.packed(found)
     assert np.array_equal(found, score.astype(np.float64) > threshold)
 
 
@@ -74,16 +73,20 @@ def test_keep_above_does_not_round_the_threshold():
     assert masks.keep_above(np.array([np.float32(0.1)]), 0.1).all()  # float32(0.1) is a little more than 0.1
 
 
-@given(st.data(), st.integers(1, 40), strategies.cuts)
-def test_n_of_m_keeps_the_n_largest_of_each_group(data, m, cut):
-    n = data.draw(st.integers(0, m))
+COUNTS = [(0, 4), (1, 2), (2, 4), (3, 5), (6, 7), (8, 16), (3, 3), (5, 17), (20, 40)]
+
+
+@given(st.data(), st.sampled_from(COUNTS), strategies.cuts)
+def test_n_of_m_keeps_the_n_largest_of_each_group(data, counts, cut):
+    n, m = counts
     shape = list(data.draw(strategies.shapes(min_dims=1, max_dims=3, max_side=3)))
     axis = data.draw(st.integers(-len(shape), len(shape) - 1))
     shape[axis] *= m
     score = data.draw(strategies.arrays(shape=tuple(shape)))
     with strategies.cut(*cut):
-        found = masks.n_of_m(score, n, m, axis)
-    assert np.array_equal(found, naive.n_of_m(score, n, m, axis))
+        found, packed = masks.n_of_m(score, n, m, axis), masks.n_of_m(score, n, m, axis, packed=True)
+    assert found.flags.c_contiguous and np.array_equal(found, naive.n_of_m(score, n, m, axis))
+    assert packed.dtype == np.uint8 and packed.tolist() == naive.packed(found)
 
 
 def test_two_of_four_is_the_default():
@@ -96,16 +99,45 @@ def test_blocks_keep_exactly_so_many_of_the_largest_mean(score, data, cut):
     count = math.prod(-(-extent // side) for extent, side in zip(score.shape, shape, strict=True))
     keep = data.draw(st.integers(0, count))
     with strategies.cut(*cut):
-        found = masks.blocks(score, shape, keep=keep)
+        found, packed = (masks.blocks(score, shape, keep=keep, packed=form) for form in (False, True))
+    assert packed.tolist() == naive.packed(found)
     assert found.flags.c_contiguous and np.array_equal(found, naive.blocks(score, shape, keep))
+
+
+@given(strategies.arrays(shape=strategies.shapes(min_dims=1)), st.data(), strategies.cuts)
+def test_rows_keep_exactly_so_many_each(score, data, cut):
+    keep = data.draw(st.integers(0, math.prod(score.shape[1:])))
+    with strategies.cut(*cut):
+        found, packed = masks.keep_per_row(score, keep), masks.keep_per_row(score, keep, packed=True)
+    assert found.flags.c_contiguous and np.array_equal(found, naive.keep_per_row(score, keep))
+    assert packed.tolist() == naive.packed(found)
+
+
+@given(st.lists(st.floats(allow_nan=False), min_size=1, max_size=40), st.data())
+def test_rows_of_all_float64_are_cut_exactly(values, data):
+    score = np.array([values, values[::-1]])
+    keep = data.draw(st.integers(0, len(values)))
+    assert np.array_equal(masks.keep_per_row(score, keep), naive.keep_per_row(score, keep))
+
+
+@pytest.mark.parametrize("keep", [1, 700, 1024, 2047])
+def test_long_rows_of_every_kind_are_cut_exactly(keep):
+    """Where the threshold of one row is a bad guess for the next one: other scales, ties, sorted, few values, signs."""
+    random = np.random.default_rng(0)
+    normal = random.standard_normal(2048)
+    rows = [normal, normal * 1e-30, normal * 1e30, np.zeros(2048), np.sort(normal), np.round(normal), -abs(normal)]
+    rows += [np.where(normal > 0.1, normal, 0), np.exp(20 * normal), np.full(2048, 3.0), np.append(normal[1:], np.inf)]
+    score = np.array(rows, np.float32)
+    assert np.array_equal(masks.keep_per_row(score, keep), naive.keep_per_row(score, keep))
 
 
 @given(strategies.arrays(layouts=False), st.data(), strategies.cuts)
 def test_apply_writes_zeros_in_place_and_touches_no_other_bit(weight, data, cut):
     mask = data.draw(hnp.arrays(np.bool_, weight.shape))
     target = data.draw(strategies.laid_out(weight)).copy(order="K")
+    form = data.draw(strategies.laid_out(masks.pack(mask))) if data.draw(st.booleans()) else mask
     with strategies.cut(*cut):
-        assert masks.apply(target, mask) is target
+        assert masks.apply(target, form) is target
     unsigned = f"u{weight.itemsize}"
     assert np.array_equal(target.view(unsigned), np.where(mask, weight.view(unsigned), 0))
 
@@ -143,58 +175,13 @@ def test_apply_refuses_before_it_writes():
         masks.apply(np.ones(2, np.int32), np.zeros(2, bool))
 
 
-@given(st.data())
-def test_packing_is_by_bits_in_c_order_and_can_be_undone(data):
-    mask = data.draw(strategies.laid_out(data.draw(bool_arrays)))
-    bits = masks.pack(mask)
-    assert bits.dtype == np.uint8 and bits.tolist() == naive.packed(mask)
-    assert np.array_equal(masks.unpack(bits, mask.shape), mask)
-
-
-def test_unpacking_needs_bits_that_fit_the_shape():
-    for bits, shape in [
-        (np.zeros(2, np.uint8), (8,)),
-        (np.zeros(1, np.int64), (8,)),
-        (np.zeros((1, 1), np.uint8), (8,)),
-    ]:
-        with pytest.raises(ShapeMismatchError):
-            masks.unpack(bits, shape)
-
-
-@given(st.lists(bool_arrays, min_size=1, max_size=3))
-def test_sparsity_is_the_share_of_false(several):
-    flat = np.concatenate([mask.ravel() for mask in several])
-    if flat.size == 0:
-        with pytest.raises(EmptyInputError):
-            masks.sparsity(several)
-    else:
-        assert masks.sparsity(several) == np.count_nonzero(~flat) / flat.size
-        assert masks.sparsity(flat) == masks.sparsity(several)
-
-
-@given(st.data())
-def test_overlap_is_intersection_over_union_of_what_is_pruned(data):
-    a = data.draw(bool_arrays)
-    b = data.draw(hnp.arrays(np.bool_, a.shape))
-    pruned_by_a, pruned_by_b = ({i for i, kept in enumerate(mask.ravel()) if not kept} for mask in (a, b))
-    union = pruned_by_a | pruned_by_b
-    assert masks.overlap(a, b) == (len(pruned_by_a & pruned_by_b) / len(union) if union else 1.0)
-    assert masks.overlap([a, b], [b, a]) == masks.overlap(a, b)
-
-
-def test_overlap_of_nothing_pruned_is_complete():
-    assert masks.overlap(np.ones(3, bool), np.ones(3, bool)) == 1.0
-    assert masks.overlap(np.ones(3, bool), np.array([True, True, False])) == 0.0
-    with pytest.raises(ShapeMismatchError):
-        masks.overlap(np.ones(3, bool), np.ones(4, bool))
-
-
 def test_arguments_out_of_range_are_refused():
     score = np.ones((4, 6), np.float32)
     for call, message in [
         (lambda: masks.keep_largest(score, 25), "keep is 25, but there are 24"),
         (lambda: masks.keep_largest([score], -1), "keep is -1"),
         (lambda: masks.keep_above(score, math.nan), "threshold is NaN"),
+        (lambda: masks.keep_per_row(score, 7), "keep is 7, but there are 6"),
         (lambda: masks.n_of_m(score, 3, 2), "3 of 2"),
         (lambda: masks.n_of_m(score, 0, 0), "0 of 0"),
         (lambda: masks.n_of_m(score, 1, 2, axis=2), "no axis 2"),
@@ -217,6 +204,7 @@ def test_nan_is_refused_by_name_and_position():
         lambda: masks.keep_largest([np.zeros(2), bad], 3, names=["conv", "fc1"]),
         lambda: masks.keep_above(bad, 0.0, name="fc1"),
         lambda: masks.n_of_m(bad, name="fc1"),
+        lambda: masks.keep_per_row(bad, 1, name="fc1"),
         lambda: masks.blocks(bad, (1, 2), keep=1, name="fc1"),
     ):
         with pytest.raises(InvalidTensorError, match=r"fc1 holds NaN at index \(1, 2\)"):

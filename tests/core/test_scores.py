@@ -20,6 +20,12 @@ from secateur.errors import (
     UnsupportedDtypeError,
 )
 
+TERMS = {
+    "absolute": lambda g, w: np.abs(g),
+    "value": lambda g, w: g,
+    "square": lambda g, w: g * g,
+    "product": lambda g, w: w * g,
+}
 NORMS = [1, 2, math.inf, "inf", "mean"]
 
 
@@ -50,15 +56,45 @@ def test_taylor_of_sixteen_bit_floats_does_not_vanish():
 
 @given(st.data(), strategies.cuts)
 def test_accumulated_gradients_are_the_sequential_sum(data, cut):
-    batches = data.draw(st.lists(strategies.arrays(shape=(3, 4), dtype=np.float32, infinities=False), max_size=4))
-    absolute = data.draw(st.booleans())
-    total = data.draw(strategies.laid_out(np.zeros((3, 4), np.float32))).copy(order="K")
-    expected = np.zeros((3, 4), np.float32)
+    dtype = data.draw(st.sampled_from([np.float32, np.float64]))
+    narrow = strategies.dtypes.filter(lambda given: given.itemsize <= np.dtype(dtype).itemsize)
+    arrays = narrow.flatmap(lambda given: strategies.arrays(shape=(3, 4), dtype=given, infinities=False))
+    batches = data.draw(st.lists(arrays, max_size=4))
+    kind = data.draw(st.sampled_from(list(TERMS)))
+    weight = data.draw(arrays) if kind == "product" else None
+    total = data.draw(strategies.laid_out(np.zeros((3, 4), dtype))).copy(order="K")
+    expected = np.zeros((3, 4), dtype)
     with strategies.cut(*cut), np.errstate(over="ignore", invalid="ignore"):
         for batch in batches:
-            assert scores.accumulate(total, batch, absolute) is total
-            expected = expected + (np.abs(batch) if absolute else batch)
+            assert scores.accumulate(total, batch, kind, weight) is total
+            factor = None if weight is None else weight.astype(dtype)
+            expected = expected + TERMS[kind](batch.astype(dtype), factor)
     assert np.array_equal(total, expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_accumulated_products_are_rounded_before_they_are_added(dtype):
+    one = dtype(1 + np.finfo(dtype).eps)
+    total = np.full(100, -(one * one), dtype)
+    scores.accumulate(total, np.full(100, one), "square")
+    assert (total == 0.0).all()  # with one rounding, eps**2
+
+
+def test_accumulating_a_wrong_kind_is_refused():
+    total, gradient = np.zeros(2), np.ones(2)
+    for call, message in [
+        (lambda: scores.accumulate(total, gradient, "cube"), "unknown kind 'cube': use one of value, absolute"),
+        (lambda: scores.accumulate(total, gradient, True), "unknown kind True"),
+        (lambda: scores.accumulate(total, gradient, "product"), "'product' needs a weight"),
+        (lambda: scores.accumulate(total, gradient, "square", gradient), "'square' takes no weight"),
+    ]:
+        with pytest.raises(RecipeError, match=message):
+            call()
+    with pytest.raises(ShapeMismatchError, match="the weight"):
+        scores.accumulate(total, gradient, "product", np.ones(3))
+    with pytest.raises(UnsupportedDtypeError):
+        scores.accumulate(np.zeros(2, np.float32), np.ones(2, np.float32), "product", gradient)
+    assert not total.any()
 
 
 def test_accumulating_needs_a_total_that_is_wide_enough_and_writable():

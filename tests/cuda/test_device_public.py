@@ -85,7 +85,8 @@ def test_masks_of_one_array(array, threshold, size):
         assert same_bits(as_host(device), masks.apply(array.copy(), masks.n_of_m(array, 2, 4)))
         assert masks.sparsity(list(found)) == masks.sparsity([as_host(mask) for mask in found])
         assert masks.overlap(found[0], found[1]) == masks.overlap(as_host(found[0]), as_host(found[1]))
-        assert same_bits(masks.unpack(masks.pack(found[2]), (3, 4)), as_host(found[2]))
+        assert same_bits(as_host(masks.unpack(masks.pack(found[2]), (3, 4))), as_host(found[2]))
+        assert masks.hamming(found[0], found[1]) == masks.hamming(as_host(found[0]), as_host(found[1]))
 
 
 @few

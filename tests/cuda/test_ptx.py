@@ -15,16 +15,23 @@ ROOT = Path(__file__).parents[2]
 
 ATOMICS = {
     "add_sums": {"shared.add.u64", "global.add.u64"},
-    "count_above_equal": {"shared.add.u64", "global.add.u64"},
+    "break_ties": {"shared.add.u64"},
     "count_equal": {"global.add.u64"},
+    "count_kept": {"shared.add.u64", "global.add.u64"},
     "digit_counts": {"global.add.u64"},
     "extremes": {f"{where}.{how}.u64" for where in ("shared", "global") for how in ("add", "min", "max")},
     "first_nan": {"global.min.s64"},
+    "first_nan_product": {"global.min.s64"},
     "histogram": {"shared.add.u32", "global.add.u64"},
     "largest_magnitudes": {"shared.max.s64", "global.max.s64"},
+    "select_rows": {"shared.add.u64"},
 }
 """How blocks merge what they found: with 64 bits in global memory."""
-ELEMENTWISE = ("accumulate", "copy_bits", "mask_above", "mask_n_of_m", "product_absolute", "zero_where_false")
+ELEMENTWISE = (
+    *("accumulate", "combine", "copy_bits", "mask_above", "mask_n_of_m", "mask_rows", "pack", "packed_above"),
+    *("packed_n_of_m", "packed_rows", "product_absolute", "unpack", "zero_at_most", "zero_n_of_m", "zero_rows"),
+    *("zero_where_clear", "zero_where_false"),
+)
 
 
 @pytest.fixture(scope="module", params=["8.0", "9.0"])

@@ -15,19 +15,33 @@ from secateur.kernels import cuda, cuda_memory
 
 X = np.float32([[1.5, -2.0, 0.0, -0.0], [-4.0, 5.0, 2.0, 2.0]])
 FLOAT32 = np.dtype(np.float32)
+SCALE = DeviceArray(np.float32([1.0, 0.5, 2.0, 1.0]))
 
 CALLS: dict[str, Callable[[DeviceArray], object]] = {
     "absolute": cuda.absolute,
     "product_absolute": lambda x: cuda.product_absolute(x, x),
-    "accumulate": lambda x: cuda.accumulate(x, x, True),
+    "accumulate": lambda x: cuda.accumulate(x, x, "product", x),
     "first_nan": cuda.first_nan,
     "extremes": cuda.extremes,
     "histogram": cuda.histogram,
     "digit_counts": lambda x: cuda.digit_counts(x, FLOAT32, [0xC080, 0xBFC0], 1),
-    "count_above_equal": lambda x: cuda.count_above_equal(x, np.float32(2.0)),
+    "first_nan_product": lambda x: cuda.first_nan_product(x, SCALE),
+    "first_kept": lambda x: cuda.first_kept(x, np.float32(2.0), np.int64(1), True),
     "mask_above": lambda x: cuda.mask_above(x, 2, np.int64(1)),
-    "mask_n_of_m": lambda x: cuda.mask_n_of_m(x, 2, 4, 1),
+    "packed_above": lambda x: cuda.mask_above(x, 2, None, packed=True),
+    "mask_n_of_m": lambda x: cuda.mask_n_of_m(x, np.int64(2), 4, 1),
+    "packed_n_of_m": lambda x: cuda.mask_n_of_m(x, 2, 4, 1, packed=True),
+    "mask_per_row": lambda x: cuda.mask_per_row(x, np.int64(2)),
+    "packed_per_row": lambda x: cuda.mask_per_row(x, 2, packed=True),
+    "zero_at_most": lambda x: cuda.zero_at_most(x, 2, np.int64(5)),
+    "zero_n_of_m": lambda x: cuda.zero_n_of_m(x, 2, 4, 1),
+    "zero_per_row": lambda x: cuda.zero_per_row(x, 2, SCALE),
     "zero_where_false": lambda x: cuda.zero_where_false(x, DeviceArray(X > 0)),
+    "zero_where_clear": lambda x: cuda.zero_where_false(x, DeviceArray(np.array([0b1010], np.uint8))),
+    "pack": lambda x: cuda.pack(DeviceArray(X > 0, stream=x.stream)),
+    "unpack": lambda x: cuda.unpack(DeviceArray(np.array([0b1010], np.uint8), stream=x.stream), (2, 4)),
+    "combine": lambda x: cuda.combine(DeviceArray(X > 0, stream=x.stream), DeviceArray(X > 1), True),
+    "count_kept": lambda x: cuda.count_kept(DeviceArray(X > 0, stream=x.stream), DeviceArray(X > 1)),
     "exact_sums": lambda x: cuda.exact_sums(x, "square", (2, 3)),
     "largest_magnitudes": lambda x: cuda.largest_magnitudes(x, (1, 3)),
     "to_host": lambda x: cuda.to_host(x[:, ::3]),

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from secateur.arrays import Named, is_cuda
 from secateur.errors import InvalidTensorError
-from secateur.kernels.formats import Kind
+from secateur.kernels.formats import Kind, Term
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -32,11 +32,17 @@ class Kernels(Protocol):
     def product_absolute(self, a: Any, b: Any) -> Any:
         """|a * b|, elementwise, of equal shapes; float64 if either is, else float32 (exact for 16-bit factors)."""
 
-    def accumulate(self, total: Any, x: Any, absolute: bool) -> None:
-        """Add x (or |x|), converted to the dtype of ``total`` (float32 or float64), to ``total`` in place."""
+    def accumulate(self, total: Any, x: Any, kind: Term, weight: Any = None) -> None:
+        """Add x, |x|, x * x or x * weight to ``total`` (float32 or float64), of equal shape, in place.
+
+        x and weight are converted to the dtype of ``total``; the term is rounded to it, then added.
+        """
 
     def first_nan(self, x: Any) -> int:
         """Position in C order of the first NaN, or -1."""
+
+    def first_nan_product(self, x: Any, scale: Any) -> int:
+        """Position in C order of the first NaN in x * scale, or -1; for x and scale see :meth:`zero_per_row`."""
 
     def extremes(self, x: Any) -> tuple[float, float, int]:
         """Smallest and largest value (a zero is +0.0) and the number of zeros; (inf, -inf, 0) of no elements."""
@@ -54,20 +60,57 @@ class Kernels(Protocol):
         distinct.
         """
 
-    def count_above_equal(self, x: Any, threshold: float) -> tuple[int, int]:
-        """How many elements are above the threshold and how many equal it, as real numbers (-0.0 equals 0.0)."""
+    def first_kept(self, x: Any, threshold: float, last_equal: int, absolute: bool = False) -> tuple[int, int]:
+        """Position in C order where the last ``last_equal`` elements equal to the threshold begin, and their number.
 
-    def mask_above(self, x: Any, threshold: float, last_equal: int = 0) -> Any:
-        """C-contiguous bool: True above the threshold, and at the last ``last_equal`` (in C order) of those equal."""
+        If fewer equal it (as real numbers, -0.0 equals 0.0), these, from position 0; if none, (size, 0). With
+        ``absolute`` |x| is compared.
+        """
 
-    def mask_n_of_m(self, x: Any, n: int, m: int, axis: int) -> Any:
-        """C-contiguous bool: True at the n largest of each m consecutive along an axis; of equal ones, at the later.
+    def mask_above(self, x: Any, threshold: float, first_kept: int | None = None, packed: bool = False) -> Any:
+        """True above the threshold, and where elements equal it from position ``first_kept`` on; None if one is NaN.
+
+        Masks are C-contiguous bool of the shape of x or, packed, uint8[ceil(size / 8)] in C order, lowest bit first.
+        """
+
+    def mask_n_of_m(self, x: Any, n: int, m: int, axis: int, packed: bool = False) -> Any:
+        """True at the n largest of each m consecutive along an axis; of equal ones, at the later.
 
         0 <= axis < x.ndim; the size of that axis is a multiple of m; 0 <= n <= m.
         """
 
+    def mask_per_row(self, x: Any, keep: int, packed: bool = False) -> Any:
+        """True at the ``keep`` largest of x[i], for each i; of equal ones, at the later in C order.
+
+        0 <= keep <= elements of x[i]; x has at least one axis.
+        """
+
+    def zero_at_most(self, x: Any, threshold: float, first_kept: int | None = None) -> None:
+        """Write +0.0 into x where |x| <= threshold, but not where it equals it from position ``first_kept`` on."""
+
+    def zero_n_of_m(self, x: Any, n: int, m: int, axis: int) -> None:
+        """Write +0.0 into x where :meth:`mask_n_of_m` of |x| is False, in place."""
+
+    def zero_per_row(self, x: Any, keep: int, scale: Any) -> None:
+        """Write +0.0 into x at all but the ``keep`` largest |x[i]| * scale, for each i; of equal ones the later stay.
+
+        ``scale`` is a line of float32, or float64, one number for each element of x[i], and so are the products.
+        """
+
     def zero_where_false(self, x: Any, mask: Any) -> None:
-        """Write +0.0 into x where the mask, of equal shape, is False, in place; all other bits stay. NaN is allowed."""
+        """Write +0.0 into x where the mask, bool of equal shape or packed, is False, in place; NaN is allowed."""
+
+    def pack(self, mask: Any) -> Any:
+        """The bool mask, packed."""
+
+    def unpack(self, bits: Any, shape: tuple[int, ...]) -> Any:
+        """The packed mask as C-contiguous bool of that shape."""
+
+    def combine(self, a: Any, b: Any, union: bool) -> Any:
+        """Kept by either mask, or by both: two of bool of one shape, or two packed ones; as they are."""
+
+    def count_kept(self, a: Any, b: Any) -> tuple[int, int, int]:
+        """How many elements are kept by a, by b, and by both: two masks as in :meth:`combine`."""
 
     def exact_sums(self, x: Any, kind: Kind, block: Sequence[int]) -> Counts:
         """Exact sums of x, |x| or x**2 over each block of that shape: int64[*grid, WIDTH[kind]].

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numba
+from numba.extending import intrinsic
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -18,3 +19,8 @@ def compiled(function: Function) -> Function:
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
         result = numba.njit(**options)(function)
     return result
+
+
+def generated(function: Callable[..., Any]) -> Any:
+    """A function for compiled code, of which ``function`` gives the signature and LLVM's code for its types."""
+    return intrinsic(function)

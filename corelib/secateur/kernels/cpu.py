@@ -15,15 +15,63 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from secateur.arrays import PIECE, Index, as_stored, partition, single_dtype
+from secateur.arrays import Index, as_stored, partition, single_dtype
 from secateur.kernels import formats, limbs, loops
-from secateur.kernels.formats import Kind
+from secateur.kernels.cpu_groups import first_nan_product, mask_n_of_m, mask_per_row, zero_n_of_m, zero_per_row
+from secateur.kernels.cpu_masks import (
+    combine,
+    count_kept,
+    first_kept,
+    has_nan,
+    mask_above,
+    pack,
+    unpack,
+    zero_at_most,
+    zero_where_false,
+)
+from secateur.kernels.formats import Kind, Term
+from secateur.kernels.lines import cuts
+from secateur.kernels.lines import line as _line
+from secateur.kernels.lines import update as _update
 from secateur.kernels.threads import mapped, thread_count
+
+__all__ = [
+    "absolute",
+    "accumulate",
+    "combine",
+    "count_kept",
+    "digit_counts",
+    "exact_sums",
+    "extremes",
+    "first_kept",
+    "first_nan",
+    "first_nan_product",
+    "from_host",
+    "histogram",
+    "largest_magnitudes",
+    "mask_above",
+    "mask_n_of_m",
+    "mask_per_row",
+    "pack",
+    "product_absolute",
+    "to_host",
+    "unpack",
+    "zero_at_most",
+    "zero_n_of_m",
+    "zero_per_row",
+    "zero_where_false",
+]
 
 Array = npt.NDArray[Any]
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
+
+_TERMS: dict[Term, Callable[..., None]] = {
+    "value": loops.add,
+    "absolute": loops.add_absolute,
+    "square": loops.add_square,
+    "product": loops.add_product,
+}
 
 
 def absolute(x: Array) -> Array:
@@ -53,23 +101,23 @@ def product_absolute(a: Array, b: Array) -> Array:
     return result
 
 
-def accumulate(total: Array, x: Array, absolute: bool) -> None:
-    """total += x, or |x|."""
-    target, source = as_stored(total, x)
+def accumulate(total: Array, x: Array, kind: Term, weight: Array | None = None) -> None:
+    """total += the term that ``kind`` names."""
+    sources = [x] if weight is None else [x, weight]
+    target, *stored = as_stored(total, *sources)
+    loop = _TERMS[kind]
+    widened = any(source.dtype.itemsize == 2 for source in sources)
 
     def work(index: Index) -> None:
-        values = _values(source[index], total.dtype)
-        _update(target[index], lambda out: loops.add(out, values, absolute))
+        values = [_values(source[index]) for source in stored]
+        _update(target[index], lambda out: loop(out, *values))
 
-    mapped(work, list(partition(target.shape)))
+    mapped(work, list(partition(target.shape)) if widened else cuts(target))
 
 
 def first_nan(x: Array) -> int:
     """Position of the first NaN in C order, or -1."""
-    (stored,) = as_stored(x)
-    if all(
-        at < 0 for at in mapped(lambda index: loops.first_nan(_values(stored[index])), list(partition(stored.shape)))
-    ):
+    if not has_nan(x):
         return -1
     start = 0
     for index in partition(x.shape):
@@ -118,58 +166,6 @@ def digit_counts(x: Array, dtype: np.dtype[Any], prefixes: Sequence[int], level:
     return _added(mapped(work, _stripes(stored.shape)), (len(prefixes), formats.DIGITS))
 
 
-def count_above_equal(x: Array, threshold: float) -> tuple[int, int]:
-    """How many elements are above the threshold, and how many equal it."""
-    (stored,) = as_stored(x)
-    parts = mapped(
-        lambda index: loops.count_above_equal(_values(stored[index]), threshold), list(partition(stored.shape))
-    )
-    return int(sum(part[0] for part in parts)), int(sum(part[1] for part in parts))
-
-
-def mask_above(x: Array, threshold: float, last_equal: int = 0) -> Mask:
-    """True above the threshold, and at the last ``last_equal`` elements that equal it."""
-    mask = np.empty(x.shape, np.bool_)
-    indices = list(partition(x.shape))
-    equal = [x[index].size for index in indices]
-    if last_equal > 0:
-        equal = mapped(lambda index: loops.count_above_equal(_values(x[index]), threshold)[1], indices)
-    pruned = sum(equal) - last_equal
-    before = itertools.accumulate(equal, initial=0)
-
-    def work(part: tuple[Index, int]) -> None:
-        index, pruned_here = part
-        loops.mask_above(_values(x[index]), threshold, pruned_here, mask[index].reshape(-1))
-
-    mapped(work, [(index, pruned - earlier) for index, earlier in zip(indices, before, strict=False)])
-    return mask
-
-
-def mask_n_of_m(x: Array, n: int, m: int, axis: int) -> Mask:
-    """True at the n largest of each m consecutive along an axis."""
-    mask = np.empty(x.shape, np.bool_)
-    grouped = (*x.shape[:axis], x.shape[axis] // m, m, *x.shape[axis + 1 :])
-    groups = np.moveaxis(x.reshape(grouped), axis + 1, -1)
-    target = np.moveaxis(mask.reshape(grouped), axis + 1, -1)
-
-    def work(index: Index) -> None:
-        values = _values(groups[index]).reshape(-1, m)
-        _update(target[index], lambda out: loops.mask_n_of_m(values, n, out.reshape(-1, m)))
-
-    mapped(work, list(partition(groups.shape, max(PIECE, m))))
-    return mask
-
-
-def zero_where_false(x: Array, mask: Mask) -> None:
-    """+0.0 where the mask is False."""
-    target, kept = as_stored(_bits(x), mask)
-
-    def work(index: Index) -> None:
-        _update(target[index], lambda out: loops.zero_where_false(out, _line(kept[index])))
-
-    mapped(work, list(partition(target.shape)))
-
-
 def exact_sums(x: Array, kind: Kind, block: Sequence[int]) -> Counts:
     """Exact sums over blocks, in limbs."""
     width = formats.WIDTH[kind]
@@ -210,27 +206,12 @@ def _bits(x: Array) -> Array:
     return x.view(f"uint{8 * x.itemsize}")
 
 
-def _line(x: Array) -> Array:
-    """The elements as a contiguous line; a copy only if they do not lie so."""
-    return np.ascontiguousarray(x).reshape(-1)
-
-
 def _values(x: Array, dtype: np.dtype[Any] | None = None) -> Array:
     """The elements as a contiguous line of float32 or float64: of ``dtype``, or as narrow as holds them exactly."""
     if x.dtype.name == "bfloat16":
         patterns = _bits(_line(x)).astype(np.uint32)
         x = (patterns << np.uint32(16)).view(np.float32)
     return _line(x).astype(dtype or np.result_type(x.dtype, np.float32), copy=False)
-
-
-def _update(view: Array, change: Callable[[Array], None]) -> None:
-    """Run ``change`` on the elements of ``view`` as a contiguous line, in place or by way of a copy."""
-    if view.flags.c_contiguous:
-        change(view.reshape(-1))
-    else:
-        line = view.copy(order="C")
-        change(line.reshape(-1))
-        view[...] = line
 
 
 def _stripes(shape: Sequence[int]) -> list[list[Index]]:

@@ -18,13 +18,27 @@ import numpy.typing as npt
 
 from secateur.arrays import dtype_of, single_dtype
 from secateur.kernels import cuda_compiled, cuda_loops, cuda_sums, formats, limbs, loops
-from secateur.kernels.cuda_compiled import cuda, launch
+from secateur.kernels.cuda_compiled import launch
+from secateur.kernels.cuda_groups import first_nan_product, mask_n_of_m, mask_per_row, zero_n_of_m, zero_per_row
+from secateur.kernels.cuda_masks import (
+    accumulate,
+    combine,
+    count_kept,
+    first_kept,
+    mask_above,
+    pack,
+    unpack,
+    zero_at_most,
+    zero_where_false,
+)
 from secateur.kernels.cuda_memory import (
     View,
     Walk,
     dense_strides,
     empty_like,
     fetched,
+    launch_on,
+    launch_over,
     merged,
     opened,
     to_device,
@@ -32,6 +46,33 @@ from secateur.kernels.cuda_memory import (
     walk,
 )
 from secateur.kernels.formats import Kind
+
+__all__ = [
+    "absolute",
+    "accumulate",
+    "combine",
+    "count_kept",
+    "digit_counts",
+    "exact_sums",
+    "extremes",
+    "first_kept",
+    "first_nan",
+    "first_nan_product",
+    "from_host",
+    "histogram",
+    "largest_magnitudes",
+    "mask_above",
+    "mask_n_of_m",
+    "mask_per_row",
+    "pack",
+    "product_absolute",
+    "to_host",
+    "unpack",
+    "zero_at_most",
+    "zero_n_of_m",
+    "zero_per_row",
+    "zero_where_false",
+]
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -53,17 +94,8 @@ def product_absolute(a: Any, b: Any) -> Any:
         positions = walk(first, second, target)
         at_a, at_b, at_result = positions.steps
         factors = (first.numbers, at_a, first.is_bfloat, second.numbers, at_b, second.is_bfloat)
-        _launch_over(positions, cuda_loops.product_absolute, first.stream, *factors, target.numbers, at_result)
+        launch_over(positions, cuda_loops.product_absolute, first.stream, *factors, target.numbers, at_result)
     return result
-
-
-def accumulate(total: Any, x: Any, absolute: bool) -> None:
-    """total += x, or |x|."""
-    with opened(total, x) as (target, source):
-        positions = walk(target, source)
-        sums = (target.numbers, positions.steps[0], target.dtype == _FLOAT64)
-        terms = (source.numbers, positions.steps[1], source.is_bfloat, absolute)
-        _launch_over(positions, cuda_loops.accumulate, target.stream, *sums, *terms)
 
 
 def first_nan(x: Any) -> int:
@@ -71,7 +103,7 @@ def first_nan(x: Any) -> int:
     with opened(x) as (source,):
         for as_stored in (True, False):  # as it lies is faster, and mostly there is none
             found = to_device(np.array([source.size]), source.stream)
-            _launch_on(source, walk(source, as_stored=as_stored), cuda_loops.first_nan, found)
+            launch_on(source, walk(source, as_stored=as_stored), cuda_loops.first_nan, found)
             position = int(fetched(found, source.stream)[0])
             if position == source.size:
                 return -1
@@ -84,7 +116,7 @@ def extremes(x: Any) -> tuple[float, float, int]:
     with opened(x) as (source,):
         keys = to_device(np.array(worst, np.uint64), source.stream)
         zeros = to_device(np.zeros(1, np.int64), source.stream)
-        _launch_on(source, walk(source), cuda_loops.extremes, keys, zeros)
+        launch_on(source, walk(source), cuda_loops.extremes, keys, zeros)
         lowest, highest = (formats.key_to_float(int(key), _FLOAT64) for key in fetched(keys, source.stream))
         return lowest, highest, int(fetched(zeros, source.stream)[0])
 
@@ -93,7 +125,7 @@ def histogram(x: Any) -> Counts:
     """Counts by the fixed logarithmic grid."""
     with opened(x) as (source,):
         counts = to_device(np.zeros(formats.HISTOGRAM_BINS, np.int64), source.stream)
-        _launch_on(source, walk(source), cuda_loops.histogram, source.dtype == _FLOAT64, counts)
+        launch_on(source, walk(source), cuda_loops.histogram, source.dtype == _FLOAT64, counts)
         return fetched(counts, source.stream)
 
 
@@ -104,50 +136,8 @@ def digit_counts(x: Any, dtype: np.dtype[Any], prefixes: Sequence[int], level: i
         counts = to_device(np.zeros(len(prefixes) * formats.DIGITS, np.int64), source.stream)
         wanted = to_device(np.array(prefixes, np.uint64), source.stream)
         how = (dtype == _FLOAT64, absolute, wanted, shift, counts)
-        _launch_on(source, walk(source), cuda_loops.digit_counts, *how)
+        launch_on(source, walk(source), cuda_loops.digit_counts, *how)
         return fetched(counts, source.stream).reshape(len(prefixes), formats.DIGITS)
-
-
-def count_above_equal(x: Any, threshold: float) -> tuple[int, int]:
-    """How many elements are above the threshold, and how many equal it."""
-    with opened(x) as (source,):
-        counts = to_device(np.zeros(2, np.int64), source.stream)
-        _launch_on(source, walk(source), cuda_loops.count_above_equal, float(threshold), counts)
-        above, equal = fetched(counts, source.stream)
-        return int(above), int(equal)
-
-
-def mask_above(x: Any, threshold: float, last_equal: int = 0) -> Any:
-    """True above the threshold, and at the last ``last_equal`` elements that equal it."""
-    with opened(x) as (source,):
-        mask = cuda.device_array(source.shape, dtype=np.bool_, stream=source.stream)
-        target = view(mask)
-        first_kept = _first_kept(source, float(threshold), last_equal)
-        positions = walk(source, target, as_stored=False)
-        where = (target.bits, positions.steps[1])
-        _launch_on(source, positions, cuda_loops.mask_above, float(threshold), first_kept, *where)
-    return mask
-
-
-def mask_n_of_m(x: Any, n: int, m: int, axis: int) -> Any:
-    """True at the n largest of each m consecutive along an axis."""
-    with opened(x) as (source,):
-        mask = cuda.device_array(source.shape, dtype=np.bool_, stream=source.stream)
-        target = view(mask)
-        groups = (*source.shape[:axis], source.shape[axis] // m, *source.shape[axis + 1 :])
-        every_m = [m if i == axis else 1 for i in range(len(groups))]
-        positions = merged(groups, [_every(each, every_m) for each in (source, target)], as_stored=True)
-        where = (target.bits, positions.steps[1], target.strides[axis])
-        _launch_on(source, positions, cuda_loops.mask_n_of_m, n, m, source.strides[axis], *where)
-    return mask
-
-
-def zero_where_false(x: Any, mask: Any) -> None:
-    """+0.0 where the mask is False."""
-    with opened(x, mask) as (target, kept):
-        positions = walk(target, kept)
-        at, at_mask = positions.steps
-        _launch_over(positions, cuda_loops.zero_where_false, target.stream, target.bits, at, kept.bits, at_mask)
 
 
 def exact_sums(x: Any, kind: Kind, block: Sequence[int]) -> Counts:
@@ -197,17 +187,6 @@ class _Region(NamedTuple):
     inner: Walk
 
 
-def _launch_over(positions: Walk, kernel: Any, stream: Any, *arguments: Any) -> None:
-    """Launch a kernel on all positions of a walk, if there is one."""
-    if positions.size:
-        launch(kernel, stream, positions.size, positions.shape, *arguments)
-
-
-def _launch_on(source: View, positions: Walk, kernel: Any, *arguments: Any) -> None:
-    """Launch a kernel that first takes the numbers of ``source``, with which the walk begins."""
-    _launch_over(positions, kernel, source.stream, source.numbers, positions.steps[0], source.is_bfloat, *arguments)
-
-
 def _copied(x: Any, kept: int) -> Any:
     """A new dense array of those bits of x that are set in ``kept``."""
     with opened(x) as (source,):
@@ -215,36 +194,8 @@ def _copied(x: Any, kept: int) -> Any:
         target = view(result)
         positions = walk(source, target)
         at, at_target = positions.steps
-        _launch_over(positions, cuda_loops.copy_bits, source.stream, source.bits, at, kept, target.bits, at_target)
+        launch_over(positions, cuda_loops.copy_bits, source.stream, source.bits, at, kept, target.bits, at_target)
     return result
-
-
-def _first_kept(source: View, threshold: float, last_equal: int) -> int:
-    """The position, in C order, of the first element that is kept of those equal to the threshold.
-
-    Equal elements are counted in as many segments as a launch has blocks, then in the segment where the position lies,
-    and so on: after the first look at all elements the segments are small.
-    """
-    positions = walk(source, as_stored=False)
-    start, stop = (0 if last_equal else positions.size), positions.size
-    where = (positions.shape, source.numbers, positions.steps[0], source.is_bfloat, threshold)
-    while stop - start > 1:
-        length = -(-(stop - start) // cuda_compiled.BLOCKS)
-        counts = to_device(np.zeros(cuda_compiled.BLOCKS, np.int64), source.stream)
-        launch(cuda_loops.count_equal, source.stream, start, stop, length, *where, counts)
-        from_end = np.cumsum(fetched(counts, source.stream)[::-1])
-        if from_end[-1] <= last_equal:
-            return start
-        at = int(np.searchsorted(from_end, last_equal))
-        last_equal -= int(from_end[at - 1]) if at else 0
-        start += (cuda_compiled.BLOCKS - 1 - at) * length
-        stop = min(start + length, stop)
-    return start
-
-
-def _every(source: View, every: Sequence[int]) -> tuple[int, ...]:
-    """Steps to every so many-th element of each axis."""
-    return (source.start, *(stride * by for stride, by in zip(source.strides, every, strict=True)))
 
 
 def _regions(source: View, block: Sequence[int]) -> Iterator[_Region]:

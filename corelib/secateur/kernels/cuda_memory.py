@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from secateur.arrays import dtype_of
 from secateur.errors import DeviceMismatchError, InvalidTensorError, MissingDependencyError, UnsupportedDtypeError
-from secateur.kernels.cuda_compiled import cuda
+from secateur.kernels.cuda_compiled import cuda, launch
 
 Ints = tuple[int, ...]
 
@@ -167,6 +167,17 @@ def merged(shape: Ints, steps: Sequence[Ints], as_stored: bool) -> Walk:
     return Walk(
         math.prod(shape), lines[0], tuple((start, *line) for start, line in zip(starts, lines[1:], strict=True))
     )
+
+
+def launch_over(positions: Walk, kernel: Any, stream: Any, *arguments: Any) -> None:
+    """Launch a kernel on all positions of a walk, if there is one."""
+    if positions.size:
+        launch(kernel, stream, positions.size, positions.shape, *arguments)
+
+
+def launch_on(source: View, positions: Walk, kernel: Any, *arguments: Any) -> None:
+    """Launch a kernel that first takes the numbers of ``source``, with which the walk begins."""
+    launch_over(positions, kernel, source.stream, source.numbers, positions.steps[0], source.is_bfloat, *arguments)
 
 
 def empty_like(like: View, dtype: npt.DTypeLike, stream: Any) -> Any:

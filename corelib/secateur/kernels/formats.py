@@ -20,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 Kind = Literal["value", "absolute", "square"]
+Term = Literal["value", "absolute", "square", "product"]
+"""What is added of each element: itself, its magnitude, its square, its product with a weight."""
 
 DIGIT_BITS = 16
 DIGITS = 1 << DIGIT_BITS

@@ -16,13 +16,11 @@ from secateur.kernels.formats import BINS_PER_OCTAVE, DIGIT_BITS, DIGITS, MAGNIT
 
 Array = npt.NDArray[Any]
 Counts = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 _DIGIT_BITS = np.uint64(DIGIT_BITS)
 _DIGIT_MASK = np.uint64(DIGITS - 1)
 _ONE = np.uint64(1)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
-_RANKED_BY_COMPARISON = 32
 
 
 @compiled
@@ -40,14 +38,36 @@ def product_absolute(a: Array, b: Array, out: Array) -> None:
 
 
 @compiled
-def add(total: Array, x: Array, absolute: bool) -> None:
-    """total += x or |x|."""
-    if absolute:
-        for i in range(x.size):
-            total[i] += abs(x[i])
-    else:
-        for i in range(x.size):
-            total[i] += x[i]
+def add(total: Array, x: Array) -> None:
+    """total += x, first converted to the dtype of the total, as in those that follow."""
+    number = total.dtype.type
+    for i in range(total.size):
+        total[i] += number(x[i])
+
+
+@compiled
+def add_absolute(total: Array, x: Array) -> None:
+    """total += |x|."""
+    number = total.dtype.type
+    for i in range(total.size):
+        total[i] += abs(number(x[i]))
+
+
+@compiled
+def add_square(total: Array, x: Array) -> None:
+    """total += x * x, rounded before it is added."""
+    number = total.dtype.type
+    for i in range(total.size):
+        value = number(x[i])
+        total[i] += value * value
+
+
+@compiled
+def add_product(total: Array, x: Array, weight: Array) -> None:
+    """total += x * weight, rounded before it is added."""
+    number = total.dtype.type
+    for i in range(total.size):
+        total[i] += number(x[i]) * number(weight[i])
 
 
 @compiled
@@ -127,51 +147,3 @@ def digit_counts(bits: Array, absolute: bool, prefixes: Array, shift: Any, count
             if prefixes[row] == prefix:
                 counts[row, np.int64(digits & _DIGIT_MASK)] += 1
                 break
-
-
-@compiled
-def count_above_equal(x: Array, threshold: float) -> tuple[Any, Any]:
-    """Numbers of elements above and equal to the threshold."""
-    above, equal = np.int64(0), np.int64(0)
-    for i in range(x.size):
-        value = np.float64(x[i])
-        above += value > threshold
-        equal += value == threshold
-    return above, equal
-
-
-@compiled
-def mask_above(x: Array, threshold: float, pruned_equal: int, out: Mask) -> None:
-    """out = x > threshold; of the elements equal to it, all but the first ``pruned_equal`` are kept too."""
-    for i in range(x.size):
-        value = np.float64(x[i])
-        out[i] = value > threshold
-        if value == threshold:
-            out[i] = pruned_equal <= 0
-            pruned_equal -= 1
-
-
-@compiled
-def mask_n_of_m(groups: Array, n: int, out: Mask) -> None:
-    """out[g] is True at the n largest of groups[g]; of equal ones the later are kept."""
-    m = groups.shape[1]
-    for g in range(groups.shape[0]):
-        group = groups[g]
-        if m <= _RANKED_BY_COMPARISON:
-            for i in range(m):
-                better = 0
-                for j in range(m):
-                    better += group[j] > group[i] or (group[j] == group[i] and j > i)
-                out[g, i] = better < n
-        else:
-            order = np.argsort(group, kind="mergesort")
-            for rank in range(m):
-                out[g, order[rank]] = rank >= m - n
-
-
-@compiled
-def zero_where_false(bits: Array, mask: Mask) -> None:
-    """bits = 0 where the mask is False."""
-    for i in range(bits.size):
-        if not mask[i]:
-            bits[i] = 0

@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur.arrays import LONGEST_PIECE, PIECE, as_stored, pieces, single_dtype
+from secateur.kernels.bitwise import LANES, popcount
 from secateur.kernels.compiled import compiled
+from secateur.kernels.keys import limits
 from secateur.kernels.threads import mapped, thread_count
-from secateur.kernels.vectors import LANES, against, lowest_bit, popcount
+from secateur.kernels.vectors import against, lowest_bit
 
 Array = npt.NDArray[Any]
 
@@ -118,7 +120,7 @@ def joined(piece: Sequence[Array], dtype: np.dtype[Any]) -> Array:
 def _operands(dtype: np.dtype[Any], low: float, high: float, absolute: bool) -> tuple[Any, tuple[Any, Any], Any]:
     """The bits that count, both ends and infinity as :func:`secateur.kernels.vectors.against` takes them."""
     if dtype.itemsize == 2:
-        ends = _key(dtype, low, -1), _key(dtype, high, 0)
+        ends = limits(dtype, low).at_most, limits(dtype, high).at_most
         return np.int16(0x7FFF if absolute else -1), ends, np.int16(_INFINITY[dtype.name])
     unsigned = np.dtype(f"uint{8 * dtype.itemsize}").type
     return unsigned(np.iinfo(unsigned).max >> absolute), (dtype.type(low), dtype.type(high)), unsigned(0)
@@ -127,14 +129,6 @@ def _operands(dtype: np.dtype[Any], low: float, high: float, absolute: bool) -> 
 def _words(x: Array) -> Array:
     """16-bit floats as bit patterns, others as they are."""
     return x.view(np.int16) if x.itemsize == 2 else x
-
-
-def _key(dtype: np.dtype[Any], value: float, of_zero: int) -> np.int16:
-    """The key of a value; of the two that a zero has, the one that is asked for."""
-    if value == 0.0:
-        return np.int16(of_zero)
-    pattern = np.array(value, dtype).view(np.int16)[()]
-    return np.int16(pattern if pattern >= 0 else pattern ^ 0x7FFF)
 
 
 @compiled

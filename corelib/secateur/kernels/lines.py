@@ -1,0 +1,87 @@
+"""How the CPU kernels of masks bring arrays before their compiled loops: as contiguous lines of bit patterns.
+
+An array is cut into pieces, each a view. A piece that does not lie contiguously is copied, and written back where it is
+changed. Where the order of elements matters pieces follow one another in C order.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from secateur.arrays import PIECE, Index, partition
+from secateur.kernels import transposing
+from secateur.kernels.threads import thread_count
+
+Array = npt.NDArray[Any]
+
+LARGEST = 1 << 24
+"""Elements of the largest piece of a contiguous line, which needs no copy: few calls, yet work for all threads."""
+_ALIGNMENT = 64
+_PIECES_EACH = 4
+
+
+class Piece(NamedTuple):
+    """A part of an array: the position of its first element in C order, and the part itself."""
+
+    start: int
+    part: Array
+
+
+def patterns(x: Array) -> Array:
+    """The bit patterns as signed integers, without a copy."""
+    return x.view(f"int{8 * x.itemsize}")
+
+
+def line(x: Array) -> Array:
+    """The elements in C order as a contiguous line; a copy only if they do not lie so."""
+    if x.flags.c_contiguous:
+        return x.reshape(-1)
+    result = np.empty(x.shape, x.dtype)
+    transposing.copy(x, result)
+    return result.reshape(-1)
+
+
+def update(view: Array, change: Callable[[Array], None]) -> None:
+    """Run ``change`` on the elements of ``view`` as a contiguous line, in place or by way of a copy."""
+    if view.flags.c_contiguous:
+        change(view.reshape(-1))
+    else:
+        copied = line(view)
+        change(copied)
+        transposing.copy(copied.reshape(view.shape), view)
+
+
+def cuts(x: Array) -> list[Index]:
+    """Index tuples of consecutive pieces, in C order: few for a contiguous line, of limited size for all else."""
+    if x.flags.c_contiguous and x.ndim == 1:
+        return list(partition(x.shape, length(x.size)))
+    tiles = transposing.TILE * math.prod(x.shape[1:])
+    if not 0 < tiles <= LARGEST:
+        return list(partition(x.shape, PIECE))
+    return list(partition(x.shape, max(tiles, PIECE - PIECE % tiles)))
+
+
+def length(size: int) -> int:
+    """How many elements of a contiguous line are best taken at once."""
+    fair = -(-size // (_PIECES_EACH * thread_count()))
+    wanted = max(PIECE, min(fair, LARGEST))
+    return wanted - wanted % _ALIGNMENT if wanted > _ALIGNMENT else wanted
+
+
+def in_order(x: Array) -> list[Piece]:
+    """The array in C order, cut as :func:`cuts` does."""
+    x = x.reshape(-1) if x.flags.c_contiguous else x
+    parts = [x[index] for index in cuts(x)]
+    return placed(parts)
+
+
+def placed(parts: list[Array]) -> list[Piece]:
+    """Consecutive parts, each with its position."""
+    starts = itertools.accumulate((part.size for part in parts), initial=0)
+    return [Piece(start, part) for start, part in zip(starts, parts, strict=False)]

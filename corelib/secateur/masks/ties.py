@@ -1,0 +1,54 @@
+"""Exactly so many of the largest, over many arrays: the threshold, and which of those equal to it stay."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from secateur import kernels
+from secateur.arrays import Named
+from secateur.errors import OutOfRangeError
+from secateur.ranks import order_statistics
+
+
+class Cut(NamedTuple):
+    """What stays: all above the threshold, and those equal to it from position first_kept[i] of array i on."""
+
+    threshold: float
+    first_kept: list[int]
+
+
+def largest(items: Sequence[Named], keep: int, absolute: bool = False) -> Cut:
+    """The cut that keeps exactly ``keep`` elements, or magnitudes, of all arrays; of equal ones the last.
+
+    Raises:
+        InvalidTensorError: an element is NaN.
+    """
+    sizes = [math.prod(item.array.shape) for item in items]
+    if not keep:
+        kernels.refuse_nan(items)
+        return Cut(math.inf, sizes)
+    (found,) = order_statistics(items, [sum(sizes) - keep], absolute)
+    to_keep = keep - (sum(sizes) - found.below - found.equal)
+    if to_keep == found.equal:
+        return Cut(found.value, [0] * len(items))
+    first_kept = sizes.copy()
+    for at in reversed(range(len(items))):
+        if to_keep:
+            array = items[at].array
+            first_kept[at], kept = kernels.of(array).first_kept(array, found.value, to_keep, absolute)
+            to_keep -= kept
+    return Cut(found.value, first_kept)
+
+
+def count(what: str, value: int, size: int) -> int:
+    """``value`` as an integer from 0 to ``size``.
+
+    Raises:
+        OutOfRangeError: it is not.
+    """
+    if not 0 <= operator.index(value) <= size:
+        raise OutOfRangeError(f"{what} is {value}, but there are {size}: give 0 to {size}")
+    return operator.index(value)
