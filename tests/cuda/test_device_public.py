@@ -90,6 +90,72 @@ def test_masks_of_one_array(array, threshold, size):
 
 
 @few
+@given(collections, st.data(), launch_sizes)
+def test_the_smallest_of_competing_arrays_are_zeroed_in_place(arrays, data, size):
+    keep = data.draw(st.integers(0, sum(array.size for array in arrays)))
+    devices, expected = [DeviceArray(array) for array in arrays], [array.copy(order="K") for array in arrays]
+    with launched(*size):
+        assert masks.zero_smallest(devices, keep) is devices
+    masks.zero_smallest(expected, keep)
+    assert all(same_bits(as_host(device), array) for device, array in zip(devices, expected, strict=True))
+
+
+@few
+@given(strategies.arrays(shape=(3, 4), infinities=False), st.floats(0, 2), st.booleans(), launch_sizes)
+def test_weights_are_pruned_in_place(array, threshold, scale_on_device, size):
+    scale = np.float32([0.5, 1.0, 2.0, 0.0])
+    calls = [
+        lambda x: masks.zero_below(x, threshold),
+        lambda x: masks.zero_n_of_m(x, 1, 3, axis=0),
+        lambda x: masks.zero_per_row(x, 2),
+        lambda x: masks.zero_per_row(x, 2, DeviceArray(scale) if is_cuda(x) and scale_on_device else scale),
+    ]
+    for call in calls:
+        device, expected = DeviceArray(array), array.copy(order="K")
+        with launched(2, size[1]):
+            assert call(device) is device
+        assert same_bits(as_host(device), call(expected))
+
+
+@few
+@given(strategies.arrays(shape=(3, 4), infinities=False), launch_sizes)
+def test_packed_masks_stay_on_the_device(array, size):
+    calls = [
+        lambda x: masks.keep_above(x, 0.5, packed=True),
+        lambda x: masks.keep_largest([x], 5, packed=True)[0],
+        lambda x: masks.n_of_m(x, packed=True),
+        lambda x: masks.keep_per_row(x, 3, packed=True),
+        lambda x: masks.blocks(x, (2, 3), keep=2, packed=True),
+    ]
+    device = DeviceArray(array)
+    with launched(2, size[1]):
+        found, expected = [call(device) for call in calls], [call(array) for call in calls]
+        assert all(is_cuda(bits) for bits in found)
+        assert all(same_bits(as_host(bits), other) for bits, other in zip(found, expected, strict=True))
+        both = masks.intersection(found[0], found[1]), masks.union(found[0], found[1])
+        assert same_bits(as_host(both[0]), masks.intersection(expected[0], expected[1]))
+        assert same_bits(as_host(both[1]), masks.union(expected[0], expected[1]))
+        assert masks.overlap(found[2], found[3], (3, 4)) == masks.overlap(expected[2], expected[3], (3, 4))
+        assert same_bits(as_host(masks.apply(device, found[1])), masks.apply(array.copy(), expected[1]))
+        with pytest.raises(DeviceMismatchError):
+            masks.hamming(found[0], expected[0])
+
+
+def test_nan_is_refused_before_a_device_array_changes():
+    bad = DeviceArray(np.float32([[1.0, 2.0], [np.nan, 4.0]]))
+    calls = [
+        lambda: masks.zero_below(bad, 3.0, name="fc1"),
+        lambda: masks.zero_n_of_m(bad, 1, 2, name="fc1"),
+        lambda: masks.zero_per_row(bad, 1, name="fc1"),
+        lambda: masks.keep_above(bad, 3.0, name="fc1"),
+    ]
+    for call in calls:
+        with launched(2, 2), pytest.raises(InvalidTensorError, match=r"fc1 holds NaN at index \(1, 0\)"):
+            call()
+    assert np.nansum(as_host(bad)) == 7.0
+
+
+@few
 @given(collections, launch_sizes)
 def test_summaries(arrays, size):
     devices = [DeviceArray(array) for array in arrays]
