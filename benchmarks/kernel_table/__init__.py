@@ -1,0 +1,1 @@
+"""The table of kernels: what ``benchmarks/kernels.py`` and ``benchmarks/cuda.py`` measure, and how they show it."""

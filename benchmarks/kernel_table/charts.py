@@ -1,0 +1,222 @@
+"""The charts of the table, as static SVG that follows the reader's light or dark colours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from benchmarks.kernel_table.results import count_text, ratio_text, threads_text
+from secateur.report.files import write_text
+from secateur.report.markup import Markup, element, join, raw
+from secateur.report.palette import style_sheet
+
+Record = Mapping[str, Any]
+
+WIDTH, MARGIN = 860, 24
+_STYLE = (
+    "text{font:13px system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans',sans-serif;fill:var(--ink)}"
+    ".page{fill:var(--page)}.title{font-size:17px;font-weight:600}.note,.axis{fill:var(--muted);font-size:12px}"
+    ".axis{text-anchor:middle}.side{text-anchor:end}.kernel{font-weight:600}.peer{fill:var(--muted)}"
+    ".grid{stroke:var(--rule);stroke-width:1}.unit{stroke:var(--muted);stroke-width:1;stroke-dasharray:3 3}"
+    ".ours{fill:var(--blue)}.theirs{fill:var(--before)}.target{stroke:var(--vermillion);stroke-width:2.5}"
+    ".line{fill:none;stroke-width:2}.bold{font-weight:600}"
+)
+_LINES = (
+    ("muted", "2 4"),
+    ("ink", "7 4"),
+    ("blue", ""),
+    ("vermillion", ""),
+    ("green", "8 3"),
+    ("purple", "4 3"),
+    ("orange", "10 3 2 3"),
+)
+"""Colour and dash of each line of the chart of growth: the two units first."""
+
+
+def write_chart(path: Path, table: Record) -> None:
+    """Draw Secateur's times and its peers', in readings of the data, on a logarithmic axis."""
+    write_text(path, comparison(table) + "\n")
+
+
+def write_growth(path: Path, tables: Sequence[Record]) -> None:
+    """Draw the time an element of some rows over the number of elements."""
+    write_text(path, growth(tables) + "\n")
+
+
+def comparison(table: Record) -> Markup:
+    """The SVG: a group of bars for each row that has a short name, Secateur's first."""
+    rows = [row for row in table["rows"] if row["short"]]
+    left, right, bar, gap, top = 330, WIDTH - 70, 19, 14, 128
+    reading = table["units"]["R"]["ns"]
+    largest = max(entry["ns"] for row in rows for entry in (row, *row["peers"])) / reading
+    decades = max(1, math.ceil(math.log10(largest)))
+
+    def at(multiple: float) -> float:
+        return left + (right - left) * min(max(math.log10(multiple), 0.02), decades) / decades
+
+    parts, place = [], top
+    for row in rows:
+        parts.append(_group(row, reading, table["units"][row["unit"]]["ns"], at, left, place, bar))
+        place += bar * (1 + len(row["peers"])) + gap
+    places = [left, *(at(10.0**power) for power in range(1, decades + 1))]
+    grid = [_tick(x, top - 8, place - gap + 4, f"{10**power:,}") for power, x in enumerate(places)]
+    title = (
+        f"{count_text(table['elements'])} {table['dtype']} weights in {table['arrays']} arrays, {threads_text(table)}"
+    )
+    return _page(
+        place + 16,
+        title,
+        [
+            _note("Time in multiples of one reading of the data (logarithmic); less is better"),
+            _legend(86),
+            *grid,
+            *parts,
+        ],
+    )
+
+
+def _weights(table: Record) -> str:
+    return f"{count_text(table['elements'])} {table['dtype']} weights"
+
+
+def _group(row: Record, reading: float, unit: float, at: Any, left: float, top: float, bar: int) -> Markup:
+    """The bars of one row: Secateur's with the mark of its target, then its peers'."""
+    target = None if row["target"] is None else at(row["target"] * unit / reading)
+    parts = []
+    for number, entry in enumerate((row, *sorted(row["peers"], key=lambda peer: peer["ns"]))):
+        ours, multiple, y = number == 0, entry["ns"] / reading, top + bar * number
+        end, base = at(multiple), y + bar - 6
+        name, name_class = (row["short"], "side kernel") if ours else (entry["name"], "side peer")
+        value_x = max(end, target) if ours and target is not None else end
+        parts += [
+            element("text", name, x=left - 10, y=base, class_=name_class),
+            element(
+                "rect", x=left, y=y + 2, width=end - left, height=bar - 5, rx=2, class_="ours" if ours else "theirs"
+            ),
+            element("text", ratio_text(multiple), x=value_x + 8, y=base, class_="bold" if ours else "peer"),
+        ]
+    if target is not None:
+        parts.append(element("line", x1=target, x2=target, y1=top, y2=top + bar - 1, class_="target"))
+    return element("g", *parts)
+
+
+def _note(text: str) -> Markup:
+    return element("text", text, x=MARGIN, y=64, class_="note")
+
+
+def _legend(y: float) -> Markup:
+    return join(
+        (
+            element("rect", x=MARGIN, y=y - 10, width=18, height=12, rx=2, class_="ours"),
+            element("text", "Secateur", x=MARGIN + 25, y=y),
+            element("rect", x=MARGIN + 104, y=y - 10, width=18, height=12, rx=2, class_="theirs"),
+            element("text", "others", x=MARGIN + 129, y=y),
+            element("line", x1=MARGIN + 196, x2=MARGIN + 196, y1=y - 12, y2=y + 4, class_="target"),
+            element("text", "Secateur’s target", x=MARGIN + 205, y=y),
+        )
+    )
+
+
+def _tick(x: float, top: float, bottom: float, label: str) -> Markup:
+    return element(
+        "g",
+        element("line", x1=x, x2=x, y1=top, y2=bottom, class_="grid"),
+        element("text", label, x=x, y=top - 6, class_="axis"),
+    )
+
+
+def growth(tables: Sequence[Record]) -> Markup:
+    """The SVG: one line for each row and unit, on a logarithmic axis of elements."""
+    left, right, top, bottom = 76, WIDTH - 250, 84, 420
+    lines = _lines(tables)
+    sizes = [table["elements"] for table in tables]
+    highest = max(value for _, values in lines for value in values)
+    step = _step(highest)
+    steps = math.ceil(highest / step)
+    low, high = math.log10(sizes[0]), math.log10(sizes[-1])
+
+    def x_of(size: float) -> float:
+        return left + (right - left) * (math.log10(size) - low) / ((high - low) or 1)
+
+    def y_of(value: float) -> float:
+        return bottom - (bottom - top) * value / (step * steps)
+
+    parts = []
+    for number in range(steps + 1):
+        y = y_of(number * step)
+        parts.append(element("line", x1=left, x2=right, y1=y, y2=y, class_="grid"))
+        parts.append(element("text", f"{number * step:.3g}", x=left - 10, y=y + 4, class_="side note"))
+    for size in sizes:
+        parts.append(element("text", count_text(size), x=x_of(size), y=bottom + 22, class_="axis"))
+    label_heights = _apart([y_of(values[-1]) for _, values in lines])
+    for (name, values), (colour, dash), label_y in zip(lines, _LINES, label_heights, strict=False):
+        points = [(x_of(size), y_of(value)) for size, value in zip(sizes, values, strict=True)]
+        parts.append(_curve(points, colour, dash))
+        parts.append(_label(name, points[-1], right, label_y, colour))
+    title = f"Time an element, from {count_text(sizes[0])} to {_weights(tables[-1])}, {threads_text(tables[0])}"
+    return _page(
+        bottom + 62,
+        title,
+        [
+            _note("Nanoseconds an element; less is better"),
+            element("text", "elements", x=(left + right) / 2, y=bottom + 44, class_="axis"),
+            *parts,
+        ],
+    )
+
+
+def _lines(tables: Sequence[Record]) -> list[tuple[str, list[float]]]:
+    """Names, and nanoseconds an element at each size."""
+    units = (("One reading (R)", "R"), ("One change in place (S)", "S"))
+    lines = [(name, [table["units"][unit]["ns"] for table in tables]) for name, unit in units]
+    for number, row in enumerate(tables[0]["rows"]):
+        lines.append((row["short"] or row["name"], [table["rows"][number]["ns"] for table in tables]))
+    return lines
+
+
+def _curve(points: Sequence[tuple[float, float]], colour: str, dash: str) -> Markup:
+    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    dots = [element("circle", cx=x, cy=y, r=3, style=f"fill:var(--{colour})") for x, y in points]
+    line = element("path", d=path, class_="line", style=f"stroke:var(--{colour})", stroke_dasharray=dash or None)
+    return element("g", line, *dots)
+
+
+def _label(name: str, end: tuple[float, float], right: float, y: float, colour: str) -> Markup:
+    """A line's name, tied to its end."""
+    path = f"M{end[0] + 5:.1f} {end[1]:.1f}L{right + 18:.1f} {y:.1f}"
+    tie = element("path", d=path, class_="line", style=f"stroke:var(--{colour});stroke-width:1;opacity:.6")
+    return join((tie, element("text", name, x=right + 24, y=y + 4)))
+
+
+def _apart(heights: Sequence[float], least: float = 18) -> list[float]:
+    """The heights, moved upwards as far as needed so that labels do not overlap."""
+    order = sorted(range(len(heights)), key=lambda index: -heights[index])
+    placed = list(heights)
+    for lower, upper in pairwise(order):
+        placed[upper] = min(placed[upper], placed[lower] - least)
+    return placed
+
+
+def _step(highest: float) -> float:
+    """A round distance of lines of the grid."""
+    power = 10.0 ** math.floor(math.log10(highest))
+    return next(power * part for part in (0.1, 0.2, 0.5, 1.0, 2.0) if highest / (power * part) <= 7)
+
+
+def _page(height: float, title: str, parts: Sequence[Markup]) -> Markup:
+    return element(
+        "svg",
+        element("title", title),
+        element("style", raw(style_sheet("(prefers-color-scheme: dark)") + _STYLE)),
+        element("rect", width=WIDTH, height=height, rx=10, class_="page"),
+        element("text", title, x=MARGIN, y=40, class_="title"),
+        *parts,
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {WIDTH} {height}",
+        width=WIDTH,
+        height=height,
+        role="img",
+    )
