@@ -129,26 +129,25 @@ def _tick(x: float, top: float, bottom: float, label: str) -> Markup:
 
 
 def growth(tables: Sequence[Record]) -> Markup:
-    """The SVG: one line for each row and unit, on a logarithmic axis of elements."""
+    """The SVG: one line for each row and unit, on logarithmic axes."""
     left, right, top, bottom = 76, WIDTH - 250, 84, 420
     lines = _lines(tables)
     sizes = [table["elements"] for table in tables]
-    highest = max(value for _, values in lines for value in values)
-    step = _step(highest)
-    steps = math.ceil(highest / step)
+    values_shown = [value for _, values in lines for value in values]
+    marks = _round_values(min(values_shown), max(values_shown))
+    scale = (bottom - top) / math.log10(marks[-1] / marks[0])
     low, high = math.log10(sizes[0]), math.log10(sizes[-1])
 
     def x_of(size: float) -> float:
         return left + (right - left) * (math.log10(size) - low) / ((high - low) or 1)
 
     def y_of(value: float) -> float:
-        return bottom - (bottom - top) * value / (step * steps)
+        return bottom - scale * math.log10(value / marks[0])
 
     parts = []
-    for number in range(steps + 1):
-        y = y_of(number * step)
-        parts.append(element("line", x1=left, x2=right, y1=y, y2=y, class_="grid"))
-        parts.append(element("text", f"{number * step:.3g}", x=left - 10, y=y + 4, class_="side note"))
+    for mark in marks:
+        parts.append(element("line", x1=left, x2=right, y1=y_of(mark), y2=y_of(mark), class_="grid"))
+        parts.append(element("text", f"{mark:g}", x=left - 10, y=y_of(mark) + 4, class_="side note"))
     for size in sizes:
         parts.append(element("text", count_text(size), x=x_of(size), y=bottom + 22, class_="axis"))
     label_heights = _apart([y_of(values[-1]) for _, values in lines])
@@ -161,7 +160,7 @@ def growth(tables: Sequence[Record]) -> Markup:
         bottom + 62,
         title,
         [
-            _note("Nanoseconds an element; less is better"),
+            _note("Nanoseconds an element (both axes are logarithmic); less is better"),
             element("text", "elements", x=(left + right) / 2, y=bottom + 44, class_="axis"),
             *parts,
         ],
@@ -200,10 +199,13 @@ def _apart(heights: Sequence[float], least: float = 18) -> list[float]:
     return placed
 
 
-def _step(highest: float) -> float:
-    """A round distance of lines of the grid."""
-    power = 10.0 ** math.floor(math.log10(highest))
-    return next(power * part for part in (0.1, 0.2, 0.5, 1.0, 2.0) if highest / (power * part) <= 7)
+def _round_values(least: float, greatest: float) -> list[float]:
+    """1, 2, 5, 10, ... from the last at most ``least`` to the first at least ``greatest``."""
+    powers = range(math.floor(math.log10(least)) - 1, math.ceil(math.log10(greatest)) + 1)
+    values = [part * 10.0**power for power in powers for part in (1, 2, 5)]
+    first = max(number for number, value in enumerate(values) if value <= least)
+    last = min(number for number, value in enumerate(values) if value >= greatest)
+    return values[first : max(last, first + 1) + 1]
 
 
 def _page(height: float, title: str, parts: Sequence[Markup]) -> Markup:
