@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 from secateur import arrays as arrays_module
 from secateur import thresholds
-from secateur.kernels import cpu
+from secateur.kernels import cpu, sums
 
 Array = npt.NDArray[Any]
 
@@ -97,6 +97,7 @@ def cut(piece: int | None, threads: int) -> Iterator[None]:
     with (
         mock.patch.object(cpu, "partition", partition),
         mock.patch.object(cpu, "PIECE", limit),
+        mock.patch.multiple(sums, PIECE=limit, LARGEST_PIECE=piece or sums.LARGEST_PIECE),
         mock.patch.object(thresholds, "_SORTED", thresholds._SORTED if piece is None else 0),
         mock.patch.dict("os.environ", settings),
     ):

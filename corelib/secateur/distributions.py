@@ -6,9 +6,7 @@ summary all give the same model, bit for bit. ``FAMILIES`` names them.
 
 from __future__ import annotations
 
-import functools
 import math
-import operator
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ import numpy.typing as npt
 from secateur import kernels
 from secateur.arrays import Named, as_arrays, total_size
 from secateur.errors import InvalidTensorError, OutOfRangeError, RecipeError
-from secateur.summary import Summary, summarize_array
+from secateur.summary import Summary, merged, summarize_array
 
 Floats = npt.NDArray[np.float64]
 _BISECTIONS = 1100  # halves the whole range of float64 exponents, then its 52 bits
@@ -230,7 +228,7 @@ def summarize(arrays: Any, names: Sequence[str] | None = None) -> Summary:
     """
     items = as_arrays(arrays, names)
     total_size(items)
-    return functools.reduce(operator.add, [summarize_array(item) for item in items if math.prod(item.array.shape)])
+    return merged([summarize_array(item) for item in items if math.prod(item.array.shape)])
 
 
 def fit(data: Any, family: str) -> Distribution:

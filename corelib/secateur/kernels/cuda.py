@@ -31,7 +31,7 @@ from secateur.kernels.cuda_memory import (
     view,
     walk,
 )
-from secateur.kernels.formats import Kind
+from secateur.kernels.formats import Digest, ExactSums, Kind
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -78,23 +78,14 @@ def first_nan(x: Any) -> int:
     return position
 
 
-def extremes(x: Any) -> tuple[float, float, int]:
-    """Smallest, largest, number of zeros."""
-    worst = [loops.sort_key(np.float64(value).view(np.uint64), True) for value in (math.inf, -math.inf)]
+def digest(x: Any) -> Digest:
+    """All that a summary needs, in a pass for each figure."""
     with opened(x) as (source,):
-        keys = to_device(np.array(worst, np.uint64), source.stream)
-        zeros = to_device(np.zeros(1, np.int64), source.stream)
-        _launch_on(source, walk(source), cuda_loops.extremes, keys, zeros)
-        lowest, highest = (formats.key_to_float(int(key), _FLOAT64) for key in fetched(keys, source.stream))
-        return lowest, highest, int(fetched(zeros, source.stream)[0])
-
-
-def histogram(x: Any) -> Counts:
-    """Counts by the fixed logarithmic grid."""
-    with opened(x) as (source,):
-        counts = to_device(np.zeros(formats.HISTOGRAM_BINS, np.int64), source.stream)
-        _launch_on(source, walk(source), cuda_loops.histogram, source.dtype == _FLOAT64, counts)
-        return fetched(counts, source.stream)
+        extremes = _extremes(source)
+        bins = to_device(np.zeros(formats.HISTOGRAM_BINS, np.int64), source.stream)
+        _launch_on(source, walk(source), cuda_loops.histogram, source.dtype == _FLOAT64, bins)
+        sums = {kind: exact_sums(x, kind, source.shape) for kind in formats.KINDS}
+        return Digest(*extremes, sums, fetched(bins, source.stream))
 
 
 def digit_counts(x: Any, dtype: np.dtype[Any], prefixes: Sequence[int], level: int) -> Counts:
@@ -150,18 +141,19 @@ def zero_where_false(x: Any, mask: Any) -> None:
         _launch_over(positions, cuda_loops.zero_where_false, target.stream, target.bits, at, kept.bits, at_mask)
 
 
-def exact_sums(x: Any, kind: Kind, block: Sequence[int]) -> Counts:
+def exact_sums(x: Any, kind: Kind, block: Sequence[int]) -> ExactSums:
     """Exact sums over blocks, in limbs."""
-    width = formats.WIDTH[kind]
     with opened(x) as (source,):
         grid = formats.grid(source.shape, block)
-        sums = to_device(np.zeros(math.prod(grid) * width, np.int64), source.stream)
-        how = (source.dtype == _FLOAT64, kind == "square", kind == "absolute", width, sums)
+        base, width = formats.window(kind, source.dtype)
+        height = width + formats.COUNTERS
+        sums = to_device(np.zeros(math.prod(grid) * height, np.int64), source.stream)
+        how = (source.dtype == _FLOAT64, kind == "square", kind == "absolute", base, height, sums)
         for region in _regions(source, block):
-            _reduce(cuda_sums.add_sums, source, region, *how, shared_bytes=8 * width * cuda_compiled.LANES)
-        result = fetched(sums, source.stream).reshape(-1, width)
-    limbs.carry_rows(result)
-    return result.reshape(*grid, width)
+            _reduce(cuda_sums.add_sums, source, region, *how, shared_bytes=8 * height * cuda_compiled.LANES)
+        cells = np.ascontiguousarray(fetched(sums, source.stream).reshape(-1, height).T)
+    limbs.carry(cells[:width])
+    return ExactSums(base, cells[:width].reshape(width, *grid), cells[width:].reshape(formats.COUNTERS, *grid))
 
 
 def largest_magnitudes(x: Any, block: Sequence[int]) -> Floats:
@@ -217,6 +209,16 @@ def _copied(x: Any, kept: int) -> Any:
         at, at_target = positions.steps
         _launch_over(positions, cuda_loops.copy_bits, source.stream, source.bits, at, kept, target.bits, at_target)
     return result
+
+
+def _extremes(source: View) -> tuple[float, float, int]:
+    """Smallest, largest, number of zeros."""
+    worst = [loops.sort_key(np.float64(value).view(np.uint64), True) for value in (math.inf, -math.inf)]
+    keys = to_device(np.array(worst, np.uint64), source.stream)
+    zeros = to_device(np.zeros(1, np.int64), source.stream)
+    _launch_on(source, walk(source), cuda_loops.extremes, keys, zeros)
+    lowest, highest = (formats.key_to_float(int(key), _FLOAT64) for key in fetched(keys, source.stream))
+    return lowest, highest, int(fetched(zeros, source.stream)[0])
 
 
 def _first_kept(source: View, threshold: float, last_equal: int) -> int:

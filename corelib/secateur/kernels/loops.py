@@ -59,24 +59,13 @@ def first_nan(x: Array) -> int:
 
 
 @compiled
-def extremes(x: Array) -> tuple[Any, Any, Any]:
-    """Smallest, largest, number of zeros."""
-    smallest, largest, zeros = np.inf, -np.inf, np.int64(0)
-    for i in range(x.size):
-        value = np.float64(x[i])
-        smallest = min(smallest, value)
-        largest = max(largest, value)
-        zeros += value == 0.0
-    return smallest, largest, zeros
-
-
-@compiled
-def largest_magnitudes(rows: Array, out: Array) -> None:
-    """out[i] = largest magnitude of row i."""
-    for row in range(rows.shape[0]):
-        largest = 0.0
-        for column in range(rows.shape[1]):
-            largest = max(largest, abs(np.float64(rows[row, column])))
+def largest_magnitudes(bits: Array, kept: Any, out: Array) -> None:
+    """out[i] = the largest of row i of ``bits & kept``: with the sign cleared they sort as magnitudes, NaN last."""
+    unsigned = bits.dtype.type
+    for row in range(bits.shape[0]):
+        line, largest = bits[row], unsigned(0)
+        for column in range(line.size):
+            largest = max(largest, unsigned(line[column] & kept))
         out[row] = largest
 
 
@@ -89,14 +78,6 @@ def histogram_bin(pattern: np.uint64, double: bool) -> Any:
     step = np.int64((pattern & ((_ONE << sign_bit) - _ONE)) >> shift) - lowest
     step = min(max(step + 1, np.int64(0)), np.int64(MAGNITUDES))
     return MAGNITUDES - step if (pattern >> sign_bit) != 0 else MAGNITUDES + step
-
-
-@compiled
-def histogram(bits: Array, counts: Counts) -> None:
-    """Add to the counts of the fixed logarithmic grid, from the bit patterns of float32 or float64."""
-    double = bits.itemsize == 8
-    for i in range(bits.size):
-        counts[histogram_bin(np.uint64(bits[i]), double)] += 1
 
 
 @compiled
