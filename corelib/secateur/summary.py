@@ -146,7 +146,7 @@ def summarize_array(item: Named) -> Summary:
     plus, minus, nan = (int(counter) for counter in found.sums["value"].counters.reshape(-1))
     if nan:
         kernels.refuse_nan([item])
-    occupied = np.flatnonzero(found.histogram)
+    occupied = np.flatnonzero(found.histogram > 0)
     return Summary(
         count=count,
         zeros=found.zeros,

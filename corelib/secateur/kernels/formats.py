@@ -13,6 +13,7 @@ in the middle for smaller magnitudes and zero; the outermost bins also take ever
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -77,6 +78,7 @@ class Digest:
     histogram: npt.NDArray[np.int64]
 
 
+@functools.cache
 def window(kind: Kind, dtype: np.dtype[Any]) -> tuple[int, int]:
     """(base, width): the exponent of two and the number of the limbs that hold sums of numbers of that dtype."""
     reach = _DOUBLE_REACH if dtype.itemsize == 8 else _SINGLE_REACH

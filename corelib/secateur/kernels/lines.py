@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from secateur.kernels import loops
+
 Array = npt.NDArray[Any]
 
 
@@ -22,7 +24,8 @@ def line(x: Array) -> Array:
 
 def values(x: Array, dtype: np.dtype[Any] | None = None) -> Array:
     """The elements as a contiguous line of float32 or float64: of ``dtype``, or as narrow as holds them exactly."""
-    if x.dtype.name == "bfloat16":
-        patterns = bits(line(x)).astype(np.uint32)
-        x = (patterns << np.uint32(16)).view(np.float32)
-    return line(x).astype(dtype or np.result_type(x.dtype, np.float32), copy=False)
+    if x.itemsize == 2:
+        patterns, is_half = bits(line(x)), x.dtype == np.float16
+        x = np.empty(patterns.size, np.float32)
+        loops.widen(patterns, is_half, bits(x))
+    return line(x).astype(dtype or x.dtype, copy=False)

@@ -32,6 +32,26 @@ def clear_bits(bits: Array, kept: Any, out: Array) -> None:
 
 
 @compiled
+def widen(patterns: Array, is_half: bool, out: Array) -> None:
+    """out = the patterns of the float32 of the same values as those of float16, or of bfloat16."""
+    if is_half:
+        for i in range(patterns.size):
+            out[i] = _widen_half(np.uint32(patterns[i]))
+    else:
+        for i in range(patterns.size):
+            out[i] = np.uint32(patterns[i]) << np.uint32(16)
+
+
+@compiled
+def _widen_half(pattern: np.uint32) -> Any:
+    """The exponent's bias is mended by a product, which also makes subnormals normal; infinities and NaN stay so."""
+    magnitude = np.uint32((pattern & np.uint32(0x7FFF)) << np.uint32(13))
+    widened = np.uint32(np.float32(magnitude.view(np.float32) * np.float32(2.0**112)).view(np.uint32))
+    special = np.uint32(0x7F800000) if magnitude >= np.uint32(0x0F800000) else np.uint32(0)
+    return np.uint32(widened | special | ((pattern & np.uint32(0x8000)) << np.uint32(16)))
+
+
+@compiled
 def product_absolute(a: Array, b: Array, out: Array) -> None:
     """out = |a * b|."""
     for i in range(a.size):

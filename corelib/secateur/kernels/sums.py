@@ -68,16 +68,15 @@ def digest(x: Array) -> Digest:
     pieces = list(partition(stored.shape, _limit(stored)))
     hands = min(thread_count(), len(pieces))
     parts = mapped(lambda hand: _digest(stored, pieces[hand::hands]), range(hands))
-    counters = np.sum([part.counters for part in parts], axis=0)
+    counters, bins = _added([part.counters for part in parts]), _added([part.bins for part in parts])
     ones = (1,) * x.ndim
     sums = {}
     for i, kind in enumerate(formats.KINDS):
         base, width = formats.window(kind, x.dtype)
-        total = np.sum([part.limbs[i] for part in parts], axis=0)
+        total = _added([part.limbs[i] for part in parts])
         limbs.carry(total)
         sums[kind] = ExactSums(base, total.reshape(width, *ones), counters[:, i].reshape(COUNTERS, *ones))
     smallest, largest = min(part.smallest for part in parts), max(part.largest for part in parts)
-    bins = np.sum([part.bins for part in parts], axis=0)
     return Digest(smallest + 0.0, largest + 0.0, sum(part.zeros for part in parts), sums, bins)
 
 
@@ -106,6 +105,14 @@ def _digest(stored: Array, pieces: Sequence[Index]) -> _Part:
         for total in totals:
             limbs.carry(total)
     return _Part(smallest, largest, zeros, totals, counters, bins)
+
+
+def _added(parts: Sequence[Cells]) -> Cells:
+    """The sum of at least one array, which may be the first itself."""
+    total = parts[0]
+    for part in parts[1:]:
+        total += part
+    return total
 
 
 def _column(height: int) -> Cells:
@@ -209,8 +216,7 @@ def _in_rows(matrix: Array, adding: _Adding) -> Cells:
             adding.columns(_readable(matrix[index]).reshape(-1, columns), 0, columns, cells)
         return cells
 
-    total: Cells = np.sum(mapped(work, range(hands)), axis=0)
-    return total
+    return _added(mapped(work, range(hands)))
 
 
 def _in_stripes(matrix: Array, adding: _Adding) -> Cells:
