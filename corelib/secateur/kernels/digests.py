@@ -11,7 +11,7 @@ from secateur.kernels import exact
 from secateur.kernels.compiled import compiled
 from secateur.kernels.formats import BINS_PER_OCTAVE, MAGNITUDES, SMALLEST_OCTAVE
 from secateur.kernels.lanes import LANES, TABLES, digest_lanes
-from secateur.kernels.limbs import add_double
+from secateur.kernels.limbs import add_integer
 from secateur.kernels.loops import histogram_bin
 
 Array = npt.NDArray[Any]
@@ -27,6 +27,8 @@ STRIDE = TABLE + 80
 TABLE_CELLS = TABLES * STRIDE
 MANY = 1 << 12
 """Below so many numbers, one table does for all."""
+# Blocks whose sums, below 2**53 units each, stay within an int64 together.
+_SETTLE_EVERY = 1 << 9
 # The keys (``lanes``) of -inf and inf.
 _FIRST_KEY, _LAST_KEY = -0x7F800001, 0x7F800000
 
@@ -56,7 +58,7 @@ def _digest_single(
     """The digest of float32 but for the histogram, which is left in the tables."""
     smallest, largest, zeros = np.int32(_LAST_KEY), np.int32(_FIRST_KEY), np.int64(0)
     stride = STRIDE if tables.size > TABLE else 0
-    cap = np.int64(0)
+    cap, gathered = np.int64(0), np.zeros(4, np.int64)
     for start in range(0, x.size, exact.BLOCK):
         part, patterns = x[start : start + exact.BLOCK], bits[start : start + exact.BLOCK]
         magic = exact.magic(exact.square_grid(cap, exact.BLOCK_BITS))
@@ -65,14 +67,43 @@ def _digest_single(
         high = max(high_key, np.int32(~low_key))  # one of them is not negative
         above, lowest = exact.span(np.uint32(high), low, False)
         if above <= cap and exact.fits(cap, lowest, exact.BLOCK_BITS):
-            add_double(total, bases[0], limbs[0][:, 0])
-            add_double(magnitudes, bases[1], limbs[1][:, 0])
-            add_double(heads, bases[2], limbs[2][:, 0])
-            add_double(tails, bases[2], limbs[2][:, 0])
+            _gather(total, magnitudes, heads, tails, cap, gathered)
         else:
+            _settle(gathered, cap, bases, limbs)
             _add_all(part, patterns, bases, limbs, counters, room, cap)
             cap = exact.next_cap(above, cap)
+        if start // exact.BLOCK % _SETTLE_EVERY == _SETTLE_EVERY - 1:
+            _settle(gathered, cap, bases, limbs)
+    _settle(gathered, cap, bases, limbs)
     return _value(smallest), _value(largest), zeros
+
+
+@compiled
+def _gather(total: float, magnitudes: float, heads: float, tails: float, cap: Any, gathered: Counts) -> None:
+    """Add a block's sums to integers in units that hold as long as the cap does."""
+    unit = exact.power(-exact.grid(cap, exact.BLOCK_BITS))
+    gathered[0] += np.int64(total * unit)
+    gathered[1] += np.int64(magnitudes * unit)
+    gathered[2] += np.int64(heads * exact.power(-exact.square_grid(cap, exact.BLOCK_BITS)))
+    gathered[3] += np.int64(tails * unit * unit)
+
+
+@compiled
+def _settle(gathered: Counts, cap: Any, bases: Counts, limbs: Sums) -> None:
+    """Move what was gathered under this cap to the limbs."""
+    grid = exact.grid(cap, exact.BLOCK_BITS)
+    _add_units(gathered[0], grid, bases[0], limbs[0][:, 0])
+    _add_units(gathered[1], grid, bases[1], limbs[1][:, 0])
+    _add_units(gathered[2], exact.square_grid(cap, exact.BLOCK_BITS), bases[2], limbs[2][:, 0])
+    _add_units(gathered[3], 2 * grid, bases[2], limbs[2][:, 0])
+    gathered[:] = 0
+
+
+@compiled
+def _add_units(value: np.int64, grid: Any, base: int, limbs: Counts) -> None:
+    """Add value * 2**grid, a multiple of 2**base, though the grid may be finer."""
+    finer = max(np.int64(base - grid), np.int64(0))
+    add_integer(value >> finer, np.int64(grid + finer - base), limbs)
 
 
 @compiled

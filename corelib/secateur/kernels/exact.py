@@ -33,6 +33,7 @@ _TOP = 1020
 _SQUARES_TOP = 500
 _SQUARES_BOTTOM = -530
 _SMALLEST = -1074
+_FAR = 1 << 20
 # Exponents above float32, and such that no grid lies below the window of a sum of squares of float32.
 _SINGLE_TOP = 128
 _LEAST_CAP = -130
@@ -89,14 +90,14 @@ def span(high: Any, low: Any, double: bool) -> tuple[Any, Any]:
     """(a, l): all numbers lie below 2**a and are multiples of 2**l.
 
     ``high``: the largest pattern of a magnitude; ``low``: the smallest but that of 0, less 1, or all ones. Without any
-    number but zeros both are 0; not finite is an ``a`` above 1024.
+    number but zeros every ``a`` and ``l`` would do; not finite is an ``a`` above 1024.
     """
     if high == 0:
-        return np.int64(0), np.int64(0)
+        return np.int64(-_FAR), np.int64(_FAR)
     fraction_bits, bias = (np.uint64(52), -1075) if double else (np.uint64(23), -150)
     largest = np.int64(np.uint64(high) >> fraction_bits)
     if largest == (2047 if double else 255):
-        return np.int64(1 << 20), np.int64(0)
+        return np.int64(_FAR), np.int64(0)
     least = np.int64((np.uint64(low) + _ONE) >> fraction_bits)
     largest, least = max(largest, np.int64(1)), max(least, np.int64(1))
     return largest + bias + np.int64(fraction_bits) + 1, least + bias
@@ -127,6 +128,12 @@ def fits(above: Any, lowest: Any, size_bits: int) -> Any:
     So are then their squares, split where ``magic(square_grid(above, size_bits))`` rounds them, as two sums.
     """
     return above - lowest + size_bits <= _FLOAT_BITS
+
+
+@compiled
+def grid(cap: Any, size_bits: int) -> Any:
+    """What numbers that :func:`fits` lets pass, with ``cap`` in place of ``above``, are multiples of, as exponent."""
+    return np.int64(cap + size_bits - _FLOAT_BITS)
 
 
 @compiled
@@ -201,9 +208,9 @@ def square(x: Array, squares: Floats, errors: Floats) -> None:
 def _add_levels(rest: Floats, above: Any, base: int, limbs: Limbs) -> None:
     """Add float64 below 2**above, which are multiples of 2**base, some 50 bits a level. Writes zeros over them."""
     while True:
-        grid = level_grid(above, base)
-        total, left = _peel(rest, magic(grid))
-        add_integer(total, np.int64(grid - base), limbs)
+        level = level_grid(above, base)
+        total, left = _peel(rest, magic(level))
+        add_integer(total, np.int64(level - base), limbs)
         if left == 0:
             return
         above = above_pattern(left)

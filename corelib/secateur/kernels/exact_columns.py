@@ -84,6 +84,8 @@ def _add_tile(
         else:
             found = _gather(a, b, c, d, e, f, g, h, kept, parts)
         high, low = max(high, found[0]), min(low, found[1])
+    if high == 0:
+        return True, cap
     above, lowest = exact.span(high, low, False)
     if not exact.fits(max(above, cap) if square else above, lowest, _ROW_BITS) or (square and above > cap):
         return False, exact.next_cap(above, cap)
