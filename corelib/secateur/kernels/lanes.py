@@ -15,6 +15,7 @@ from numba.extending import intrinsic
 
 LANES = 16
 TABLES = 4
+_AHEAD = 1024  # elements: far enough for memory, as the counting keeps the processor from looking ahead itself
 
 _INT32, _INT64, _DOUBLE = ir.IntType(32), ir.IntType(64), ir.DoubleType()
 _INTS, _DOUBLES = ir.VectorType(_INT32, LANES), ir.VectorType(_DOUBLE, LANES)
@@ -68,6 +69,7 @@ def _loop(builder: Any, data: Any, count: Any, magic: Any, tables: list[Any]) ->
     builder.position_at_end(loop)
     position = builder.phi(_INT64)
     running = [builder.phi(start.type) for start in starts]
+    _prefetch(builder, builder.gep(data, [builder.add(position, _INT64(_AHEAD))]))
     vector = builder.load(builder.bitcast(builder.gep(data, [position]), _INTS.as_pointer()), align=4)
     updated = _update(builder, running, vector, magics)
     _count(builder, data, position, tables)
@@ -113,6 +115,14 @@ def _count(builder: Any, data: Any, position: Any, tables: list[Any]) -> None:
         for cell, table in ((low, lane), (builder.lshr(pair, _INT64(50)), lane + 1)):
             counter = builder.gep(tables[table % TABLES], [cell])
             builder.store(builder.add(builder.load(counter, align=4), _INT32(1)), counter, align=4)
+
+
+def _prefetch(builder: Any, place: Any) -> None:
+    """Ask for what will be read soon; a place beyond the end is no error."""
+    address = builder.bitcast(place, ir.IntType(8).as_pointer())
+    declared = ir.FunctionType(ir.VoidType(), [address.type, _INT32, _INT32, _INT32])
+    function = cgutils.get_or_insert_function(builder.module, declared, "llvm.prefetch.p0")
+    builder.call(function, [address, _INT32(0), _INT32(3), _INT32(1)])
 
 
 def _ints(value: int) -> Any:
