@@ -1,4 +1,4 @@
-"""How the CPU kernels of masks bring arrays before their compiled loops: as contiguous lines of bit patterns.
+"""How the CPU kernels bring arrays before their compiled loops: as contiguous lines of numbers or of bit patterns.
 
 An array is cut into pieces, each a view. A piece that does not lie contiguously is copied, and written back where it is
 changed. Where the order of elements matters pieces follow one another in C order.
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur.arrays import PIECE, Index, partition
-from secateur.kernels import transposing
+from secateur.kernels import loops, transposing
 from secateur.kernels.threads import thread_count
 
 Array = npt.NDArray[Any]
@@ -36,6 +36,20 @@ class Piece(NamedTuple):
 def patterns(x: Array) -> Array:
     """The bit patterns as signed integers, without a copy."""
     return x.view(f"int{8 * x.itemsize}")
+
+
+def bits(x: Array) -> Array:
+    """The bit patterns as unsigned integers, without a copy."""
+    return x.view(f"uint{8 * x.itemsize}")
+
+
+def values(x: Array, dtype: np.dtype[Any] | None = None) -> Array:
+    """The elements as a contiguous line of float32 or float64: of ``dtype``, or as narrow as holds them exactly."""
+    if x.itemsize == 2:
+        patterns, is_half = bits(line(x)), x.dtype == np.float16
+        x = np.empty(patterns.size, np.float32)
+        loops.widen(patterns, is_half, bits(x))
+    return line(x).astype(dtype or x.dtype, copy=False)
 
 
 def line(x: Array) -> Array:
