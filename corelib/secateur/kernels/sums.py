@@ -17,19 +17,16 @@ import numpy.typing as npt
 from secateur.arrays import PIECE, Index, as_stored, partition
 from secateur.kernels import digests, exact, exact_columns, formats, limbs, loops
 from secateur.kernels.formats import COUNTERS, Digest, ExactSums, Kind
-from secateur.kernels.lines import bits, values
+from secateur.kernels.lines import bits, length, values
 from secateur.kernels.threads import mapped, thread_count
 
 Array = npt.NDArray[Any]
 Cells = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-LARGEST_PIECE = 1 << 24
-"""Elements that a piece may have where it is read in place: few enough for limbs not to overflow."""
 _LONG_ROW = 512
 _MANY_ROWS = 64
 _MANY_COLUMNS = 1 << 14
-_PIECES_FOR_EACH_THREAD = 4
 
 
 def exact_sums(x: Array, kind: Kind, block: Sequence[int]) -> ExactSums:
@@ -149,7 +146,7 @@ def _limit(stored: Array) -> int:
     """Elements of one piece of an array: many if it is read in place, as each costs a call."""
     if stored.itemsize == 2 or not stored.flags.c_contiguous:
         return PIECE
-    return min(max(stored.size // (_PIECES_FOR_EACH_THREAD * thread_count()), PIECE), LARGEST_PIECE)
+    return length(stored.size)
 
 
 def _before_kept_after(x: Array, block: Sequence[int]) -> tuple[Array, bool] | None:
