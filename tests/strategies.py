@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 from secateur import arrays as arrays_module
 from secateur import ranks
-from secateur.kernels import cpu, cpu_groups, lines, ordering
+from secateur.kernels import cpu, cpu_groups, lines, sums
 
 Array = npt.NDArray[Any]
 
@@ -99,7 +99,7 @@ def cut(piece: int | None, threads: int) -> Iterator[None]:
         mock.patch.object(cpu_groups, "PIECE", limit),
         mock.patch.multiple(cpu_groups, TILE=min(limit, cpu_groups.TILE), LARGEST=limit if piece else lines.LARGEST),
         mock.patch.multiple(lines, PIECE=limit, LARGEST=limit if piece else lines.LARGEST),
-        mock.patch.multiple(ordering, PIECE=limit, LONGEST_PIECE=limit),
+        mock.patch.object(sums, "PIECE", limit),
         mock.patch.object(ranks, "SORTED", ranks.SORTED if piece is None else 0),
         mock.patch.dict("os.environ", settings),
     ):

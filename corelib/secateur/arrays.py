@@ -29,8 +29,6 @@ Index = tuple[Any, ...]
 
 PIECE = 1 << 18
 """Elements of one piece: large enough to hide the cost of a call, small enough for a core's cache."""
-LONGEST_PIECE = 1 << 23
-"""Elements of one piece of memory that is read as it lies, so that the cost of a call vanishes."""
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _BFLOAT16_TYPESTR = "<V2"
@@ -237,29 +235,6 @@ def partition(shape: Sequence[int], limit: int = PIECE) -> Iterator[Index]:
     for lead in np.ndindex(*shape[:axis]):
         for start in range(0, shape[axis], rows):
             yield (*lead, slice(start, min(start + rows, shape[axis])))
-
-
-def pieces(arrays: Iterable[Array], longest: int, gathered: int = PIECE) -> Iterator[list[Array]]:
-    """Cut arrays, the order of whose elements does not matter, into pieces: lists of views to be read end to end.
-
-    A piece is one line of memory of at most ``longest`` elements, or views of at most ``gathered`` elements together
-    that must be copied into one: several small arrays, or part of one that is spread out.
-    """
-    small: list[Array] = []
-    size = 0
-    for array in arrays:
-        if array.size > gathered // 2:
-            stored = array.reshape(-1) if array.flags.c_contiguous else as_stored(array)[0]
-            limit = longest if stored.flags.c_contiguous else gathered
-            yield from ([stored[index]] for index in partition(stored.shape, limit))
-        elif array.size:
-            if size + array.size > gathered:
-                yield small
-                small, size = [], 0
-            small.append(array)
-            size += array.size
-    if small:
-        yield small
 
 
 def as_stored(first: Array, *others: Array) -> list[Array]:

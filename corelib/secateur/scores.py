@@ -17,15 +17,14 @@ import numpy.typing as npt
 from secateur import kernels
 from secateur.arrays import Named, as_array, common_dtype, dtype_of, require_alike, require_writable, single_dtype
 from secateur.errors import EmptyInputError, OutOfRangeError, RecipeError, UnsupportedDtypeError
-from secateur.kernels import formats
-from secateur.kernels.formats import Kind, Term
+from secateur.kernels.formats import COUNTERS, Kind, Term, window
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 Norm = float | str
 """1, 2, ``math.inf`` or ``"inf"``, ``"mean"``."""
 
-_SLAB_BYTES = 1 << 24
+_SLAB_BYTES = 1 << 26
 """Exact sums under way at once take no more memory than this."""
 
 
@@ -121,16 +120,18 @@ def reduce(score: Any, axis: int = 0, norm: Norm = 1, name: str = "the score") -
     score = as_array(score, name)
     axis = _axis(axis, len(score.shape), name)
     norm = _norm(norm)
-    kernels.refuse_nan([Named(name, score)])
     if math.prod(score.shape) == 0:
         if norm == "mean" and score.shape[axis]:
             raise EmptyInputError(f"{name} has shape {tuple(score.shape)}: there is nothing to take the mean of")
         return np.zeros(score.shape[axis])
     block = tuple(1 if i == axis else size for i, size in enumerate(score.shape))
     if norm == math.inf:
-        return kernels.of(score).largest_magnitudes(score, block).reshape(-1)
-    sums = _sums(score, axis, block, "square" if norm == 2 else "absolute")
-    return sums / math.prod(block) if norm == "mean" else sums
+        reduced = kernels.of(score).largest_magnitudes(score, block).reshape(-1)
+    else:
+        reduced = _sums(score, axis, block, "square" if norm == 2 else "absolute")
+    if np.isnan(reduced).any():  # magnitudes have no other way there: infinities are all of one sign
+        kernels.refuse_nan([Named(name, score)])
+    return reduced / math.prod(block) if norm == "mean" else reduced
 
 
 def _absolute(value: Any, name: str) -> Array:
@@ -145,12 +146,12 @@ def _checked(score: Array, name: str) -> Array:
 
 def _sums(score: Any, axis: int, block: tuple[int, ...], kind: Kind) -> Floats:
     """Rounded sums, or roots of sums of squares, for each index of ``axis``, so many at once as memory allows."""
-    rows = max(1, _SLAB_BYTES // (8 * formats.WIDTH[kind]))
+    rows = max(1, _SLAB_BYTES // (8 * (window(kind, dtype_of(score))[1] + COUNTERS)))
     result = np.empty(score.shape[axis])
     for start in range(0, score.shape[axis], rows):
         slab = score[(slice(None),) * axis + (slice(start, start + rows),)]
         exact = kernels.of(slab).exact_sums(slab, kind, block)
-        result[start : start + rows] = kernels.round_sums(exact, kind, root=kind == "square").reshape(-1)
+        result[start : start + rows] = kernels.round_sums(exact, root=kind == "square").reshape(-1)
     return result
 
 

@@ -7,6 +7,7 @@ the numbers were split over arrays, shards or threads. Sums are exact; means and
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,20 +52,7 @@ class Summary:
         """The summary of the numbers of both."""
         if not isinstance(other, Summary):
             return NotImplemented
-        bins = dict(self.occupied)
-        for index, count in other.occupied:
-            bins[index] = bins.get(index, 0) + count
-        return Summary(
-            count=self.count + other.count,
-            zeros=self.zeros + other.zeros,
-            minimum=min(self.minimum, other.minimum),
-            maximum=max(self.maximum, other.maximum),
-            exact_total=self.exact_total + other.exact_total,
-            exact_magnitudes=self.exact_magnitudes + other.exact_magnitudes,
-            exact_squares=self.exact_squares + other.exact_squares,
-            infinities=(self.infinities[0] + other.infinities[0], self.infinities[1] + other.infinities[1]),
-            occupied=tuple(sorted(bins.items())),
-        )
+        return merged([self, other])
 
     @property
     def is_finite(self) -> bool:
@@ -162,23 +150,40 @@ def summarize_array(item: Named) -> Summary:
     count = math.prod(array.shape)
     if count == 0:
         raise EmptyInputError(f"{item.name} has no element to summarize")
-    kernels.refuse_nan([item])
-    device = kernels.of(array)
-    minimum, maximum, zeros = device.extremes(array)
-    total, magnitudes, squares = (
-        device.exact_sums(array, kind, array.shape).reshape(-1) for kind in ("value", "absolute", "square")
-    )
-    bins = device.histogram(array)
+    found = kernels.of(array).digest(array)
+    plus, minus, nan = (int(counter) for counter in found.sums["value"].counters.reshape(-1))
+    if nan:
+        kernels.refuse_nan([item])
+    occupied = np.flatnonzero(found.histogram > 0)
     return Summary(
         count=count,
-        zeros=zeros,
-        minimum=minimum,
-        maximum=maximum,
-        exact_total=kernels.exact_integer(total),
-        exact_magnitudes=kernels.exact_integer(magnitudes),
-        exact_squares=kernels.exact_integer(squares),
-        infinities=(int(total[-formats.COUNTERS]), int(total[-formats.COUNTERS + 1])),
-        occupied=tuple((int(index), int(bins[index])) for index in np.flatnonzero(bins)),
+        zeros=found.zeros,
+        minimum=found.smallest,
+        maximum=found.largest,
+        exact_total=kernels.exact_integer(found.sums["value"], "value"),
+        exact_magnitudes=kernels.exact_integer(found.sums["absolute"], "absolute"),
+        exact_squares=kernels.exact_integer(found.sums["square"], "square"),
+        infinities=(plus, minus),
+        occupied=tuple(zip(occupied.tolist(), found.histogram[occupied].tolist(), strict=True)),
+    )
+
+
+def merged(summaries: Sequence[Summary]) -> Summary:
+    """The summary of the numbers of all, of at least one summary."""
+    bins: dict[int, int] = {}
+    for summary in summaries:
+        for index, count in summary.occupied:
+            bins[index] = bins.get(index, 0) + count
+    return Summary(
+        count=sum(each.count for each in summaries),
+        zeros=sum(each.zeros for each in summaries),
+        minimum=min(each.minimum for each in summaries),
+        maximum=max(each.maximum for each in summaries),
+        exact_total=sum(each.exact_total for each in summaries),
+        exact_magnitudes=sum(each.exact_magnitudes for each in summaries),
+        exact_squares=sum(each.exact_squares for each in summaries),
+        infinities=(sum(each.infinities[0] for each in summaries), sum(each.infinities[1] for each in summaries)),
+        occupied=tuple(sorted(bins.items())),
     )
 
 
@@ -189,14 +194,10 @@ def summarize_source(arrays: Source) -> Summary:
         EmptyInputError: there is no element.
         InvalidTensorError: an array holds NaN.
     """
-    total: Summary | None = None
-    for item in arrays:
-        if math.prod(item.array.shape):
-            part = summarize_array(item)
-            total = part if total is None else total + part
-    if total is None:
+    parts = [summarize_array(item) for item in arrays if math.prod(item.array.shape)]
+    if not parts:
         raise EmptyInputError("no array with at least one element was given")
-    return total
+    return merged(parts)
 
 
 def _root_of_ratio(numerator: int, denominator: int) -> float:

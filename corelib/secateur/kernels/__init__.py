@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from secateur.arrays import Named, is_cuda
 from secateur.errors import InvalidTensorError
-from secateur.kernels.formats import Kind, Term
+from secateur.kernels.formats import LIMB_BITS, UNIT, Digest, ExactSums, Kind, Term
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -44,11 +44,8 @@ class Kernels(Protocol):
     def first_nan_product(self, x: Any, scale: Any) -> int:
         """Position in C order of the first NaN in x * scale, or -1; for x and scale see :meth:`zero_per_row`."""
 
-    def extremes(self, x: Any) -> tuple[float, float, int]:
-        """Smallest and largest value (a zero is +0.0) and the number of zeros; (inf, -inf, 0) of no elements."""
-
-    def histogram(self, x: Any) -> Counts:
-        """Counts by the fixed grid of ``formats``, int64[HISTOGRAM_BINS]."""
+    def digest(self, x: Any) -> Digest:
+        """All that a summary needs of at least one element, in one pass. NaN is allowed, and counted."""
 
     def digit_counts(
         self, x: Any, dtype: np.dtype[Any], prefixes: Sequence[int], level: int, absolute: bool = False
@@ -112,16 +109,19 @@ class Kernels(Protocol):
     def count_kept(self, a: Any, b: Any) -> tuple[int, int, int]:
         """How many elements are kept by a, by b, and by both: two masks as in :meth:`combine`."""
 
-    def exact_sums(self, x: Any, kind: Kind, block: Sequence[int]) -> Counts:
-        """Exact sums of x, |x| or x**2 over each block of that shape: int64[*grid, WIDTH[kind]].
+    def exact_sums(self, x: Any, kind: Kind, block: Sequence[int]) -> ExactSums:
+        """Exact sums of x, |x| or x**2 over each block of that shape. NaN is allowed, and counted.
 
-        grid = ceil(shape / block); blocks at the upper borders are smaller. ``block`` has a positive entry for each
-        axis; the whole shape gives one total, a 1 on one axis and the whole of the others one sum for each index. All
-        limbs but the last come within 32 bits, so that equal sums have equal limbs. +inf, -inf and NaN are counted.
+        The results' grid is ceil(shape / block); blocks at the upper borders are smaller. ``block`` has a positive
+        entry for each axis; the whole shape gives one total, a 1 on one axis and the whole of the others one sum for
+        each index.
         """
 
     def largest_magnitudes(self, x: Any, block: Sequence[int]) -> Floats:
-        """The largest |x| of each block, float64[*grid]; blocks as in :meth:`exact_sums`; 0.0 of an empty block."""
+        """The largest |x| of each block, float64[*grid]; blocks as in :meth:`exact_sums`; 0.0 of an empty block.
+
+        NaN is allowed, and is the largest of its block.
+        """
 
     def to_host(self, x: Any) -> npt.NDArray[Any]:
         """The array in the host's memory, as NumPy array (itself if it is there)."""
@@ -172,25 +172,23 @@ def refuse_nan(arrays: Iterable[Named]) -> None:
             )
 
 
-def round_sums(sums: Counts, kind: Kind, root: bool = False) -> Floats:
-    """Exact sums, int64[..., WIDTH[kind]], rounded once to float64 (half to even); with ``root`` then the square root.
+def round_sums(sums: ExactSums, root: bool = False) -> Floats:
+    """Exact sums rounded once to float64[*grid] (half to even); with ``root`` then the square root.
 
     The square root is taken of the sum rounded to 53 bits with no limit of the exponent, so it neither overflows nor
     loses digits where the sum itself would.
     """
     from secateur.kernels import limbs
 
-    rows = np.ascontiguousarray(sums).reshape(-1, sums.shape[-1])
-    result = np.empty(len(rows))
-    limbs.round_rows(rows, result, kind == "square", root)
-    return result.reshape(sums.shape[:-1])
+    grid = sums.limbs.shape[1:]
+    columns = sums.limbs.reshape(len(sums.limbs), -1), sums.counters.reshape(len(sums.counters), -1)
+    result = np.empty(columns[0].shape[1])
+    limbs.round_columns(*columns, sums.base, root, result)
+    return result.reshape(grid)
 
 
-def exact_integer(sums: Counts) -> int:
-    """One exact sum, int64[WIDTH], as a Python integer in units of 2**UNIT[kind], infinities left out."""
-    from secateur.kernels.formats import COUNTERS, LIMB_BITS
-
-    total = 0
-    for limb in reversed(sums[:-COUNTERS].tolist()):
-        total = (total << LIMB_BITS) + limb
-    return total
+def exact_integer(sums: ExactSums, kind: Kind) -> int:
+    """The one exact sum as a Python integer in units of 2**UNIT[kind], infinities left out."""
+    limbs = sums.limbs.reshape(-1)
+    lower = int.from_bytes(limbs[:-1].astype("<u4").tobytes(), "little")
+    return ((int(limbs[-1]) << LIMB_BITS * (limbs.size - 1)) + lower) << (sums.base - UNIT[kind])

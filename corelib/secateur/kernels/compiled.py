@@ -13,7 +13,16 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 def compiled(function: Function) -> Function:
     """``function`` compiled by Numba at its first call for each combination of types; no fast-math, no threads."""
-    options = {"nogil": True, "error_model": "numpy"}
+    return _compiled(function, set())
+
+
+def reordered(function: Function) -> Function:
+    """As :func:`compiled`, but sums may be taken in any order: for those that are exact, so that order is no matter."""
+    return _compiled(function, {"reassoc", "nsz"})
+
+
+def _compiled(function: Function, fastmath: set[str]) -> Function:
+    options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
     try:
         result: Function = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written

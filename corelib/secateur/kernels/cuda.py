@@ -45,21 +45,20 @@ from secateur.kernels.cuda_memory import (
     view,
     walk,
 )
-from secateur.kernels.formats import Kind
+from secateur.kernels.formats import Digest, ExactSums, Kind
 
 __all__ = [
     "absolute",
     "accumulate",
     "combine",
     "count_kept",
+    "digest",
     "digit_counts",
     "exact_sums",
-    "extremes",
     "first_kept",
     "first_nan",
     "first_nan_product",
     "from_host",
-    "histogram",
     "largest_magnitudes",
     "mask_above",
     "mask_n_of_m",
@@ -110,23 +109,14 @@ def first_nan(x: Any) -> int:
     return position
 
 
-def extremes(x: Any) -> tuple[float, float, int]:
-    """Smallest, largest, number of zeros."""
-    worst = [loops.sort_key(np.float64(value).view(np.uint64), True) for value in (math.inf, -math.inf)]
+def digest(x: Any) -> Digest:
+    """All that a summary needs, in a pass for each figure."""
     with opened(x) as (source,):
-        keys = to_device(np.array(worst, np.uint64), source.stream)
-        zeros = to_device(np.zeros(1, np.int64), source.stream)
-        launch_on(source, walk(source), cuda_loops.extremes, keys, zeros)
-        lowest, highest = (formats.key_to_float(int(key), _FLOAT64) for key in fetched(keys, source.stream))
-        return lowest, highest, int(fetched(zeros, source.stream)[0])
-
-
-def histogram(x: Any) -> Counts:
-    """Counts by the fixed logarithmic grid."""
-    with opened(x) as (source,):
-        counts = to_device(np.zeros(formats.HISTOGRAM_BINS, np.int64), source.stream)
-        launch_on(source, walk(source), cuda_loops.histogram, source.dtype == _FLOAT64, counts)
-        return fetched(counts, source.stream)
+        extremes = _extremes(source)
+        bins = to_device(np.zeros(formats.HISTOGRAM_BINS, np.int64), source.stream)
+        launch_on(source, walk(source), cuda_loops.histogram, source.dtype == _FLOAT64, bins)
+        sums = {kind: exact_sums(x, kind, source.shape) for kind in formats.KINDS}
+        return Digest(*extremes, sums, fetched(bins, source.stream))
 
 
 def digit_counts(x: Any, dtype: np.dtype[Any], prefixes: Sequence[int], level: int, absolute: bool = False) -> Counts:
@@ -140,18 +130,19 @@ def digit_counts(x: Any, dtype: np.dtype[Any], prefixes: Sequence[int], level: i
         return fetched(counts, source.stream).reshape(len(prefixes), formats.DIGITS)
 
 
-def exact_sums(x: Any, kind: Kind, block: Sequence[int]) -> Counts:
+def exact_sums(x: Any, kind: Kind, block: Sequence[int]) -> ExactSums:
     """Exact sums over blocks, in limbs."""
-    width = formats.WIDTH[kind]
     with opened(x) as (source,):
         grid = formats.grid(source.shape, block)
-        sums = to_device(np.zeros(math.prod(grid) * width, np.int64), source.stream)
-        how = (source.dtype == _FLOAT64, kind == "square", kind == "absolute", width, sums)
+        base, width = formats.window(kind, source.dtype)
+        height = width + formats.COUNTERS
+        sums = to_device(np.zeros(math.prod(grid) * height, np.int64), source.stream)
+        how = (source.dtype == _FLOAT64, kind == "square", kind == "absolute", base, height, sums)
         for region in _regions(source, block):
-            _reduce(cuda_sums.add_sums, source, region, *how, shared_bytes=8 * width * cuda_compiled.LANES)
-        result = fetched(sums, source.stream).reshape(-1, width)
-    limbs.carry_rows(result)
-    return result.reshape(*grid, width)
+            _reduce(cuda_sums.add_sums, source, region, *how, shared_bytes=8 * height * cuda_compiled.LANES)
+        cells = np.ascontiguousarray(fetched(sums, source.stream).reshape(-1, height).T)
+    limbs.carry(cells[:width])
+    return ExactSums(base, cells[:width].reshape(width, *grid), cells[width:].reshape(formats.COUNTERS, *grid))
 
 
 def largest_magnitudes(x: Any, block: Sequence[int]) -> Floats:
@@ -196,6 +187,16 @@ def _copied(x: Any, kept: int) -> Any:
         at, at_target = positions.steps
         launch_over(positions, cuda_loops.copy_bits, source.stream, source.bits, at, kept, target.bits, at_target)
     return result
+
+
+def _extremes(source: View) -> tuple[float, float, int]:
+    """Smallest, largest, number of zeros."""
+    worst = [loops.sort_key(np.float64(value).view(np.uint64), True) for value in (math.inf, -math.inf)]
+    keys = to_device(np.array(worst, np.uint64), source.stream)
+    zeros = to_device(np.zeros(1, np.int64), source.stream)
+    launch_on(source, walk(source), cuda_loops.extremes, keys, zeros)
+    lowest, highest = (formats.key_to_float(int(key), _FLOAT64) for key in fetched(keys, source.stream))
+    return lowest, highest, int(fetched(zeros, source.stream)[0])
 
 
 def _regions(source: View, block: Sequence[int]) -> Iterator[_Region]:

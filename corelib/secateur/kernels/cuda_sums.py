@@ -37,10 +37,11 @@ def add_sums(
     double: bool,
     square: bool,
     absolute: bool,
+    base: int,
     width: int,
     sums: Any,
 ) -> None:
-    """Add to sums[row * width ...] the exact sum of each block, all in limbs that are not carried.
+    """Add to sums[row * width ...] the exact sum of each block: limbs that are not carried, and the three counters.
 
     Each lane of a warp has limbs of its own in shared memory (``width`` times LANES int64), so that threads which hold
     numbers of like exponents, as they mostly do, do not wait for each other.
@@ -53,7 +54,7 @@ def add_sums(
     start = place(row, outer_shape, outer_steps)
     for position in range(part * cuda.blockDim.x + cuda.threadIdx.x, size, parts * cuda.blockDim.x):
         bits = pattern(real(x[start + place(position, shape, steps)], is_bfloat), double)
-        add_number(bits, double, square, absolute, width, cells)
+        add_number(bits, double, square, absolute, base, width, cells)
     cuda.syncthreads()
     first = place(row, outer_shape, result_steps) * width
     for limb in range(cuda.threadIdx.x, width, cuda.blockDim.x):
@@ -61,22 +62,22 @@ def add_sums(
 
 
 @device
-def add_number(bits: Any, double: bool, square: bool, absolute: bool, width: int, cells: Any) -> None:
+def add_number(bits: Any, double: bool, square: bool, absolute: bool, base: int, width: int, cells: Any) -> None:
     """Add the number of that bit pattern, or its square or magnitude, to the limbs of the thread's lane."""
-    mantissa, position, negative = unpacked(bits, double)
+    mantissa, exponent, negative, finite = unpacked(bits, double)
     mantissa = np.uint64(mantissa)
     negative = negative and not (absolute or square)
-    if position < 0:
+    if not finite:
         counter = 2 if mantissa != 0 else 1 if negative else 0
         cuda.atomic.add(cells, (width - COUNTERS + counter) * LANES + cuda.threadIdx.x % LANES, np.int64(1))
     elif square:
-        low, high = mantissa & _LOW, mantissa >> _32
-        add_shifted(cells, low * low, 2 * position, False)
+        low, high, position = mantissa & _LOW, mantissa >> _32, 2 * exponent - base
+        add_shifted(cells, low * low, position, False)
         if high != 0:
-            add_shifted(cells, (low * high) << _ONE, 2 * position + 32, False)
-            add_shifted(cells, high * high, 2 * position + 64, False)
+            add_shifted(cells, (low * high) << _ONE, position + 32, False)
+            add_shifted(cells, high * high, position + 64, False)
     else:
-        add_shifted(cells, mantissa, position, negative)
+        add_shifted(cells, mantissa, exponent - base, negative)
 
 
 @device
@@ -119,17 +120,21 @@ def largest_magnitudes(
     is_bfloat: bool,
     patterns: Any,
 ) -> None:
-    """patterns[row] = the bits, as int64, of the largest |x| of each block as float64, if larger: they sort as it."""
+    """patterns[row] = the bits, as int64, of the largest |x| of each block as float64, if larger: they sort as it.
+
+    NaN's are larger than all others.
+    """
     block_pattern = cuda.shared.array(1, int64)
     if cuda.threadIdx.x == 0:
         block_pattern[0] = 0
     cuda.syncthreads()
     row, part = cuda.blockIdx.x // parts, cuda.blockIdx.x % parts
     start = place(row, outer_shape, outer_steps)
-    largest = np.float64(0.0)
+    largest = np.int64(0)
     for position in range(part * cuda.blockDim.x + cuda.threadIdx.x, size, parts * cuda.blockDim.x):
-        largest = max(largest, abs(real(x[start + place(position, shape, steps)], is_bfloat)))
-    cuda.atomic.max(block_pattern, 0, np.int64(pattern(largest, True)))
+        magnitude = abs(real(x[start + place(position, shape, steps)], is_bfloat))
+        largest = max(largest, np.int64(pattern(magnitude, True)))
+    cuda.atomic.max(block_pattern, 0, largest)
     cuda.syncthreads()
     if cuda.threadIdx.x == 0:
         cuda.atomic.max(patterns, place(row, outer_shape, result_steps), block_pattern[0])

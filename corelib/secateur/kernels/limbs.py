@@ -1,7 +1,8 @@
-"""Exact sums in 32-bit limbs: adding floats to them, carrying, rounding. The format is told in ``formats``.
+"""Exact sums in 32-bit limbs: adding numbers to them, carrying, rounding. The format is told in ``formats``.
 
-Integers are kept unsigned with care: where Numba meets a signed and an unsigned operand it computes in float64.
-The functions of one number are also called by the CUDA kernels.
+Limbs here are a window of a sum's range: ``base`` is the exponent of two of the window's lowest bit. Integers are kept
+unsigned with care: where Numba meets a signed and an unsigned operand it computes in float64. The functions of one
+number are also called by the CUDA kernels.
 """
 
 from __future__ import annotations
@@ -13,79 +14,38 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur.kernels.compiled import compiled
-from secateur.kernels.formats import COUNTERS, UNIT
+
+Array = npt.NDArray[Any]
+Limbs = npt.NDArray[np.int64]
 
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
 _ONE = np.uint64(1)
 _EXACT_BITS = 53
-_VALUE_UNIT = UNIT["value"]
-_SQUARE_UNIT = UNIT["square"]
-_CARRY_EVERY = 1 << 20
-# Bits of float32 and float64: width of the fraction, and the exponent field's bias counted from the unit of a sum.
+# Bits of float32 and float64: width of the fraction, and the exponent field's bias down to the last bit.
 _SINGLE = (23, -150)
 _DOUBLE = (52, -1075)
 
 
 @compiled
-def add_rows(bits: npt.NDArray[Any], square: bool, absolute: bool, sums: npt.NDArray[np.int64]) -> None:
-    """Add row i of ``bits`` (uint32 or uint64 patterns of floats, 2-D contiguous) to row i of ``sums``, and carry."""
-    for row in range(bits.shape[0]):
-        for start in range(0, bits.shape[1], _CARRY_EVERY):
-            part = bits[row, start : start + _CARRY_EVERY]
-            _add(part, square, absolute, sums[row])
-            carry(sums[row])
+def unpacked(pattern: np.uint64, double: bool) -> tuple[Any, Any, Any, Any]:
+    """(m, e, negative, finite): the magnitude of the float64 (or float32) of that bit pattern is m * 2**e.
 
-
-@compiled
-def carry(limbs: npt.NDArray[np.int64]) -> None:
-    """Bring all limbs but the last into 32 bits: the one way to write a sum, so equal sums have equal limbs."""
-    for i in range(limbs.size - COUNTERS - 1):
-        limbs[i + 1] += limbs[i] >> 32
-        limbs[i] &= 0xFFFFFFFF
-
-
-@compiled
-def carry_rows(sums: npt.NDArray[np.int64]) -> None:
-    """:func:`carry` for every row."""
-    for row in range(sums.shape[0]):
-        carry(sums[row])
-
-
-@compiled
-def round_rows(sums: npt.NDArray[np.int64], result: npt.NDArray[np.float64], square: bool, root: bool) -> None:
-    """Round each row of ``sums`` to float64, half to even; then take the square root if ``root``."""
-    unit = _SQUARE_UNIT if square else _VALUE_UNIT
-    for row in range(sums.shape[0]):
-        limbs = sums[row].copy()
-        plus, minus, nan = limbs[limbs.size - 3], limbs[limbs.size - 2], limbs[limbs.size - 1]
-        if nan > 0 or (plus > 0 and minus > 0):
-            result[row] = np.nan
-        elif plus > 0 or minus > 0:
-            result[row] = np.inf if plus > 0 else -np.inf
-        else:
-            result[row] = _rounded(limbs, unit, root)
-
-
-@compiled
-def unpacked(pattern: np.uint64, double: bool) -> tuple[Any, Any, Any]:
-    """(m, p, negative): the magnitude of the float64 (or float32) of that bit pattern is m * 2**p times a sum's unit.
-
-    p is -1 where it is not finite: then m is 0 for infinity, and not 0 for NaN.
+    Where it is not finite, m is 0 for infinity, and not 0 for NaN.
     """
     fraction_bits = np.uint64(_DOUBLE[0] if double else _SINGLE[0])
-    bias = (_DOUBLE[1] if double else _SINGLE[1]) - _VALUE_UNIT
+    bias = _DOUBLE[1] if double else _SINGLE[1]
     largest = np.uint64(2047 if double else 255)
     exponent = (pattern >> fraction_bits) & largest
     mantissa = pattern & ((_ONE << fraction_bits) - _ONE)
     negative = (pattern >> fraction_bits) > largest
     if exponent == largest:
-        return mantissa, np.int64(-1), negative
+        return mantissa, np.int64(0), negative, False
     if exponent != 0:
         mantissa |= _ONE << fraction_bits
     else:
         exponent = _ONE
-    return mantissa, np.int64(exponent) + bias, negative
+    return mantissa, np.int64(exponent) + bias, negative, True
 
 
 @compiled
@@ -98,33 +58,55 @@ def pieces(value: np.uint64, position: np.int64) -> tuple[Any, Any, Any, Any]:
 
 
 @compiled
-def _add(bits: npt.NDArray[Any], square: bool, absolute: bool, limbs: npt.NDArray[np.int64]) -> None:
-    """Add floats given by their bits; at most _CARRY_EVERY between two carries."""
+def add_numbers(bits: Array, square: bool, absolute: bool, base: int, limbs: Limbs, counters: Limbs) -> None:
+    """Add floats of any exponents, given by their bits, one after the other; count those that are not finite."""
     double = bits.itemsize == 8
-    counters = limbs.size - COUNTERS
     for i in range(bits.size):
-        mantissa, position, negative = unpacked(np.uint64(bits[i]), double)
+        mantissa, exponent, negative, finite = unpacked(np.uint64(bits[i]), double)
         negative = negative and not (absolute or square)
-        if position < 0:
-            limbs[counters + (2 if mantissa != 0 else 1 if negative else 0)] += 1
+        if not finite:
+            counters[2 if mantissa != 0 else 1 if negative else 0] += 1
         elif square:
-            _add_square(limbs, mantissa, 2 * position)
+            _add_square(mantissa, 2 * exponent - base, limbs)
         else:
-            _add_shifted(limbs, mantissa, position, negative)
+            _add_shifted(mantissa, exponent - base, negative, limbs)
 
 
 @compiled
-def _add_square(limbs: npt.NDArray[np.int64], mantissa: np.uint64, position: np.int64) -> None:
+def add_integer(value: np.int64, position: np.int64, limbs: Limbs) -> None:
+    """Add value * 2**position, value any signed 64-bit integer, to three limbs."""
+    index, shift = position >> 5, position & 31
+    low, high = (value & 0xFFFFFFFF) << shift, (value >> 32) << shift
+    limbs[index] += low & 0xFFFFFFFF
+    limbs[index + 1] += (low >> 32) + (high & 0xFFFFFFFF)
+    limbs[index + 2] += high >> 32
+
+
+@compiled
+def add_double(value: float, base: int, limbs: Limbs) -> None:
+    """Add a finite float64 that is a multiple of 2**base."""
+    mantissa, exponent, negative, _ = unpacked(np.uint64(np.float64(value).view(np.int64)), True)
+    if mantissa == 0:
+        return
+    position = exponent - base
+    if position < 0:  # what is cut off is zero
+        mantissa >>= np.uint64(-position)
+        position = np.int64(0)
+    _add_shifted(mantissa, position, negative, limbs)
+
+
+@compiled
+def _add_square(mantissa: np.uint64, position: np.int64, limbs: Limbs) -> None:
     """Add mantissa**2 * 2**position, mantissa below 2**53, by the three products of its halves."""
     low, high = mantissa & _LOW, mantissa >> _32
-    _add_shifted(limbs, low * low, position, False)
+    _add_shifted(low * low, position, False, limbs)
     if high != 0:
-        _add_shifted(limbs, (low * high) << _ONE, position + 32, False)
-        _add_shifted(limbs, high * high, position + 64, False)
+        _add_shifted((low * high) << _ONE, position + 32, False, limbs)
+        _add_shifted(high * high, position + 64, False, limbs)
 
 
 @compiled
-def _add_shifted(limbs: npt.NDArray[np.int64], value: np.uint64, position: np.int64, negative: bool) -> None:
+def _add_shifted(value: np.uint64, position: np.int64, negative: bool, limbs: Limbs) -> None:
     """Add value * 2**position, value any 64-bit number, to three limbs."""
     index, first, second, third = pieces(value, position)
     if negative:
@@ -135,20 +117,43 @@ def _add_shifted(limbs: npt.NDArray[np.int64], value: np.uint64, position: np.in
 
 
 @compiled
-def _rounded(limbs: npt.NDArray[np.int64], unit: int, root: bool) -> float:
-    """The sum, rounded to 53 bits, times 2**unit, or the square root of that. Writes over ``limbs``."""
-    carry(limbs)
-    last = limbs.size - COUNTERS - 1
+def carry(limbs: Limbs) -> None:
+    """Bring all limbs but the last, of each column, into 32 bits: the only way to write a sum."""
+    for i in range(limbs.shape[0] - 1):
+        lower, upper = limbs[i], limbs[i + 1]
+        for column in range(lower.size):
+            upper[column] += lower[column] >> 32
+            lower[column] &= 0xFFFFFFFF
+
+
+@compiled
+def round_columns(limbs: Limbs, counters: Limbs, base: int, root: bool, result: npt.NDArray[np.float64]) -> None:
+    """Round the sum in each column of carried limbs to float64, half to even; then take the square root if ``root``."""
+    limb = np.empty(limbs.shape[0], np.int64)
+    for column in range(limbs.shape[1]):
+        plus, minus, nan = counters[0, column], counters[1, column], counters[2, column]
+        if nan > 0 or (plus > 0 and minus > 0):
+            result[column] = np.nan
+        elif plus > 0 or minus > 0:
+            result[column] = np.inf if plus > 0 else -np.inf
+        else:
+            for i in range(limb.size):
+                limb[i] = limbs[i, column]
+            result[column] = _rounded(limb, base, root)
+
+
+@compiled
+def _rounded(limbs: Limbs, base: int, root: bool) -> float:
+    """The sum, rounded to 53 bits, or the square root of that. Writes over ``limbs``."""
+    last = limbs.size - 1
     negative = limbs[last] < 0
     if negative:
-        for i in range(last + 1):
-            limbs[i] = -limbs[i]
-        carry(limbs)
+        _negate(limbs)
     top = last
     while top > 0 and limbs[top] == 0:
         top -= 1
     mantissa, exponent = _leading_bits(limbs, top)
-    exponent += unit
+    exponent += base
     if root:
         if exponent % 2 != 0:  # a Python remainder: odd is odd for negative exponents too
             mantissa, exponent = 2.0 * mantissa, exponent - 1
@@ -158,12 +163,21 @@ def _rounded(limbs: npt.NDArray[np.int64], unit: int, root: bool) -> float:
 
 
 @compiled
-def _leading_bits(limbs: npt.NDArray[np.int64], top: int) -> tuple[float, int]:
+def _negate(limbs: Limbs) -> None:
+    """The limbs, carried again, of the number with the other sign."""
+    carried = np.int64(0)
+    for i in range(limbs.size - 1):
+        carried -= limbs[i]
+        limbs[i] = carried & 0xFFFFFFFF
+        carried >>= 32
+    limbs[limbs.size - 1] = carried - limbs[limbs.size - 1]
+
+
+@compiled
+def _leading_bits(limbs: Limbs, top: int) -> tuple[float, int]:
     """(m, e): the non-negative sum is m * 2**e after rounding to 53 bits; ``top`` is its highest limb that is not 0."""
     head = np.uint64(limbs[top])
-    length = 0
-    while length < 64 and (head >> np.uint64(length)) != 0:
-        length += 1
+    length = math.frexp(np.float64(limbs[top]))[1]  # the last limb is below 2**53: it only holds carries
     window, bits, index = head, length, top - 1
     while index >= 0 and bits + 32 <= 64:
         window = (window << _32) | np.uint64(limbs[index])

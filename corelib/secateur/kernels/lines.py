@@ -1,4 +1,4 @@
-"""How the CPU kernels of masks bring arrays before their compiled loops: as contiguous lines of bit patterns.
+"""How the CPU kernels bring arrays before their compiled loops: as contiguous lines of numbers or of bit patterns.
 
 An array is cut into pieces, each a view. A piece that does not lie contiguously is copied, and written back where it is
 changed. Where the order of elements matters pieces follow one another in C order.
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from secateur.arrays import PIECE, Index, partition
-from secateur.kernels import transposing
+from secateur.arrays import PIECE, Index, as_stored, partition
+from secateur.kernels import loops, transposing
 from secateur.kernels.threads import thread_count
 
 Array = npt.NDArray[Any]
@@ -36,6 +36,20 @@ class Piece(NamedTuple):
 def patterns(x: Array) -> Array:
     """The bit patterns as signed integers, without a copy."""
     return x.view(f"int{8 * x.itemsize}")
+
+
+def bits(x: Array) -> Array:
+    """The bit patterns as unsigned integers, without a copy."""
+    return x.view(f"uint{8 * x.itemsize}")
+
+
+def values(x: Array, dtype: np.dtype[Any] | None = None) -> Array:
+    """The elements as a contiguous line of float32 or float64: of ``dtype``, or as narrow as holds them exactly."""
+    if x.itemsize == 2:
+        patterns, is_half = bits(line(x)), x.dtype == np.float16
+        x = np.empty(patterns.size, np.float32)
+        loops.widen(patterns, is_half, bits(x))
+    return line(x).astype(dtype or x.dtype, copy=False)
 
 
 def line(x: Array) -> Array:
@@ -85,3 +99,33 @@ def placed(parts: list[Array]) -> list[Piece]:
     """Consecutive parts, each with its position."""
     starts = itertools.accumulate((part.size for part in parts), initial=0)
     return [Piece(start, part) for start, part in zip(starts, parts, strict=False)]
+
+
+def pieces(arrays: Iterable[Array], size: int) -> Iterator[list[Array]]:
+    """Cut arrays of ``size`` elements in all, whose order does not matter, into pieces: views to be read end to end.
+
+    A piece is one contiguous line, or views of at most PIECE elements together that must be copied into one (see
+    :func:`joined`): several small arrays, or part of one that is spread out.
+    """
+    longest = length(size)
+    small: list[Array] = []
+    waiting = 0
+    for array in arrays:
+        if array.size > PIECE // 2:
+            stored = array.reshape(-1) if array.flags.c_contiguous else as_stored(array)[0]
+            limit = longest if stored.flags.c_contiguous else PIECE
+            yield from ([stored[index]] for index in partition(stored.shape, limit))
+        elif array.size:
+            if waiting + array.size > PIECE:
+                yield small
+                small, waiting = [], 0
+            small.append(array)
+            waiting += array.size
+    if small:
+        yield small
+
+
+def joined(piece: Sequence[Array], dtype: np.dtype[Any]) -> Array:
+    """The elements of a piece as one line of ``dtype``, which holds their values; a copy if they are not."""
+    lines = [view.reshape(-1) if view.dtype == dtype else values(view, dtype) for view in piece]
+    return lines[0] if len(lines) == 1 else np.concatenate(lines)

@@ -31,6 +31,26 @@ def clear_bits(bits: Array, kept: Any, out: Array) -> None:
 
 
 @compiled
+def widen(patterns: Array, is_half: bool, out: Array) -> None:
+    """out = the patterns of the float32 of the same values as those of float16, or of bfloat16."""
+    if is_half:
+        for i in range(patterns.size):
+            out[i] = _widen_half(np.uint32(patterns[i]))
+    else:
+        for i in range(patterns.size):
+            out[i] = np.uint32(patterns[i]) << np.uint32(16)
+
+
+@compiled
+def _widen_half(pattern: np.uint32) -> Any:
+    """The exponent's bias is mended by a product, which also makes subnormals normal; infinities and NaN stay so."""
+    magnitude = np.uint32((pattern & np.uint32(0x7FFF)) << np.uint32(13))
+    widened = np.uint32(np.float32(magnitude.view(np.float32) * np.float32(2.0**112)).view(np.uint32))
+    special = np.uint32(0x7F800000) if magnitude >= np.uint32(0x0F800000) else np.uint32(0)
+    return np.uint32(widened | special | ((pattern & np.uint32(0x8000)) << np.uint32(16)))
+
+
+@compiled
 def product_absolute(a: Array, b: Array, out: Array) -> None:
     """out = |a * b|."""
     for i in range(a.size):
@@ -80,24 +100,13 @@ def first_nan(x: Array) -> int:
 
 
 @compiled
-def extremes(x: Array) -> tuple[Any, Any, Any]:
-    """Smallest, largest, number of zeros."""
-    smallest, largest, zeros = np.inf, -np.inf, np.int64(0)
-    for i in range(x.size):
-        value = np.float64(x[i])
-        smallest = min(smallest, value)
-        largest = max(largest, value)
-        zeros += value == 0.0
-    return smallest, largest, zeros
-
-
-@compiled
-def largest_magnitudes(rows: Array, out: Array) -> None:
-    """out[i] = largest magnitude of row i."""
-    for row in range(rows.shape[0]):
-        largest = 0.0
-        for column in range(rows.shape[1]):
-            largest = max(largest, abs(np.float64(rows[row, column])))
+def largest_magnitudes(bits: Array, kept: Any, out: Array) -> None:
+    """out[i] = the largest of row i of ``bits & kept``: with the sign cleared they sort as magnitudes, NaN last."""
+    unsigned = bits.dtype.type
+    for row in range(bits.shape[0]):
+        line, largest = bits[row], unsigned(0)
+        for column in range(line.size):
+            largest = max(largest, unsigned(line[column] & kept))
         out[row] = largest
 
 
@@ -110,14 +119,6 @@ def histogram_bin(pattern: np.uint64, double: bool) -> Any:
     step = np.int64((pattern & ((_ONE << sign_bit) - _ONE)) >> shift) - lowest
     step = min(max(step + 1, np.int64(0)), np.int64(MAGNITUDES))
     return MAGNITUDES - step if (pattern >> sign_bit) != 0 else MAGNITUDES + step
-
-
-@compiled
-def histogram(bits: Array, counts: Counts) -> None:
-    """Add to the counts of the fixed logarithmic grid, from the bit patterns of float32 or float64."""
-    double = bits.itemsize == 8
-    for i in range(bits.size):
-        counts[histogram_bin(np.uint64(bits[i]), double)] += 1
 
 
 @compiled

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from secateur.arrays import LONGEST_PIECE, PIECE, as_stored, pieces, single_dtype
+from secateur.arrays import as_stored, single_dtype
 from secateur.kernels.bitwise import LANES, popcount
 from secateur.kernels.compiled import compiled
 from secateur.kernels.keys import limits
+from secateur.kernels.lines import joined, pieces
 from secateur.kernels.threads import mapped, thread_count
 from secateur.kernels.vectors import against, lowest_bit
 
@@ -99,7 +100,7 @@ def split(
         return int(total[0]), int(total[1]), int(total[2]), np.abs(inside, out=inside) if absolute else inside
 
     hands = thread_count()
-    waiting = iter(list(pieces(arrays, min(max(size // (8 * hands), PIECE), LONGEST_PIECE))))
+    waiting = iter(list(pieces(arrays, size)))
     parts = mapped(work, [waiting] * hands)
     if any(nan < 0 for _, _, nan, _ in parts) or sum(inside.size for *_, inside in parts) > room:
         return None
@@ -109,12 +110,6 @@ def split(
         nan=sum(nan for _, _, nan, _ in parts),
         inside=[inside for *_, inside in parts if inside.size],
     )
-
-
-def joined(piece: Sequence[Array], dtype: np.dtype[Any]) -> Array:
-    """The elements of a piece (see :func:`secateur.arrays.pieces`) as one line of ``dtype``; a copy if they are not."""
-    lines = [view.reshape(-1).astype(dtype, copy=False) for view in piece]
-    return lines[0] if len(lines) == 1 else np.concatenate(lines)
 
 
 def _operands(dtype: np.dtype[Any], low: float, high: float, absolute: bool) -> tuple[Any, tuple[Any, Any], Any]:

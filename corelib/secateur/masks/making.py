@@ -115,9 +115,11 @@ def blocks(
         raise ShapeMismatchError(f"{name} has {len(score.shape)} axes, the block {tuple(shape)} has {len(shape)}")
     if min(shape, default=1) < 1:
         raise OutOfRangeError(f"the block {tuple(shape)} is empty: give sides from 1")
-    kernels.refuse_nan([Named(name, score)])
     device = kernels.of(score)
-    means = kernels.round_sums(device.exact_sums(score, _SUM, shape), _SUM) / _block_sizes(score.shape, shape)
+    sums = device.exact_sums(score, _SUM, shape)
+    if sums.counters[-1].any():
+        kernels.refuse_nan([Named(name, score)])
+    means = kernels.round_sums(sums) / _block_sizes(score.shape, shape)
     kept = keep_largest([means], count("keep", keep, means.size), [f"the block means of {name}"])[0]
     mask = _spread(kept, score.shape, shape)
     if packed:

@@ -1,0 +1,151 @@
+"""What Numba has no words for, as LLVM instructions: fused products, and the one loop over lanes of vectors.
+
+Vectors are LLVM's own, which lowers them to whatever the machine has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+LANES = 16
+TABLES = 4
+_AHEAD = 1024  # elements: far enough for memory, as the counting keeps the processor from looking ahead itself
+
+_INT32, _INT64, _DOUBLE = ir.IntType(32), ir.IntType(64), ir.DoubleType()
+_INTS, _DOUBLES = ir.VectorType(_INT32, LANES), ir.VectorType(_DOUBLE, LANES)
+_SUFFIX = {_INTS: f"v{LANES}i32", _DOUBLES: f"v{LANES}f64", _DOUBLE: "f64"}
+
+
+def _instructions(function: Callable[..., Any]) -> Any:
+    """``function``, which gives a signature and a generator of instructions, as something that compiled code calls."""
+    return intrinsic(function)
+
+
+@_instructions
+def multiply_add(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b + c of float64, rounded once if the machine can, else twice: for products that are exact."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _call(builder, "llvm.fmuladd", _DOUBLE, *arguments)
+
+    return types.float64(types.float64, types.float64, types.float64), generate
+
+
+@_instructions
+def digest_lanes(typing_context: Any, patterns: Any, magic: Any, tables: Any, stride: Any) -> Any:
+    """Everything that a summary needs of a line of float32, given by its patterns, in one look; see ``digests``.
+
+    patterns: uint32, of a multiple of LANES elements, at least one. tables: uint32; element i is counted at the top 14
+    bits of its pattern in the table that begins at (i % TABLES) * stride: with one table, equal numbers would wait for
+    each other. The result is (smallest key, largest key, smallest magnitude's pattern less 1, number of zeros, sum,
+    sum of magnitudes, sums of both parts of the squares as ``exact.split_square`` makes them). A key is the pattern
+    with the other bits of negative numbers flipped: as int32, it sorts as the numbers do.
+    """
+    result = types.Tuple([types.int32, types.int32, types.uint32, types.int32, *[types.float64] * 4])
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        table = context.make_array(signature.args[2])(context, builder, arguments[2]).data
+        starts = [builder.gep(table, [builder.mul(arguments[3], _INT64(i))]) for i in range(TABLES)]
+        count = cgutils.unpack_tuple(builder, array.shape, 1)[0]
+        return context.make_tuple(builder, result, _loop(builder, array.data, count, arguments[1], starts))
+
+    return result(patterns, types.float64, tables, types.intp), generate
+
+
+def _loop(builder: Any, data: Any, count: Any, magic: Any, tables: list[Any]) -> list[Any]:
+    """The loop over the line, with a running value for each result in each lane."""
+    starts = [_INTS([value] * LANES) for value in (2**31 - 1, -(2**31), -1, 0)]
+    starts += [_DOUBLES([0.0] * LANES)] * 4
+    magics = _splat(builder, magic)
+    before, loop, done = builder.block, builder.append_basic_block("lanes"), builder.append_basic_block("reduced")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    position = builder.phi(_INT64)
+    running = [builder.phi(start.type) for start in starts]
+    _prefetch(builder, builder.gep(data, [builder.add(position, _INT64(_AHEAD))]))
+    vector = builder.load(builder.bitcast(builder.gep(data, [position]), _INTS.as_pointer()), align=4)
+    updated = _update(builder, running, vector, magics)
+    _count(builder, data, position, tables)
+    following = builder.add(position, _INT64(LANES))
+    for phi, start, after in zip([position, *running], [_INT64(0), *starts], [following, *updated], strict=True):
+        phi.add_incoming(start, before)
+        phi.add_incoming(after, loop)
+    builder.cbranch(builder.icmp_signed("<", following, count), loop, done)
+    builder.position_at_end(done)
+    return [
+        _reduced(builder, how, value)
+        for how, value in zip(["smin", "smax", "umin", "add"] + ["fadd"] * 4, updated, strict=True)
+    ]
+
+
+def _update(builder: Any, running: list[Any], patterns: Any, magics: Any) -> list[Any]:
+    """The running values after one more vector."""
+    smallest, largest, least, zeros, total, magnitudes, heads, tails = running
+    flips = builder.and_(builder.ashr(patterns, _ints(31)), _ints(0x7FFFFFFF))
+    keys = builder.xor(patterns, flips)
+    bare = builder.and_(patterns, _ints(0x7FFFFFFF))
+    is_zero = builder.zext(builder.icmp_unsigned("==", bare, _ints(0)), _INTS)
+    values = builder.fpext(builder.bitcast(patterns, ir.VectorType(ir.FloatType(), LANES)), _DOUBLES)
+    head = builder.fsub(_call(builder, "llvm.fmuladd", _DOUBLES, values, values, magics), magics)
+    return [
+        _call(builder, "llvm.smin", _INTS, smallest, keys),
+        _call(builder, "llvm.smax", _INTS, largest, keys),
+        _call(builder, "llvm.umin", _INTS, least, builder.sub(bare, _ints(1))),
+        builder.add(zeros, is_zero),
+        builder.fadd(total, values),
+        builder.fadd(magnitudes, _call(builder, "llvm.fabs", _DOUBLES, values)),
+        builder.fadd(heads, head),
+        builder.fadd(tails, _call(builder, "llvm.fmuladd", _DOUBLES, values, values, builder.fneg(head))),
+    ]
+
+
+def _count(builder: Any, data: Any, position: Any, tables: list[Any]) -> None:
+    """Count the elements from ``position`` in their tables, while the vectors' arithmetic is under way."""
+    for lane in range(0, LANES, 2):  # two at a time, which LLVM does not turn into a vector taken apart again
+        place = builder.gep(data, [builder.add(position, _INT64(lane))])
+        pair = builder.load(builder.bitcast(place, _INT64.as_pointer()), align=4)
+        low = builder.lshr(builder.and_(pair, _INT64(0xFFFFFFFF)), _INT64(18))
+        for cell, table in ((low, lane), (builder.lshr(pair, _INT64(50)), lane + 1)):
+            counter = builder.gep(tables[table % TABLES], [cell])
+            builder.store(builder.add(builder.load(counter, align=4), _INT32(1)), counter, align=4)
+
+
+def _prefetch(builder: Any, place: Any) -> None:
+    """Ask for what will be read soon; a place beyond the end is no error."""
+    address = builder.bitcast(place, ir.IntType(8).as_pointer())
+    declared = ir.FunctionType(ir.VoidType(), [address.type, _INT32, _INT32, _INT32])
+    function = cgutils.get_or_insert_function(builder.module, declared, "llvm.prefetch.p0")
+    builder.call(function, [address, _INT32(0), _INT32(3), _INT32(1)])
+
+
+def _ints(value: int) -> Any:
+    return _INTS([value] * LANES)
+
+
+def _splat(builder: Any, value: Any) -> Any:
+    vector = builder.insert_element(_DOUBLES(ir.Undefined), value, _INT32(0))
+    return builder.shuffle_vector(vector, _DOUBLES(ir.Undefined), _ints(0))
+
+
+def _call(builder: Any, name: str, kind: Any, *arguments: Any) -> Any:
+    """An LLVM intrinsic that works lane by lane."""
+    declared = ir.FunctionType(kind, [argument.type for argument in arguments])
+    function = cgutils.get_or_insert_function(builder.module, declared, f"{name}.{_SUFFIX[kind]}")
+    return builder.call(function, arguments)
+
+
+def _reduced(builder: Any, how: str, vector: Any) -> Any:
+    """One number of all lanes; of floats, whose sum is exact, in any order."""
+    kind = vector.type
+    start = [_DOUBLE(0.0)] if kind == _DOUBLES else []
+    declared = ir.FunctionType(kind.element, [each.type for each in [*start, vector]])
+    name = f"llvm.vector.reduce.{how}.{_SUFFIX[kind]}"
+    function = cgutils.get_or_insert_function(builder.module, declared, name)
+    return builder.call(function, [*start, vector], fastmath=("reassoc",) if start else ())
