@@ -23,8 +23,8 @@ from secateur.kernels import formats
 
 Array = npt.NDArray[Any]
 
-SORTED = 1 << 14
-"""Up to so many elements are joined and sorted."""
+SORTED = 1 << 16
+"""Up to so many elements are joined and sorted. From here on, few enough lie inside a bracket to be collected."""
 _MOST_SEARCHES = 6
 """More ranks than that, far from each other, are found by histograms, which take any number at once."""
 _PREFIXES_AT_ONCE = 8

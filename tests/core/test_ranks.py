@@ -18,7 +18,7 @@ from secateur.arrays import Stream, as_arrays
 from secateur.errors import InvalidTensorError
 from secateur.ranks import order_statistics
 
-SIZE = 60_000
+SIZE = 100_000
 
 
 def normal(generator, size):
@@ -103,7 +103,7 @@ def test_mixed_dtypes_layouts_and_sizes(data, kind, absolute, threads):
         with np.errstate(over="ignore"):
             values = kind(generator, math.prod(shape)).reshape(shape)
             arrays.append(data.draw(strategies.laid_out(values.astype(dtype))))
-    arrays.append(kind(generator, 20_000).astype(np.float32))
+    arrays.append(kind(generator, 70_000).astype(np.float32))
     size = sum(array.size for array in arrays)
     wanted = data.draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=3))
     with mock.patch.dict("os.environ", {"SECATEUR_THREADS": threads}):
@@ -115,6 +115,17 @@ def test_a_sample_that_misleads_costs_time_and_no_bit():
     array = np.random.default_rng(0).normal(size=SIZE).astype(np.float32)
     with mock.patch("secateur.kernels.sample", lambda *_: np.full(1000, 5.0, np.float32)):
         require_right([array], [100, SIZE // 2], absolute=False)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_smallest_arrays_that_are_sampled_find_room_for_what_is_inside_their_bracket(seed):
+    """They are what is left of large ones too: without room, the search in all numbers would begin again."""
+    array = np.random.default_rng(seed).normal(size=ranks.SORTED + 1).astype(np.float32)
+    with (
+        mock.patch.object(ranks, "_STANDARD_ERRORS", ranks._STANDARD_ERRORS[:1]),
+        mock.patch.object(ranks, "_by_digits", side_effect=AssertionError("the bracket was of no use")),
+    ):
+        require_right([array], [array.size // 2], absolute=False)
 
 
 def test_no_more_is_collected_than_memory_allows():
@@ -137,7 +148,7 @@ def test_both_ways_give_the_same_statistics():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("data", [normal, constant, mostly_zero])
-@pytest.mark.parametrize("at", [0, 31_007, SIZE - 1])
+@pytest.mark.parametrize("at", [0, 81_007, SIZE - 1])
 def test_nan_is_found_wherever_it_hides(data, dtype, at):
     for sign in (1, -1):
         array = data(np.random.default_rng(0), SIZE).astype(dtype)
