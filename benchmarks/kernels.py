@@ -25,20 +25,18 @@ from rich.console import Console
 from benchmarks.kernel_table import charts, passes, results
 from benchmarks.kernel_table.loads import DTYPES, Load
 from benchmarks.kernel_table.measuring import Plan, Record, Units, measure
+from benchmarks.kernel_table.options import SIZES, elements
 from benchmarks.kernel_table.rows import Row, narrow_rows, rows
 from benchmarks.kernel_table.timing import Clock
 
 ROOT = Path(__file__).resolve().parents[1]
-SIZES = (25_000_000, 100_000_000)
 GROWTH = (0.01, 0.04, 0.16, 0.5, 1, 4)
 """Sizes of the chart of growth, as multiples of the largest size."""
 
 
 def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--size", nargs="+", type=elements, default=[25_000_000, 100_000_000], help="elements: 25M 100M"
-    )
+    parser.add_argument("--size", nargs="+", type=elements, default=list(SIZES), help="elements: 25M 100M")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="numbers of threads (default: 1 2)")
     parser.add_argument("--rounds", type=int, default=9, help="how often everything is timed (default: 9)")
     parser.add_argument(
@@ -50,14 +48,6 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "kernels.json")
     parser.add_argument("--images", type=Path, default=ROOT / "docs" / "images", help="folder of the charts")
     return parser.parse_args(words)
-
-
-def elements(text: str) -> int:
-    """A number of elements: 20000, 25M."""
-    found = re.fullmatch(r"(\d+)([kM]?)", text)
-    if not found or int(found[1]) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of elements: give one such as 20000 or 25M")
-    return int(found[1]) * {"": 1, "k": 1_000, "M": 1_000_000}[found[2]]
 
 
 def main() -> None:
@@ -127,6 +117,7 @@ def timed(all_rows: Sequence[Row], load: Load, threads: int, chosen: argparse.Na
         first=load.size == Load(min(chosen.size)).size and threads == chosen.threads[0],
         clock=Clock(),
         processor=threads == 1,
+        memory=True,
         trial=lambda size: Load(size, load.dtype),
     )
     units = Units(passes.read_passes(), passes.write_passes())

@@ -43,6 +43,7 @@ class Plan:
         first: whether this is the first table of its dtype, for which long peers are called.
         clock: what stands around a timed call.
         processor: whether times are the processor's, not the wall's.
+        memory: whether the peak of the host's memory is measured.
         trial: makes the load on which peers are tried.
     """
 
@@ -52,6 +53,7 @@ class Plan:
     first: bool
     clock: Clock
     processor: bool
+    memory: bool
     trial: Callable[[int], Load]
 
 
@@ -69,7 +71,8 @@ def measure(rows: Sequence[Row], load: Load, units: Units, plan: Plan, tell: Cal
     for series in (*read, *write, *ours):
         series.prepare(load)()
     for series in ours:
-        series.weigh()
+        if plan.memory:
+            series.weigh()
     others = [_peers(row.peers, load, plan, tell) for row in rows]
     for number in range(plan.rounds):
         tell(f"round {number + 1} of {plan.rounds}")
@@ -118,7 +121,7 @@ def _peers(peers: Sequence[Peer], load: Load, plan: Plan, tell: Callable[[str], 
             series.time(plan.clock)
         else:
             continue
-        if peer.library != HOARDER:
+        if plan.memory and peer.library != HOARDER:
             series.weigh()
         chosen.append(series)
     return chosen

@@ -70,7 +70,7 @@ def accumulate(load: Load) -> Callable[[], Any]:
 
 def two_of_four(load: Load) -> Callable[[], Any]:
     matrix = load.matrix(load.fresh())
-    return lambda: masks.zero_n_of_m(matrix, 2, 4)
+    return lambda: masks.zero_n_of_m(matrix, 2, 4, axis=1)
 
 
 def wanda(load: Load) -> Callable[[], Any]:
