@@ -125,9 +125,10 @@ class _Search:
 
     def statistics(self, ranks: Sequence[int]) -> dict[int, OrderStatistic]:
         """What was found for ascending ranks; those that the sample misled about are missing. Raises _NaNError."""
-        if self.size <= SORTED:
+        samples = self._sample_size()
+        if self.size <= max(SORTED, samples):
             return self._sorted(ranks)
-        sample = kernels.sample(self.arrays, self.dtype, self.absolute, self._sample_size())
+        sample = kernels.sample(self.arrays, self.dtype, self.absolute, samples)
         found: dict[int, OrderStatistic] = {}
         for errors in _STANDARD_ERRORS:
             groups = self._grouped([rank for rank in ranks if rank not in found], sample.size, errors)
