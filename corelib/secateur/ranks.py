@@ -135,7 +135,7 @@ class _Search:
             if not groups or len(groups) > _MOST_SEARCHES:
                 break
             ends = {end for first, last, _ in groups for end in (first, last) if 0 <= end < sample.size}
-            known = _Search([sample], absolute=False).statistics(sorted(ends))
+            known = _Search([sample], absolute=False).statistics(sorted(ends)) if ends else {}
             for first, last, members in groups:
                 found |= self._searched(_bracket(known, first, last), members)
         return found
