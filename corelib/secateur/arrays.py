@@ -72,7 +72,7 @@ def as_array(value: Any, name: str = "the array", writable: bool = False) -> Any
     """
     result = _any_array(value, name, writable)
     dtype = dtype_of(result)
-    if dtype.name not in _FLOATS:
+    if not (dtype.kind == "f" and dtype.itemsize <= 8) and dtype.name not in _FLOATS:
         raise UnsupportedDtypeError(
             f"{name} has dtype {dtype}; only {', '.join(_FLOATS)} have a saliency order: convert it first"
         )
@@ -209,7 +209,7 @@ def dtype_of(array: Any) -> np.dtype[Any]:
 
 def single_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The type in which a value is computed with: bfloat16 counts as the float32 of the same value."""
-    return np.dtype(np.float32) if dtype.name == "bfloat16" else dtype
+    return dtype if dtype.kind == "f" else np.dtype(np.float32)
 
 
 def common_dtype(arrays: Iterable[Named]) -> np.dtype[Any]:

@@ -24,16 +24,16 @@ from secateur.kernels import formats
 Array = npt.NDArray[Any]
 
 SORTED = 1 << 16
-"""Up to so many elements are joined and sorted. From here on, few enough lie inside a bracket to be collected."""
+"""Up to so many elements are joined, and selected from; of more, few enough lie inside a bracket to be collected."""
 _MOST_SEARCHES = 6
 """More ranks than that, far from each other, are found by histograms, which take any number at once."""
 _PREFIXES_AT_ONCE = 8
 """Each takes a table of 65,536 counts in each thread."""
-_LARGEST_SAMPLE = 1 << 18
+_LARGEST_SAMPLE = 1 << 19
 _STANDARD_ERRORS = (3.0, 12.0)
 """How far from where the sample has a rank its bracket ends: at first, and after a failure."""
 _TIED = 8
-"""A value that the sample has so often at the end of a bracket is counted instead of collected."""
+"""An end of a bracket that the sample has more often than that is counted instead of collected."""
 
 
 class OrderStatistic(NamedTuple):
@@ -68,7 +68,7 @@ def order_statistics(arrays: Source, ranks: Sequence[int], absolute: bool = Fals
             kernels.refuse_nan(arrays)
     elif size <= SORTED:
         kernels.refuse_nan(arrays)
-        return _of_sorted(sorted_values(arrays, absolute), ranks)
+        return _selected(_joined(arrays, absolute), ranks)
     missing = [rank for rank in ranks if rank not in found]
     if missing:
         kernels.refuse_nan(arrays)
@@ -76,21 +76,26 @@ def order_statistics(arrays: Source, ranks: Sequence[int], absolute: bool = Fals
     return [found[rank] for rank in ranks]
 
 
-def sorted_values(arrays: Source, absolute: bool = False) -> Array:
-    """All numbers (or their magnitudes) in one array of their common dtype, ascending; NaN last."""
-    dtype = common_dtype(arrays)
-    values = np.concatenate([kernels.of(array).to_host(array).reshape(-1).astype(dtype) for _, array in arrays])
-    values = np.abs(values, out=values) if absolute else values
+def sorted_values(arrays: Source) -> Array:
+    """All numbers in one array of their common dtype, ascending; NaN last."""
+    values = _joined(arrays, absolute=False)
     values.sort()
     return values
 
 
-def _of_sorted(values: Array, ranks: Sequence[int]) -> list[OrderStatistic]:
-    found = values[list(ranks)] + 0.0
-    below = np.searchsorted(values, found, side="left")
-    equal = np.searchsorted(values, found, side="right") - below
+def _joined(arrays: Source, absolute: bool) -> Array:
+    dtype = common_dtype(arrays)
+    values = np.concatenate([kernels.of(array).to_host(array).reshape(-1).astype(dtype) for _, array in arrays])
+    return np.abs(values, out=values) if absolute else values
+
+
+def _selected(values: Array, ranks: Sequence[int]) -> list[OrderStatistic]:
+    """The elements of an array, which is put into another order, at ranks."""
+    values.partition(sorted(set(ranks)))
+    chosen = [values[rank] + 0.0 for rank in ranks]
     return [
-        OrderStatistic(*statistic) for statistic in zip(found.tolist(), below.tolist(), equal.tolist(), strict=True)
+        OrderStatistic(float(value), int(np.count_nonzero(values < value)), int(np.count_nonzero(values == value)))
+        for value in chosen
     ]
 
 
@@ -102,8 +107,8 @@ class _NaNError(Exception):
 class _Bracket:
     """Two values between which ranks are expected, and whether so many elements equal them that they are counted."""
 
-    low: Any
-    high: Any
+    low: float
+    high: float
     low_tied: bool
     high_tied: bool
 
@@ -120,29 +125,30 @@ class _Search:
 
     def statistics(self, ranks: Sequence[int]) -> dict[int, OrderStatistic]:
         """What was found for ascending ranks; those that the sample misled about are missing. Raises _NaNError."""
-        if self.size <= SORTED:
+        samples = self._sample_size()
+        if self.size <= max(SORTED, samples):
             return self._sorted(ranks)
-        sample = kernels.sample(self.arrays, self.dtype, self.absolute, self._sample_size())
+        sample = kernels.sample(self.arrays, self.dtype, self.absolute, samples)
         found: dict[int, OrderStatistic] = {}
         for errors in _STANDARD_ERRORS:
-            groups = self._grouped([rank for rank in ranks if rank not in found], len(sample), errors)
+            groups = self._grouped([rank for rank in ranks if rank not in found], sample.size, errors)
             if not groups or len(groups) > _MOST_SEARCHES:
                 break
-            ends = {min(max(end, 0), len(sample) - 1) for first, last, _ in groups for end in _looked_at(first, last)}
-            sample.partition(sorted(ends))
+            ends = {end for first, last, _ in groups for end in (first, last) if 0 <= end < sample.size}
+            known = _Search([sample], absolute=False).statistics(sorted(ends)) if ends else {}
             for first, last, members in groups:
-                found |= self._searched(_bracket(sample, first, last), members)
+                found |= self._searched(_bracket(known, first, last), members)
         return found
 
     def _sorted(self, ranks: Sequence[int]) -> dict[int, OrderStatistic]:
-        values = sorted_values([Named("", array) for array in self.arrays], self.absolute)
-        if np.isnan(values[-1]):
+        values = _joined([Named("", array) for array in self.arrays], self.absolute)
+        if np.isnan(values).any():
             raise _NaNError
-        return dict(zip(ranks, _of_sorted(values, ranks), strict=True))
+        return dict(zip(ranks, _selected(values, ranks), strict=True))
 
     def _sample_size(self) -> int:
         """So many that the sample and what a bracket of it holds are about as large, and small against the whole."""
-        return min(_LARGEST_SAMPLE, math.ceil(math.pow(self.size, 2 / 3)))
+        return min(_LARGEST_SAMPLE, math.ceil(2 * math.pow(self.size, 2 / 3)))
 
     def _grouped(self, ranks: Sequence[int], samples: int, errors: float) -> list[tuple[int, int, list[int]]]:
         """Ranks whose brackets overlap, with the positions in the sorted sample at which their bracket ends."""
@@ -161,9 +167,9 @@ class _Search:
     def _searched(self, bracket: _Bracket, ranks: Sequence[int]) -> dict[int, OrderStatistic]:
         if bracket.low == bracket.high:
             return self._counted(bracket.low, ranks)
-        low = np.nextafter(bracket.low, self._limit(1)) if bracket.low_tied else bracket.low
-        high = np.nextafter(bracket.high, self._limit(-1)) if bracket.high_tied else bracket.high
-        split = kernels.split(self.arrays, self.dtype, float(low), float(high), self.absolute, collect=True)
+        low = self._next(bracket.low, math.inf) if bracket.low_tied else bracket.low
+        high = self._next(bracket.high, -math.inf) if bracket.high_tied else bracket.high
+        split = kernels.split(self.arrays, self.dtype, low, high, self.absolute, collect=True)
         if split is None:
             return {}
         found: dict[int, OrderStatistic] = {}
@@ -179,32 +185,29 @@ class _Search:
                 found[rank + split.below] = statistic._replace(below=statistic.below + split.below)
         return found
 
-    def _limit(self, sign: int) -> Any:
-        return np.array(sign * math.inf, self.dtype)
+    def _next(self, value: float, towards: float) -> float:
+        return float(np.nextafter(np.array(value, self.dtype), np.array(towards, self.dtype)))
 
-    def _counted(self, value: Any, ranks: Sequence[int]) -> dict[int, OrderStatistic]:
+    def _counted(self, value: float, ranks: Sequence[int]) -> dict[int, OrderStatistic]:
         """What the elements that equal a value are the answer to."""
         if not ranks:
             return {}
-        split = kernels.split(self.arrays, self.dtype, float(value), float(value), self.absolute, collect=False)
+        split = kernels.split(self.arrays, self.dtype, value, value, self.absolute, collect=False)
         if split.nan:
             raise _NaNError
-        statistic = OrderStatistic(float(value) + 0.0, split.below, self.size - split.below - split.above)
+        statistic = OrderStatistic(value, split.below, self.size - split.below - split.above)
         return {rank: statistic for rank in ranks if split.below <= rank < self.size - split.above}
 
 
-def _looked_at(first: int, last: int) -> tuple[int, ...]:
-    """The positions in the sorted sample that :func:`_bracket` reads."""
-    return first - _TIED, first, first + _TIED, last - _TIED, last, last + _TIED
-
-
-def _bracket(sample: Array, first: int, last: int) -> _Bracket:
-    """Between the sample's values at two positions; beyond its ends lie the infinities."""
-    final = len(sample) - 1
-    low = sample[first] if first >= 0 else np.array(-math.inf, sample.dtype)[()]
-    high = sample[last] if last <= final else np.array(math.inf, sample.dtype)[()]
-    around = [sample[min(max(end, 0), final)] for end in _looked_at(first, last)]
-    return _Bracket(low, high, low in (around[0], around[2]), high in (around[3], around[5]))
+def _bracket(sample: dict[int, OrderStatistic], first: int, last: int) -> _Bracket:
+    """Between the sample's values at two ranks; beyond its ends, and where it is not known, lie the infinities."""
+    low, high = sample.get(first), sample.get(last)
+    return _Bracket(
+        low=-math.inf if low is None else low.value,
+        high=math.inf if high is None else high.value,
+        low_tied=low is not None and low.equal > _TIED,
+        high_tied=high is not None and high.equal > _TIED,
+    )
 
 
 def _by_digits(arrays: Source, ranks: Sequence[int], absolute: bool) -> dict[int, OrderStatistic]:

@@ -5,13 +5,13 @@ Vectors are LLVM's own, which lowers them to whatever the machine has.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+
+from secateur.kernels.compiled import generated
 
 LANES = 16
 TABLES = 4
@@ -22,12 +22,7 @@ _INTS, _DOUBLES = ir.VectorType(_INT32, LANES), ir.VectorType(_DOUBLE, LANES)
 _SUFFIX = {_INTS: f"v{LANES}i32", _DOUBLES: f"v{LANES}f64", _DOUBLE: "f64"}
 
 
-def _instructions(function: Callable[..., Any]) -> Any:
-    """``function``, which gives a signature and a generator of instructions, as something that compiled code calls."""
-    return intrinsic(function)
-
-
-@_instructions
+@generated
 def multiply_add(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
     """a * b + c of float64, rounded once if the machine can, else twice: for products that are exact."""
 
@@ -37,7 +32,7 @@ def multiply_add(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
     return types.float64(types.float64, types.float64, types.float64), generate
 
 
-@_instructions
+@generated
 def digest_lanes(typing_context: Any, patterns: Any, magic: Any, tables: Any, stride: Any) -> Any:
     """Everything that a summary needs of a line of float32, given by its patterns, in one look; see ``digests``.
 
