@@ -22,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from rich.console import Console
 
-from benchmarks.kernel_table import charts, passes, results
+from benchmarks.kernel_table import charts, documents, passes, results
 from benchmarks.kernel_table.loads import DTYPES, Load
 from benchmarks.kernel_table.measuring import Plan, Record, Units, measure
 from benchmarks.kernel_table.options import SIZES, elements
@@ -44,8 +44,9 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--dtypes", nargs="+", choices=list(DTYPES), default=list(DTYPES), help="default: all")
     parser.add_argument("--only", metavar="PATTERN", help="only rows that this finds; writes no file")
-    parser.add_argument("--draw", action="store_true", help="only draw the charts of earlier results again")
+    parser.add_argument("--draw", action="store_true", help="only write charts and figures again")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "kernels.json")
+    parser.add_argument("--documents", type=Path, default=ROOT, help="folder of README.md, whose figures are renewed")
     parser.add_argument("--images", type=Path, default=ROOT / "docs" / "images", help="folder of the charts")
     return parser.parse_args(words)
 
@@ -53,7 +54,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
 def main() -> None:
     chosen = arguments(sys.argv[1:])
     if chosen.draw:
-        draw(results.read_results(chosen.results), chosen.images)
+        draw(results.read_results(chosen.results), chosen)
         return
     console = Console(width=None if sys.stdout.isatty() else 200)
     record: Record = {**results.circumstances(), "command": command(), "peers": chosen.peers}
@@ -62,7 +63,7 @@ def main() -> None:
         return
     record["growth"] = growth(chosen, console)
     results.write_results(chosen.results, record)
-    draw(record, chosen.images)
+    draw(record, chosen)
     console.print(f"written: {chosen.results}, and the charts to {chosen.images}")
 
 
@@ -134,10 +135,12 @@ def set_torch_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def draw(record: Any, images: Path) -> None:
-    """The charts of a run: of its first table, and of its growth."""
-    charts.write_chart(images / "kernels.svg", record["tables"][0])
-    charts.write_growth(images / "kernels-growth.svg", record["growth"])
+def draw(record: Any, chosen: argparse.Namespace) -> None:
+    """The charts of a run, of its first table and of its growth, and the figures in the documents."""
+    charts.write_chart(chosen.images / "kernels.svg", record["tables"][0])
+    charts.write_growth(chosen.images / "kernels-growth.svg", record["growth"])
+    if documents.has_all_peers(record):
+        documents.write_documents(chosen.documents, record)
 
 
 if __name__ == "__main__":

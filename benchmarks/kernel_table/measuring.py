@@ -113,16 +113,20 @@ def _peers(peers: Sequence[Peer], load: Load, plan: Plan, tell: Callable[[str], 
         for _ in range(2):
             trial.time(plan.clock)
         series = Series(peer.name, peer.prepare, load)
+        weighed = plan.memory and peer.library != HOARDER
         if trial.wall * load.size / trial.load.size < LONG:
             series.prepare(load)()
+            if weighed:
+                series.weigh()
         elif plan.first and plan.peers == "all":
             tell(f"{peer.name}, once")
             series.once = True
-            series.time(plan.clock)
+            if weighed:
+                series.time_and_weigh(plan.clock)
+            else:
+                series.time(plan.clock)
         else:
             continue
-        if plan.memory and peer.library != HOARDER:
-            series.weigh()
         chosen.append(series)
     return chosen
 

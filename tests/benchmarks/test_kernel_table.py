@@ -111,6 +111,37 @@ def test_charts_are_drawn_again_from_results_with_the_peers_in_them(
     assert "a peer & more" not in drawn(folder / "kernels.svg")
 
 
+def test_documents_quote_the_figures_of_a_run_with_all_peers(record: dict[str, Any], tmp_path: Path) -> None:
+    places = ("README.md", "README.zh-CN.md", "docs/kernels.md")
+    (tmp_path / "docs").mkdir()
+    for name in places:
+        (tmp_path / name).write_text("before\n<!-- figures -->\nold\n<!-- end of figures -->\nafter\n", "utf-8")
+    for row in record["tables"][0]["rows"]:
+        names = {"exact threshold of magnitudes, 90 %": ("np.partition", "torch.topk", "tf.math.top_k")}
+        names["exactly a tenth kept, in place"] = ("prune.global_unstructured",)
+        reading = record["tables"][0]["units"]["R"]["ns"]
+        row["peers"] = [{**row, "name": name, "ns": 123 * reading} for name in names.get(row["name"], ())]
+    (tmp_path / "kernels.json").write_text(json.dumps(record), "utf-8")
+    files = ("--results", str(tmp_path / "kernels.json"), "--images", str(tmp_path), "--documents", str(tmp_path))
+    result = kernels("--draw", *files)
+    assert result.returncode == 0, result.stderr
+    english, chinese, page = ((tmp_path / name).read_text("utf-8") for name in places)
+    for text in (english, chinese, page):
+        assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+        assert record["machine"]["processor"] in text and record["command"] in text
+    assert "`torch.topk` 123," in english and "`torch.topk` 为 123 倍" in chinese
+    heads = [line for line in page.splitlines() if line.startswith("| kernel")]
+    assert [head.count("thread") for head in heads] == [2, 4]
+    assert sum(line.startswith("| ") for line in page.splitlines()) == 2 * 4 + sum(
+        len(record["tables"][number]["rows"]) for number in (0, 2)
+    )
+
+
+def test_the_documents_have_places_for_figures() -> None:
+    for name in ("README.md", "README.zh-CN.md", "docs/kernels.md"):
+        assert re.search(r"<!-- figures -->\n(.*\n)+<!-- end of figures -->", (ROOT / name).read_text("utf-8")), name
+
+
 def test_some_rows_alone_leave_files_as_they_are(tmp_path: Path) -> None:
     files = ("--results", str(tmp_path / "kernels.json"), "--images", str(tmp_path))
     few = ("--size", "20k", "--rounds", "1", "--threads", "1", "--dtypes", "float32", "--peers", "none")
