@@ -57,7 +57,8 @@ class Pruner(pruner.Pruner):
             example=example,
             statistics=statistics,
         )
-        self._counter = optimizer.register_step_post_hook(lambda *_: self.advance())
+        count = torch.compiler.disable(lambda *_: self.advance())  # the core is not to be traced into a compiled step
+        self._counter = optimizer.register_step_post_hook(count)
 
     def release(self) -> None:
         """Stop pruning and holding; the weights train freely from now on."""

@@ -205,6 +205,38 @@ def test_a_compiled_model_and_a_compiled_step() -> None:
         assert leak(model, masks) == 0.0
 
 
+@pytest.mark.parametrize("compiled", ["optimizer", "loop"])
+@pytest.mark.parametrize("recipe", [Recipe(0.5), Recipe(0.5, schedule=Cubic(begin=0, end=18, every=1))])
+def test_a_compiled_training_prunes_as_an_eager_one(recipe: Recipe, compiled: str) -> None:
+    """With more updates than PyTorch would compile one function anew for."""
+    runs = []
+    for part in ("", compiled):
+        torch._dynamo.reset()
+        model = network()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+        pruner = st.Pruner(model, recipe, optimizer=optimizer)
+        step = compiled_step(model, optimizer, part)
+        for _ in range(20):
+            masks = TorchAdapter().canonical(model, pruner.masks)
+            step()
+            assert leak(model, masks) == 0.0
+        assert (pruner.step, pruner.sparsity, pruner.finished) == (20, 0.5, True)
+        runs.append(model.state_dict())
+    assert all(torch.equal(runs[0][name], value) for name, value in runs[1].items())
+
+
+def compiled_step(model: nn.Module, optimizer: torch.optim.Optimizer, part: str) -> Callable[[], None]:
+    """One step of training, of which a part is compiled."""
+    update = torch.compile(optimizer.step, backend="eager") if part == "optimizer" else optimizer.step
+
+    def step() -> None:
+        optimizer.zero_grad()
+        LOSS(model(X), Y).backward()
+        update()
+
+    return torch.compile(step, backend="eager") if part == "loop" else step
+
+
 @pytest.mark.parametrize("mean", [None, torch.optim.swa_utils.get_ema_multi_avg_fn(0.9)])
 def test_a_weight_average_of_a_masked_model_is_masked(mean: Any) -> None:
     model = network()
