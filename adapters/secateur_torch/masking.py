@@ -58,6 +58,14 @@ def hold(model: nn.Module, masks: Masks, optimizer: torch.optim.Optimizer | None
     return Hold(model, masked, optimizer)
 
 
+def require_optimizer(optimizer: object) -> None:
+    """Raises HoldError if it is something else, such as None."""
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise HoldError(
+            f"optimizer is a {type(optimizer).__name__}: give the torch.optim.Optimizer that trains the model"
+        )
+
+
 def free_copy(model: nn.Module) -> nn.Module:
     """A deep copy of the model on which nothing is held."""
     memo: dict[int, Any] = {}
@@ -225,8 +233,7 @@ def _owned(optimizer: torch.optim.Optimizer) -> set[int]:
 
 
 def _require_owner(optimizer: torch.optim.Optimizer, masked: Iterable[_MaskedWeight]) -> None:
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise HoldError(f"optimizer is a {type(optimizer).__name__}; give the torch.optim.Optimizer that trains it")
+    require_optimizer(optimizer)
     owned = _owned(optimizer)
     if not any(id(weight.tensor) in owned for weight in masked):
         raise HoldError(

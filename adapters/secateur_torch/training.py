@@ -10,6 +10,7 @@ from secateur import pruner
 from secateur.ranking import Statistics
 from secateur.recipe import Recipe
 from secateur_torch.adapter import TorchAdapter
+from secateur_torch.masking import require_optimizer
 
 
 class Pruner(pruner.Pruner):
@@ -23,6 +24,9 @@ class Pruner(pruner.Pruner):
         loss: for the same: a callable ``loss(outputs, labels)``.
         example: an input, needed to prune neurons and to compact; the first batch of ``data`` if None.
         statistics: statistics that are known already, instead of ``data``.
+
+    Raises:
+        HoldError: ``optimizer`` is none, or owns none of the masked weights. Nothing was changed.
 
     Example:
         >>> import torch, secateur_torch as st
@@ -47,6 +51,7 @@ class Pruner(pruner.Pruner):
         example: Any | None = None,
         statistics: Statistics | None = None,
     ) -> None:
+        require_optimizer(optimizer)
         super().__init__(
             TorchAdapter(),
             model,

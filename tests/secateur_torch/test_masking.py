@@ -352,6 +352,16 @@ def test_a_foreign_optimizer() -> None:
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("optimizer", [None, "sgd", torch.optim.SGD])
+def test_something_else_than_an_optimizer(optimizer: Any) -> None:
+    model = network()
+    before, holds = copy.deepcopy(model.state_dict()), len(masking._holds)
+    with pytest.raises(HoldError, match=rf"optimizer is a {type(optimizer).__name__}: give the torch"):
+        st.Pruner(model, Recipe(0.5), optimizer=optimizer)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert len(masking._holds) == holds
+
+
 def test_the_held_model_stays_an_ordinary_model() -> None:
     model = network()
     keys, shown, modules = list(model.state_dict()), repr(model), dict(model.named_modules())
