@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -304,6 +305,45 @@ def test_a_pruner_that_nobody_keeps_prunes_and_holds_under_the_next_optimizer_to
     assert np.mean(np.concatenate([mask.ravel() for mask in zeros.values()])) == 0.5
     train(model, torch.optim.Adam(model.parameters(), 0.1))
     assert leak(model, zeros) == 0.0
+
+
+SCHEDULE = Cubic(begin=0, end=10, every=1)
+STILL = r"stands still at step 4: another optimizer \(Adam\).*pruner\.advance\(\)"
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_schedule_that_another_optimizer_stops_says_so_once(kept: bool) -> None:
+    model = network()
+    first, second = torch.optim.SGD(model.parameters(), 0.1), torch.optim.Adam(model.parameters())
+    pruner = st.Pruner(model, Recipe(0.5, schedule=SCHEDULE), optimizer=first)
+    train(model, first, 4)
+    if not kept:
+        del pruner, first
+        gc.collect()
+    with pytest.warns(UserWarning, match=STILL) as told:
+        train(model, second, 8)
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("case", ["advanced", "finished", "released", "shared", "nested"])
+def test_a_schedule_that_goes_on_or_is_over_says_nothing(case: str) -> None:
+    model = network()
+    parameters = list(model.parameters())
+    first = torch.optim.SGD(parameters[:2] if case == "shared" else parameters, 0.1)
+    second = torch.optim.Adam(parameters[2:] if case == "shared" else parameters)
+    pruner = st.Pruner(model, Recipe(0.5, schedule=SCHEDULE), optimizer=first)
+    if case == "nested":
+        second.register_step_post_hook(lambda *_: first.step())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(model, first, 10 if case == "finished" else 4)
+        if case == "released":
+            pruner.release()
+        for _ in range(6):
+            train(model, second, 1)
+            if case == "advanced":
+                pruner.advance()
+    assert pruner.finished == (case in ("advanced", "finished", "nested"))
 
 
 def test_a_pruner_scores_what_the_hold_has_left() -> None:
