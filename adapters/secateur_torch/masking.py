@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,14 @@ def hold(model: nn.Module, masks: Masks, optimizer: torch.optim.Optimizer | None
     return Hold(model, masked, optimizer)
 
 
+def require_optimizer(optimizer: object) -> None:
+    """Raises HoldError if it is something else, such as None."""
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise HoldError(
+            f"optimizer is a {type(optimizer).__name__}: give the torch.optim.Optimizer that trains the model"
+        )
+
+
 def free_copy(model: nn.Module) -> nn.Module:
     """A deep copy of the model on which nothing is held."""
     memo: dict[int, Any] = {}
@@ -90,7 +98,12 @@ class _MaskedWeight:
 
 
 class Hold:
-    """Masks that stay: see :class:`secateur.adapter.Hold`."""
+    """Masks that stay: see :class:`secateur.adapter.Hold`.
+
+    Attributes:
+        other_stepped: told of each optimizer, except the given one, that has stepped held weights. It must not keep
+            the model.
+    """
 
     def __init__(
         self,
@@ -102,6 +115,7 @@ class Hold:
         self._optimizers = weakref.WeakSet([] if optimizer is None else [optimizer])
         self._handle = None if optimizer is None else optimizer.register_step_post_hook(self._after_own_step)
         self._own = None if optimizer is None else weakref.ref(optimizer)
+        self.other_stepped: Callable[[torch.optim.Optimizer], None] | None = None
         self._masked: dict[int, list[_MaskedWeight]] = {}  # by the id of the module
         self._modules: list[weakref.ReferenceType[nn.Module]] = []
         self._set(masked)
@@ -136,19 +150,22 @@ class Hold:
 
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Zero what an optimizer has just written to masked weights that it owns."""
-        if self._own is None or optimizer is not self._own():
-            self._zero_owned(optimizer)
+        is_other = self._own is None or optimizer is not self._own()
+        if is_other and self._zero_owned(optimizer) and self.other_stepped is not None:
+            self.other_stepped(optimizer)
 
     def _after_own_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         self._zero_owned(optimizer)
 
-    def _zero_owned(self, optimizer: torch.optim.Optimizer) -> None:
-        owned = _owned(optimizer)
+    def _zero_owned(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether there were any."""
+        owned = owned_by(optimizer)
         mine = {key: weight for weight in self._weights() if (key := id(weight.tensor)) in owned}
         if mine:
             self._optimizers.add(optimizer)
         for weight in mine.values():
             weight.zero()
+        return bool(mine)
 
     def _set(self, masked: Iterable[_MaskedWeight]) -> None:
         """Hold these weights, and no others."""
@@ -220,14 +237,14 @@ def _clear_state(optimizer: torch.optim.Optimizer, tensor: torch.Tensor | None, 
             _and(slot, bits.to(slot.device, _BITS[slot.element_size()]))
 
 
-def _owned(optimizer: torch.optim.Optimizer) -> set[int]:
+def owned_by(optimizer: torch.optim.Optimizer) -> set[int]:
+    """The ids of the tensors that the optimizer writes."""
     return {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
 
 
 def _require_owner(optimizer: torch.optim.Optimizer, masked: Iterable[_MaskedWeight]) -> None:
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise HoldError(f"optimizer is a {type(optimizer).__name__}; give the torch.optim.Optimizer that trains it")
-    owned = _owned(optimizer)
+    require_optimizer(optimizer)
+    owned = owned_by(optimizer)
     if not any(id(weight.tensor) in owned for weight in masked):
         raise HoldError(
             "the optimizer owns none of the weights that are to be held; give the one that trains this model "

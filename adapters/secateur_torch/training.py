@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+import weakref
 from typing import Any
 
 import torch
@@ -10,10 +12,14 @@ from secateur import pruner
 from secateur.ranking import Statistics
 from secateur.recipe import Recipe
 from secateur_torch.adapter import TorchAdapter
+from secateur_torch.masking import Hold, owned_by, require_optimizer
 
 
 class Pruner(pruner.Pruner):
     """Prunes step by step in any training loop; one line before the loop is all that it needs.
+
+    Masks hold through any optimizer, but only ``optimizer`` drives the schedule. If another takes its place before the
+    end, a warning says so; :meth:`advance` counts steps by hand.
 
     Args:
         model: the model that trains.
@@ -23,6 +29,9 @@ class Pruner(pruner.Pruner):
         loss: for the same: a callable ``loss(outputs, labels)``.
         example: an input, needed to prune neurons and to compact; the first batch of ``data`` if None.
         statistics: statistics that are known already, instead of ``data``.
+
+    Raises:
+        HoldError: ``optimizer`` is none, or owns none of the masked weights. Nothing was changed.
 
     Example:
         >>> import torch, secateur_torch as st
@@ -47,6 +56,7 @@ class Pruner(pruner.Pruner):
         example: Any | None = None,
         statistics: Statistics | None = None,
     ) -> None:
+        require_optimizer(optimizer)
         super().__init__(
             TorchAdapter(),
             model,
@@ -57,9 +67,54 @@ class Pruner(pruner.Pruner):
             example=example,
             statistics=statistics,
         )
-        self._counter = optimizer.register_step_post_hook(lambda *_: self.advance())
+        self._watch = _Watch(optimizer)
+        if isinstance(self._hold, Hold) and not self.finished:
+            self._hold.other_stepped = torch.compiler.disable(self._watch.other_stepped)
+        count = torch.compiler.disable(lambda *_: self.advance())  # the core is not to be traced into a compiled step
+        self._counter = optimizer.register_step_post_hook(count)
+
+    def advance(self, steps: int = 1) -> None:
+        """See :meth:`secateur.pruner.Pruner.advance`; each step of the pruner's own optimizer calls it."""
+        super().advance(steps)
+        self._watch.advanced(self.step, self.finished)
 
     def release(self) -> None:
         """Stop pruning and holding; the weights train freely from now on."""
         self._counter.remove()
         super().release()
+
+
+class _Watch:
+    """Warns, once, when a schedule stands still because another optimizer has taken its own one's place.
+
+    That is, when one that owns the same weights steps twice with no step of the own one between. Optimizers that share
+    the weights among them, or call one another, do not. It does not keep the pruner, which goes with its optimizer.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self._own = weakref.ref(optimizer)
+        self._others: set[int] = set()
+        self._step, self._is_over = 0, False
+
+    def advanced(self, step: int, finished: bool) -> None:
+        """The schedule has come to this step."""
+        self._others.clear()
+        self._step, self._is_over = step, self._is_over or finished
+
+    def other_stepped(self, optimizer: torch.optim.Optimizer) -> None:
+        """Another optimizer has stepped weights that are held."""
+        own = self._own()
+        if self._is_over or (own is not None and owned_by(own).isdisjoint(owned_by(optimizer))):
+            return
+        if id(optimizer) in self._others:
+            self._is_over = True
+            warnings.warn(_standing(self._step, optimizer), stacklevel=2)
+        self._others.add(id(optimizer))
+
+
+def _standing(step: int, optimizer: torch.optim.Optimizer) -> str:
+    return (
+        f"The schedule stands still at step {step}: another optimizer ({type(optimizer).__name__}) trains the pruned "
+        "weights now, and a pruner counts the steps of the one that it was given. Masks hold. To prune further, call "
+        "pruner.advance() after each step, or release() it and make a new Pruner with this optimizer."
+    )

@@ -98,8 +98,11 @@ def describe(batch: Any) -> str:
 
 
 def is_repeatable(data: Any) -> bool:
-    """Whether ``data`` can be read a second time: arrays, lists and loaders can, a generator cannot."""
-    return data is not None and (_is_pair_of_arrays(data) or iter(data) is not data)
+    """Whether ``data`` can be read a second time: arrays, lists and loaders can, a generator cannot.
+
+    Nothing is asked of the data: a loader that begins to read draws random numbers, and restarts workers that it keeps.
+    """
+    return data is not None and not isinstance(data, Iterator)
 
 
 def first_inputs(data: Any, size: int = BATCH_SIZE) -> Any | None:

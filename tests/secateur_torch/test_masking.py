@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -205,6 +206,38 @@ def test_a_compiled_model_and_a_compiled_step() -> None:
         assert leak(model, masks) == 0.0
 
 
+@pytest.mark.parametrize("compiled", ["optimizer", "loop"])
+@pytest.mark.parametrize("recipe", [Recipe(0.5), Recipe(0.5, schedule=Cubic(begin=0, end=18, every=1))])
+def test_a_compiled_training_prunes_as_an_eager_one(recipe: Recipe, compiled: str) -> None:
+    """With more updates than PyTorch would compile one function anew for."""
+    runs = []
+    for part in ("", compiled):
+        torch._dynamo.reset()
+        model = network()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+        pruner = st.Pruner(model, recipe, optimizer=optimizer)
+        step = compiled_step(model, optimizer, part)
+        for _ in range(20):
+            masks = TorchAdapter().canonical(model, pruner.masks)
+            step()
+            assert leak(model, masks) == 0.0
+        assert (pruner.step, pruner.sparsity, pruner.finished) == (20, 0.5, True)
+        runs.append(model.state_dict())
+    assert all(torch.equal(runs[0][name], value) for name, value in runs[1].items())
+
+
+def compiled_step(model: nn.Module, optimizer: torch.optim.Optimizer, part: str) -> Callable[[], None]:
+    """One step of training, of which a part is compiled."""
+    update = torch.compile(optimizer.step, backend="eager") if part == "optimizer" else optimizer.step
+
+    def step() -> None:
+        optimizer.zero_grad()
+        LOSS(model(X), Y).backward()
+        update()
+
+    return torch.compile(step, backend="eager") if part == "loop" else step
+
+
 @pytest.mark.parametrize("mean", [None, torch.optim.swa_utils.get_ema_multi_avg_fn(0.9)])
 def test_a_weight_average_of_a_masked_model_is_masked(mean: Any) -> None:
     model = network()
@@ -274,6 +307,45 @@ def test_a_pruner_that_nobody_keeps_prunes_and_holds_under_the_next_optimizer_to
     assert leak(model, zeros) == 0.0
 
 
+SCHEDULE = Cubic(begin=0, end=10, every=1)
+STILL = r"stands still at step 4: another optimizer \(Adam\).*pruner\.advance\(\)"
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_schedule_that_another_optimizer_stops_says_so_once(kept: bool) -> None:
+    model = network()
+    first, second = torch.optim.SGD(model.parameters(), 0.1), torch.optim.Adam(model.parameters())
+    pruner = st.Pruner(model, Recipe(0.5, schedule=SCHEDULE), optimizer=first)
+    train(model, first, 4)
+    if not kept:
+        del pruner, first
+        gc.collect()
+    with pytest.warns(UserWarning, match=STILL) as told:
+        train(model, second, 8)
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("case", ["advanced", "finished", "released", "shared", "nested"])
+def test_a_schedule_that_goes_on_or_is_over_says_nothing(case: str) -> None:
+    model = network()
+    parameters = list(model.parameters())
+    first = torch.optim.SGD(parameters[:2] if case == "shared" else parameters, 0.1)
+    second = torch.optim.Adam(parameters[2:] if case == "shared" else parameters)
+    pruner = st.Pruner(model, Recipe(0.5, schedule=SCHEDULE), optimizer=first)
+    if case == "nested":
+        second.register_step_post_hook(lambda *_: first.step())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(model, first, 10 if case == "finished" else 4)
+        if case == "released":
+            pruner.release()
+        for _ in range(6):
+            train(model, second, 1)
+            if case == "advanced":
+                pruner.advance()
+    assert pruner.finished == (case in ("advanced", "finished", "nested"))
+
+
 def test_a_pruner_scores_what_the_hold_has_left() -> None:
     """The pruner's own hook runs after the masks are back: gradients are those of the masked model."""
     model = network()
@@ -318,6 +390,16 @@ def test_a_foreign_optimizer() -> None:
     with pytest.raises(HoldError, match=r"owns none of the weights.*model\.parameters"):
         st.Pruner(model, Recipe(0.5), optimizer=torch.optim.SGD(other.parameters(), 0.1))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("optimizer", [None, "sgd", torch.optim.SGD])
+def test_something_else_than_an_optimizer(optimizer: Any) -> None:
+    model = network()
+    before, holds = copy.deepcopy(model.state_dict()), len(masking._holds)
+    with pytest.raises(HoldError, match=rf"optimizer is a {type(optimizer).__name__}: give the torch"):
+        st.Pruner(model, Recipe(0.5), optimizer=optimizer)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert len(masking._holds) == holds
 
 
 def test_the_held_model_stays_an_ordinary_model() -> None:
