@@ -80,6 +80,12 @@ def trains(optimizer: Optimizer, variable: keras.Variable) -> bool:
     return optimizer._var_key(variable) in optimizer._trainable_variables_indices
 
 
+def applied(optimizer: Optimizer) -> int:
+    """How many batches' gradients an optimizer has taken, those that it only accumulates and skips among them."""
+    inner = _inner(optimizer)
+    return applied(inner[0]) if inner else int(backends.array(optimizer._iterations))
+
+
 def _refresh(weights: Iterable[MaskedWeight]) -> None:
     """Bring the optimizers that train any of the weights in line with all holds."""
     variables = [variable for weight in weights if (variable := weight.variable()) is not None]
