@@ -43,8 +43,11 @@ def prune(
     """Prune a trained model at once, in place; its masks hold through whatever optimizer trains it from now on.
 
     They hold in every model that has these layers, made, compiled or trained before or after, with ``fit`` as in a loop
-    of your own, until ``release()``. Out of reach are:
+    of your own, until ``release()``: by Keras's optimizers on every backend, and by those of ``torch.optim`` on Keras's
+    torch backend. Out of reach are:
 
+    - optimizers that only compute, such as optax's on JAX: nothing tells when their updates are assigned. Let a Keras
+      optimizer's ``stateless_apply`` make the step, or multiply the updates by ``pruned.masks``.
     - a step of your own that was compiled (``jax.jit``, ``tf.function``) before its optimizer got the masks: compile it
       again, on JAX with its state taken anew from ``optimizer.variables``, which the masks are part of. A warning says
       so where this happens.

@@ -20,6 +20,7 @@ from secateur.errors import MissingDependencyError
 Array = npt.NDArray[Any]
 Pairs = Sequence[tuple[keras.Variable, keras.Variable]]
 Differentiable = Callable[..., Any]
+NativeStep = Callable[[Callable[[keras.Variable], bool]], None]
 
 stepping: weakref.WeakSet[keras.Model] = weakref.WeakSet()
 """Every model that has a training step."""
@@ -56,7 +57,17 @@ class _Backend:
     def keep_only(self, optimizer: keras.optimizers.Optimizer, pairs: Pairs) -> None:
         """Inside an optimizer's step: zero each variable where its mask is False."""
         for variable, mask in pairs:
-            variable.assign(masked(variable, mask))
+            self.keep(variable, mask)
+
+    def keep(self, variable: keras.Variable, mask: keras.Variable) -> None:
+        """Zero a variable where its mask is False."""
+        variable.assign(masked(variable, mask))
+
+    def watch_native_steps(self, after: NativeStep) -> None:
+        """Have ``after`` called at the end of each step of the backend's own optimizers, where those can be watched.
+
+        It receives a function that tells whether the optimizer trains a variable.
+        """
 
 
 class _TensorFlow(_Backend):
@@ -157,17 +168,27 @@ class _Torch(_Backend):
 
         return gradients
 
-    def keep_only(self, optimizer: keras.optimizers.Optimizer, pairs: Pairs) -> None:
+    def keep(self, variable: keras.Variable, mask: keras.Variable) -> None:
         """By a bitwise and with 0 or -1, in place: 20 to 100 times faster than choosing, and exact for NaN too."""
         import torch
 
         words = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-        for variable, mask in pairs:
-            stored = variable.value
-            if stored is variable._value:
-                stored.detach().view(words[stored.element_size()]).bitwise_and_(mask.value.view(torch.int8).neg())
-            else:  # a stateless call has put another value in its place, which is not ours to change
-                variable.assign(masked(variable, mask))
+        stored = variable.value
+        if stored is variable._value:
+            stored.detach().view(words[stored.element_size()]).bitwise_and_(mask.value.view(torch.int8).neg())
+        else:  # a stateless call has put another value in its place, which is not ours to change
+            super().keep(variable, mask)
+
+    def watch_native_steps(self, after: NativeStep) -> None:
+        """``torch.optim`` has a hook on all optimizers; a compiled step runs it as it is."""
+        import torch
+        from torch.optim.optimizer import register_optimizer_step_post_hook
+
+        def hook(optimizer: Any, args: Any, kwargs: Any) -> None:
+            owned = {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
+            after(lambda variable: id(variable.value) in owned)
+
+        register_optimizer_step_post_hook(torch.compiler.disable(hook))
 
 
 _BACKENDS = {"tensorflow": _TensorFlow, "jax": _Jax, "torch": _Torch}
@@ -179,6 +200,8 @@ synchronise = _current.synchronise
 scope = _current.scope
 is_traced = _current.is_traced
 keep_only = _current.keep_only
+keep = _current.keep
+watch_native_steps = _current.watch_native_steps
 
 
 def array(tensor: Any) -> Array:

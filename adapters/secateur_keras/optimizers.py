@@ -3,7 +3,8 @@
 Keras has no hook on optimizer steps, so the methods that all optimizers inherit are wrapped, once and for good: an
 optimizer that is built over masked weights receives the masks, and each of its steps ends with them. They are bool
 variables, the last of its ``variables``, so that compiled steps of every backend read their current values. An
-optimizer that trains no masked weight runs as before; configs and saved files stay as Keras made them.
+optimizer that trains no masked weight runs as before; configs and saved files stay as Keras made them. Optimizers of
+the backend itself are served where it lets them be watched, as ``torch.optim`` does.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import keras
@@ -36,6 +38,11 @@ class MaskedWeight:
 
     variable: weakref.ReferenceType[keras.Variable]
     mask: BoolArray
+
+    @cached_property
+    def held(self) -> keras.Variable:
+        """The mask where the weight is, for optimizers that keep no masks of their own."""
+        return keras.Variable(_initializer(self.mask), shape=self.mask.shape, dtype="bool", trainable=False)
 
 
 _holds: dict[int, Sequence[MaskedWeight]] = {}
@@ -71,6 +78,12 @@ def drop(hold: object) -> None:
 def trains(optimizer: Optimizer, variable: keras.Variable) -> bool:
     """Whether a built optimizer trains a variable."""
     return optimizer._var_key(variable) in optimizer._trainable_variables_indices
+
+
+def applied(optimizer: Optimizer) -> int:
+    """How many batches' gradients an optimizer has taken, those that it only accumulates and skips among them."""
+    inner = _inner(optimizer)
+    return applied(inner[0]) if inner else int(backends.array(optimizer._iterations))
 
 
 def _refresh(weights: Iterable[MaskedWeight]) -> None:
@@ -188,6 +201,14 @@ def _keep(optimizer: Optimizer) -> None:
         backends.keep_only(optimizer, pairs)
 
 
+def _after_native(owns: Callable[[keras.Variable], bool]) -> None:
+    """End a step of an optimizer of the backend's own."""
+    for weight in tuple(weight for weights in _holds.values() for weight in weights):
+        variable = weight.variable()
+        if variable is not None and owns(variable):
+            backends.keep(variable, weight.held)
+
+
 def _after_init(original: Callable[..., Any], optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
     original(optimizer, *args, **kwargs)
     _wrap_own(type(optimizer))
@@ -264,6 +285,7 @@ def _watch() -> None:
         wrap(Optimizer, name, replacement)
     if hasattr(keras.Model, "make_train_function"):  # where the backend can train
         wrap(keras.Model, "make_train_function", _after_make_train_function)
+    backends.watch_native_steps(_after_native)
     for optimizer in _existing(Optimizer, "built"):
         _wrap_own(type(optimizer))
         _built.add(optimizer)

@@ -20,7 +20,8 @@ BoolArray = npt.NDArray[np.bool_]
 def parameters(model: keras.Model, graph: Graph | None = None) -> list[Parameter]:
     """All weights and running statistics, in canonical views.
 
-    Counters of integers (``Normalization``'s) and the states of random generators are not among them.
+    Counters of integers (``Normalization``'s) and the states of random generators are not among them. Kernels under
+    LoRA are, but only to be looked at.
 
     Args:
         model: a built model.
@@ -54,7 +55,19 @@ def to_canonical(model: keras.Model, masks: Masks) -> dict[str, BoolArray]:
 
 def _parameter(weight: Weight, form: Layout) -> Parameter:
     view = form.to_canonical(backends.array(weight.variable))
-    return Parameter(weight.name, form.role, view, form.axes, weight.layer, bool(weight.variable.trainable))
+    trainable = bool(weight.variable.trainable)
+    return Parameter(weight.name, form.role, view, form.axes, weight.layer, trainable, _refusal(weight, form))
+
+
+def _refusal(weight: Weight, form: Layout) -> str:
+    """Why a kernel cannot be pruned: with LoRA the layer computes another one from it, in which its zeros are none."""
+    if form.role not in PRUNABLE_ROLES or not getattr(weight.owner, "lora_enabled", False):
+        return ""
+    return (
+        f"{weight.name} is not what its layer uses: LoRA adds a product of two small matrices to it, which would fill "
+        "its zeros. model.save_weights(file) merges the two: load_weights(file) into the same model without "
+        f"enable_lora and prune that one, or leave the layer out with exclude=[{weight.layer!r}]"
+    )
 
 
 def _is_float(weight: Weight, form: Layout) -> bool:

@@ -15,7 +15,7 @@ from secateur.errors import HoldError
 from secateur.ranking import Statistics
 from secateur.recipe import Recipe
 from secateur.report.overview import Overview
-from secateur_keras import backends
+from secateur_keras import backends, optimizers
 from secateur_keras.adapter import KerasAdapter
 
 
@@ -46,6 +46,7 @@ class Pruner(keras.callbacks.Callback):
         self._options = {"data": data, "loss": loss, "example": example, "statistics": statistics}
         self._session: pruner.Pruner | None = None
         self._batches = 0
+        self._applied = 0
 
     def __getstate__(self) -> dict[str, Any]:
         """A pruner that has no model yet may be copied, as tuners do. Raises CopyError once it has one."""
@@ -71,6 +72,7 @@ class Pruner(keras.callbacks.Callback):
             )
         elif self._session.model is not self.model:
             raise HoldError("this pruner already belongs to another model; make a new one")
+        self._applied = optimizers.applied(self.model.optimizer)
 
     def on_epoch_begin(self, epoch: int, logs: Any | None = None) -> None:
         """Batches are counted anew in each epoch."""
@@ -78,16 +80,28 @@ class Pruner(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any | None = None) -> None:
         """Follow the training; with ``steps_per_execution`` several batches end at once."""
-        steps, self._batches = batch + 1 - self._batches, batch + 1
+        steps, self._batches = self._steps(batch + 1), batch + 1
         session = self.pruned
         if any(session.recipe.schedule.due(session.step + step) for step in range(1, steps + 1)):
             backends.synchronise(self.model)
         session.advance(steps)
 
+    def _steps(self, end: int) -> int:
+        """Batches since the last call. Of an execution that the data do not fill, Keras tells the end that it had if
+        they did: then the number of batches in an epoch tells, or, where that is not known, the optimizer.
+        """
+        steps, total = end - self._batches, self.params.get("steps")
+        if steps == 1:
+            return 1
+        if total is not None:
+            return min(end, total) - self._batches
+        backends.synchronise(self.model)
+        before, self._applied = self._applied, optimizers.applied(self.model.optimizer)
+        return min(steps, self._applied - before)
+
     def on_train_end(self, logs: Any | None = None) -> None:
-        """Mask weights that another callback has put in place of those that were trained."""
-        session = self.pruned
-        session.adapter.apply(self.model, session.adapter.canonical(self.model, session.masks))
+        """Mask weights that another callback has put in place of those that were trained, unless released."""
+        self.pruned._enforce()
 
     @property
     def masks(self) -> dict[str, npt.NDArray[np.bool_]]:

@@ -454,3 +454,24 @@ if BACKEND == "tensorflow":
             kept.update(masks := keras_models.random_masks(body, 1))
             step(*map(tf.constant, DATA))
         assert keras_models.leak(body, masks) == 0.0
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="torch.optim trains the weights of Keras's torch backend")
+@pytest.mark.parametrize("compiled", [False, True])
+def test_masks_hold_under_optimizers_of_torch_itself(compiled: bool) -> None:
+    import torch
+
+    model = network()
+    before = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
+    kept, masks = held(model)
+    images, labels = torch.tensor(DATA[0]), torch.tensor(DATA[1], dtype=torch.long)
+    for optimizer in (before, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)):
+        step = torch.compile(optimizer.step, backend="eager") if compiled else optimizer.step
+        for _ in range(2):
+            optimizer.zero_grad()
+            torch.nn.functional.nll_loss(model(images).log(), labels).backward()
+            step()
+            assert keras_models.leak(model, masks) == 0.0
+    kept.release()
+    step()
+    assert keras_models.leak(model, masks) > 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import keras
 import ml_dtypes
 import numpy as np
@@ -9,9 +11,18 @@ import pytest
 from keras import layers
 
 import keras_models
-from secateur.errors import NoMatchError, ShapeMismatchError, UnbuiltModelError, UnsupportedDtypeError
+import secateur_keras as sk
+from secateur import Neurons, Recipe
+from secateur.errors import (
+    NoMatchError,
+    ParametrizationError,
+    ShapeMismatchError,
+    UnbuiltModelError,
+    UnsupportedDtypeError,
+)
 from secateur_keras import tracing
 from secateur_keras.parameters import parameters, to_canonical, to_native
+from secateur_keras.tracing import outputs
 
 SPACES = {1: (9, 4), 2: (7, 7, 4), 3: (5, 5, 5, 4)}
 
@@ -198,3 +209,28 @@ def test_complex_weights_are_refused() -> None:
 
     with pytest.raises(UnsupportedDtypeError, match="phases has dtype complex64"):
         parameters(keras.Sequential([keras.Input((3,)), Phases()]))
+
+
+@pytest.mark.parametrize("kind", ["dense", "convolution"])
+def test_a_kernel_under_lora_is_refused_with_a_remedy_that_works(kind: str, tmp_path: Path) -> None:
+    first = {"dense": lambda: layers.Dense(6, name="low"), "convolution": lambda: layers.Conv2D(6, 2, name="low")}[kind]
+
+    def network() -> keras.Model:
+        return keras.Sequential([keras.Input((3, 3, 4)), first(), layers.Flatten(), layers.Dense(2, name="head")])
+
+    adapted = network()
+    adapted.get_layer("low").enable_lora(2)
+    keras_models.randomize(adapted)
+    before = keras_models.snapshot(adapted)
+    for recipe in (Recipe(0.5), Recipe(0.5, granularity=Neurons()), Recipe(0.5, include=["low"])):
+        with pytest.raises(ParametrizationError, match=r"low/kernel.*LoRA.*save_weights.*exclude=\['low'\]"):
+            sk.prune(adapted, recipe)
+    for old, new in zip(before, keras_models.snapshot(adapted), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert sk.prune(adapted, Recipe(0.5, exclude=["low"])).masks.keys() == {"head/kernel"}
+    adapted.save_weights(tmp_path / "merged.weights.h5")
+    merged = network()
+    merged.load_weights(tmp_path / "merged.weights.h5")
+    np.testing.assert_allclose(outputs(merged)[0], outputs(adapted)[0], rtol=1e-5, atol=1e-6)
+    sk.prune(merged, Recipe(0.5))
+    assert np.mean(keras.ops.convert_to_numpy(merged.get_layer("low").kernel) == 0) > 0.2

@@ -13,6 +13,7 @@ import keras_models
 import secateur_keras as sk
 from secateur import Cubic, Gradient, Neurons, Percentile, Recipe
 from secateur.errors import EmptyLayerError, HoldError, MissingDataError, NoMatchError, OutOfRangeError
+from secateur_keras import backends
 
 LOSS = "sparse_categorical_crossentropy"
 
@@ -82,6 +83,49 @@ def test_pruned_before_compiling_stays_pruned() -> None:
     compiled(model).fit(*keras_models.classification(), verbose=0)
     assert keras_models.leak(model, pruned.adapter.canonical(model, pruned.masks)) == 0.0
     assert pruned.sparsity == pytest.approx(0.8, abs=0.002)
+
+
+def test_a_released_pruner_masks_nothing_at_the_end_of_a_training() -> None:
+    model, data = compiled(keras_models.mlp()), keras_models.classification(32)
+    pruner = sk.Pruner(Recipe(0.5))
+    model.fit(*data, batch_size=16, verbose=0, callbacks=[pruner])
+    pruner.release()
+    model.fit(*data, batch_size=16, verbose=0, callbacks=[pruner])
+    masks = pruner.pruned.adapter.canonical(model, pruner.masks)
+    assert keras_models.leak(model, masks) > 0.0
+
+
+def of_unknown_length() -> Any:
+    import tensorflow
+
+    images, labels = keras_models.classification(64)
+    return tensorflow.data.Dataset.from_tensor_slices((images, labels)).batch(16).filter(lambda x, y: True)
+
+
+def generated(count: int) -> Any:
+    for _ in range(count):
+        yield keras_models.classification(16)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras's torch backend runs one step an execution")
+@pytest.mark.parametrize("source", ["arrays", "dataset", "generator"])
+@pytest.mark.parametrize("accumulate", [None, 2])
+def test_steps_are_batches_whatever_an_execution_holds(source: str, accumulate: int | None) -> None:
+    model = keras_models.mlp()
+    optimizer = keras.optimizers.Adam(0.01, gradient_accumulation_steps=accumulate)
+    model.compile(optimizer, LOSS, steps_per_execution=3)
+    pruner = sk.Pruner(Recipe(0.5, schedule=Cubic(begin=0, end=20, every=1)))
+    data: Any = keras_models.classification(64)
+    for expected in (8, 16):
+        if source == "arrays":
+            model.fit(*data, batch_size=16, epochs=2, verbose=0, callbacks=[pruner])
+        elif source == "dataset":
+            model.fit(of_unknown_length(), epochs=2, verbose=0, callbacks=[pruner])
+        else:
+            for _ in range(2):
+                model.fit(generated(4), verbose=0, callbacks=[pruner])
+        assert pruner.step == expected
+    assert int(backends.array(optimizer._iterations)) == 16
 
 
 def test_a_callback_belongs_to_one_model() -> None:
