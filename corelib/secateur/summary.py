@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur import kernels
-from secateur.arrays import Named, Source
+from secateur.arrays import Named, Source, Stream, is_cuda
 from secateur.errors import EmptyInputError
 from secateur.kernels import formats
 
@@ -139,24 +139,36 @@ class Summary:
         return counts
 
 
-def summarize_array(item: Named) -> Summary:
-    """The summary of one array.
+def summarize_source(arrays: Source) -> Summary:
+    """The summary of all arrays. What lies in the host's memory together is read together.
 
     Raises:
-        EmptyInputError: it has no element.
-        InvalidTensorError: it holds NaN.
+        EmptyInputError: there is no element.
+        InvalidTensorError: an array holds NaN.
     """
-    array = item.array
-    count = math.prod(array.shape)
-    if count == 0:
-        raise EmptyInputError(f"{item.name} has no element to summarize")
-    found = kernels.of(array).digest(array)
-    plus, minus, nan = (int(counter) for counter in found.sums["value"].counters.reshape(-1))
+    parts: list[Summary] = []
+    together: dict[bool, list[Named]] = {}
+    for item in arrays:
+        if not math.prod(item.array.shape):
+            continue
+        if isinstance(arrays, Stream) or is_cuda(item.array):
+            parts.append(_summary([item], kernels.of(item.array).digest(item.array)))
+        else:
+            together.setdefault(item.array.dtype.itemsize == 8, []).append(item)
+    parts += [_summary(items, kernels.digest_together([item.array for item in items])) for items in together.values()]
+    if not parts:
+        raise EmptyInputError("no array with at least one element was given")
+    return merged(parts)
+
+
+def _summary(items: Sequence[Named], found: formats.Digest) -> Summary:
+    """The summary of arrays from their digest. Raises InvalidTensorError if one holds NaN."""
+    plus, minus, nan = found.sums["value"].counters.tolist()
     if nan:
-        kernels.refuse_nan([item])
+        kernels.refuse_nan(items)
     occupied = np.flatnonzero(found.histogram > 0)
     return Summary(
-        count=count,
+        count=sum(math.prod(item.array.shape) for item in items),
         zeros=found.zeros,
         minimum=found.smallest,
         maximum=found.largest,
@@ -185,19 +197,6 @@ def merged(summaries: Sequence[Summary]) -> Summary:
         infinities=(sum(each.infinities[0] for each in summaries), sum(each.infinities[1] for each in summaries)),
         occupied=tuple(sorted(bins.items())),
     )
-
-
-def summarize_source(arrays: Source) -> Summary:
-    """The summary of all arrays.
-
-    Raises:
-        EmptyInputError: there is no element.
-        InvalidTensorError: an array holds NaN.
-    """
-    parts = [summarize_array(item) for item in arrays if math.prod(item.array.shape)]
-    if not parts:
-        raise EmptyInputError("no array with at least one element was given")
-    return merged(parts)
 
 
 def _root_of_ratio(numerator: int, denominator: int) -> float:

@@ -141,6 +141,13 @@ def of(array: object) -> Kernels:
     return cpu
 
 
+def digest_together(arrays: Sequence[npt.NDArray[Any]]) -> Digest:
+    """As :meth:`Kernels.digest`, of all elements of arrays of the host, of which all are float64 or none."""
+    from secateur.kernels import sums
+
+    return sums.digest_together(arrays)
+
+
 def sample(arrays: Sequence[npt.NDArray[Any]], dtype: np.dtype[Any], absolute: bool, count: int) -> npt.NDArray[Any]:
     """About ``count`` numbers (or magnitudes), of ``dtype``, from places spread over arrays of the host."""
     from secateur.kernels import ordering

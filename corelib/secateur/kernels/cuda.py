@@ -115,7 +115,11 @@ def digest(x: Any) -> Digest:
         extremes = _extremes(source)
         bins = to_device(np.zeros(formats.HISTOGRAM_BINS, np.int64), source.stream)
         launch_on(source, walk(source), cuda_loops.histogram, source.dtype == _FLOAT64, bins)
-        sums = {kind: exact_sums(x, kind, source.shape) for kind in formats.KINDS}
+        totals = {kind: exact_sums(x, kind, source.shape) for kind in formats.KINDS}
+        sums = {
+            kind: ExactSums(total.base, total.limbs.reshape(-1), total.counters.reshape(-1))
+            for kind, total in totals.items()
+        }
         return Digest(*extremes, sums, fetched(bins, source.stream))
 
 

@@ -38,15 +38,14 @@ def digest(x: Array, bits: Array, bases: Counts, limbs: Sums, counters: Counts, 
     """(smallest, largest, zeros) of a line of float32 or float64, of which nothing needs to be finite.
 
     Adds the sums of values, magnitudes and squares to the three limbs[width, 1], each of a base of its own, what is
-    not finite to counters[3, 3], a column for each sum, and the counts of the fixed grid to ``bins``. ``tables``,
-    uint32[TABLE_CELLS], or uint32[TABLE] for fewer than MANY, are zero before and after.
+    not finite to counters[3, 3], a column for each sum, and the counts of the fixed grid to ``bins`` or to ``tables``,
+    uint32[TABLE_CELLS], or uint32[TABLE] for fewer than MANY, whence :func:`fold` takes them.
     """
     room = np.empty((2, exact.BLOCK))
     if bits.itemsize == 8:
         return _digest_any(x, bits, bases, limbs, counters, bins, room)
     whole = x.size // LANES * LANES
     found = _digest_single(x[:whole], bits[:whole], bases, limbs, counters, tables, room)
-    _fold(tables, bins)
     rest = _digest_any(x[whole:], bits[whole:], bases, limbs, counters, bins, room)
     return min(found[0], rest[0]), max(found[1], rest[1]), found[2] + rest[2]
 
@@ -138,8 +137,8 @@ def _value(key: np.int32) -> float:
 
 
 @compiled
-def _fold(tables: Tables, bins: Counts) -> None:
-    """Add the tables to the counts of the fixed grid, and write zeros over them."""
+def fold(tables: Tables, bins: Counts) -> None:
+    """Add the tables, in which no cell may have overflowed, to the counts of the fixed grid, and write zeros there."""
     cells = np.zeros(TABLE, np.int64)
     for start in range(0, tables.size, STRIDE):
         table = tables[start : start + TABLE]

@@ -63,13 +63,13 @@ class ExactSums:
 
 @dataclass(frozen=True)
 class Digest:
-    """What one pass over an array finds. With NaN among the elements, only the sums' counters can be relied on.
+    """What one pass over arrays finds. With NaN among the elements, only the sums' counters can be relied on.
 
     Args:
         smallest: the smallest element; a zero is +0.0.
         largest: the largest.
         zeros: how many are 0.
-        sums: the exact sum of each kind, of a single block.
+        sums: the exact sum of each kind, with no axes of blocks.
         histogram: their counts by the fixed grid, int64[HISTOGRAM_BINS].
     """
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from secateur.arrays import PIECE, Index, as_stored, partition
+from secateur.arrays import PIECE, Index, as_stored, partition, single_dtype
 from secateur.kernels import digests, exact, exact_columns, formats, limbs, loops
 from secateur.kernels.formats import COUNTERS, Digest, ExactSums, Kind
-from secateur.kernels.lines import bits, length, values
+from secateur.kernels.lines import bits, joined, length, pieces, values
 from secateur.kernels.threads import mapped, thread_count
 
 Array = npt.NDArray[Any]
@@ -27,6 +27,8 @@ Floats = npt.NDArray[np.float64]
 _LONG_ROW = 512
 _MANY_ROWS = 64
 _MANY_COLUMNS = 1 << 14
+_FOLDED_BY = 1 << 31
+"""Numbers after which counts leave tables whose cells hold 32 bits."""
 
 
 def exact_sums(x: Array, kind: Kind, block: Sequence[int]) -> ExactSums:
@@ -61,18 +63,23 @@ def largest_magnitudes(x: Array, block: Sequence[int]) -> Floats:
 
 def digest(x: Array) -> Digest:
     """All that a summary needs, in one pass."""
-    (stored,) = as_stored(x)
-    pieces = list(partition(stored.shape, _limit(stored)))
-    hands = min(thread_count(), len(pieces))
-    parts = mapped(lambda hand: _digest(stored, pieces[hand::hands]), range(hands))
+    return digest_together([x])
+
+
+def digest_together(arrays: Sequence[Array]) -> Digest:
+    """All that a summary of several arrays needs, of all float64 or none, in one pass."""
+    dtype = np.result_type(np.float32, *{single_dtype(x.dtype) for x in arrays})
+    size = sum(x.size for x in arrays)
+    copied = any(x.dtype != dtype for x in arrays)
+    waiting = iter(list(pieces(arrays, 0 if copied else size)))
+    parts = mapped(lambda _: _digest(waiting, dtype, size), range(thread_count() if size > PIECE else 1))
     counters, bins = _added([part.counters for part in parts]), _added([part.bins for part in parts])
-    ones = (1,) * x.ndim
     sums = {}
     for i, kind in enumerate(formats.KINDS):
-        base, width = formats.window(kind, x.dtype)
+        base, width = formats.window(kind, dtype)
         total = _added([part.limbs[i] for part in parts])
         limbs.carry(total)
-        sums[kind] = ExactSums(base, total.reshape(width, *ones), counters[:, i].reshape(COUNTERS, *ones))
+        sums[kind] = ExactSums(base, total.reshape(width), counters[:, i].reshape(COUNTERS))
     smallest, largest = min(part.smallest for part in parts), max(part.largest for part in parts)
     return Digest(smallest + 0.0, largest + 0.0, sum(part.zeros for part in parts), sums, bins)
 
@@ -88,19 +95,24 @@ class _Part(NamedTuple):
     bins: Cells
 
 
-def _digest(stored: Array, pieces: Sequence[Index]) -> _Part:
-    value, absolute, square = (formats.window(kind, stored.dtype) for kind in formats.KINDS)
-    bases = np.array([value[0], absolute[0], square[0]])
-    totals = _column(value[1]), _column(absolute[1]), _column(square[1])
+def _digest(waiting: Iterator[list[Array]], dtype: np.dtype[Any], size: int) -> _Part:
+    """Of as many pieces as one thread gets to see, of ``size`` elements at most."""
+    windows = [formats.window(kind, dtype) for kind in formats.KINDS]
+    bases = np.array([base for base, _ in windows])
+    totals = _column(windows[0][1]), _column(windows[1][1]), _column(windows[2][1])
     counters, bins = np.zeros((COUNTERS, 3), np.int64), np.zeros(formats.HISTOGRAM_BINS, np.int64)
-    tables = np.zeros(digests.TABLE_CELLS if stored.size >= digests.MANY else digests.TABLE, np.uint32)
-    smallest, largest, zeros = math.inf, -math.inf, 0
-    for index in pieces:
-        piece = _readable(stored[index])
-        low, high, none = digests.digest(piece, bits(piece), bases, totals, counters, bins, tables)
-        smallest, largest, zeros = min(smallest, low), max(largest, high), zeros + none
+    tables = np.zeros(digests.TABLE_CELLS if size >= digests.MANY else digests.TABLE, np.uint32)
+    smallest, largest, zeros, counted = math.inf, -math.inf, 0, 0
+    for piece in waiting:
+        line = _unwritable(joined(piece, dtype))
+        low, high, none = digests.digest(line, bits(line), bases, totals, counters, bins, tables)
+        smallest, largest, zeros, counted = min(smallest, low), max(largest, high), zeros + none, counted + line.size
         for total in totals:
             limbs.carry(total)
+        if counted > _FOLDED_BY:
+            digests.fold(tables, bins)
+            counted = 0
+    digests.fold(tables, bins)
     return _Part(smallest, largest, zeros, totals, counters, bins)
 
 
@@ -136,8 +148,12 @@ class _Adding:
 
 
 def _readable(x: Array) -> Array:
-    """The elements as a line that cannot be written, whether x can or not: Numba compiles for both apart."""
-    result = values(x).view()
+    return _unwritable(values(x))
+
+
+def _unwritable(x: Array) -> Array:
+    """The same as an array that cannot be written, whether x can or not: Numba compiles for both apart."""
+    result = x.view()
     result.flags.writeable = False
     return result
 
