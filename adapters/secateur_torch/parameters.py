@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch.nn.parameter import is_lazy
 from secateur.adapter import PRUNABLE_ROLES, Masks, Parameter
 from secateur.errors import (
     MissingWeightsError,
+    ModelTypeError,
     UnbuiltModelError,
     UnsupportedDtypeError,
 )
@@ -54,6 +55,7 @@ def parameters(model: nn.Module, graph: Graph | None = None) -> list[Parameter]:
             that the trace shows.
 
     Raises:
+        ModelTypeError: it is no module.
         UnbuiltModelError: a lazy module has not seen an input yet.
         MissingWeightsError: the model is on the meta device.
         UnsupportedDtypeError: a kernel of integers or booleans, or a weight of complex numbers.
@@ -70,6 +72,7 @@ def weights(model: nn.Module) -> list[Weight]:
 
     Integers and booleans outside of every kernel are constants, as buffers are: nothing reads, masks or shrinks them.
     """
+    _require_module(model)
     listed: dict[int, Weight] = {}
     for path, module in model.named_modules():
         for local, tensor in _own(module):
@@ -97,6 +100,13 @@ def _own(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     for name, buffer in module.named_buffers(recurse=False):
         if name in ("running_mean", "running_var"):
             yield name, buffer
+
+
+def _require_module(model: object) -> None:
+    if isinstance(model, nn.Module):
+        return
+    hint = ", into which load_state_dict() loads these weights" if isinstance(model, Mapping) else ""
+    raise ModelTypeError(f"the model is a {type(model).__name__}: give the torch.nn.Module itself{hint}")
 
 
 def _is_constant(weight: Weight) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -17,9 +18,11 @@ from secateur import Cubic, Gradient, KSigma, Neurons, Percentile, Recipe
 from secateur.errors import (
     EmptyLayerError,
     ExampleError,
+    FileFormatError,
     InvalidTensorError,
     MissingDataError,
     MissingWeightsError,
+    ModelTypeError,
     NoMatchError,
     OutOfRangeError,
     RecipeError,
@@ -301,6 +304,29 @@ def test_neurons_without_an_example() -> None:
 def test_an_unbuilt_keras_model() -> None:
     with pytest.raises(UnbuiltModelError, match="has no weights yet"):
         sk.prune(keras.Sequential([keras.layers.Dense(3)]), Recipe(0.5))
+
+
+@pytest.mark.parametrize("model", [None, torch_model().state_dict(), [torch.nn.Linear(3, 3)], torch.nn.Linear])
+def test_something_else_than_a_torch_module(model: Any) -> None:
+    match = rf"the model is a {type(model).__name__}: give the torch\.nn\.Module itself"
+    calls: list[Callable[[], Any]] = [
+        lambda: st.prune(model, Recipe(0.5)),
+        lambda: st.Pruner(model, Recipe(0.5), torch.optim.SGD(torch_model().parameters(), 0.1)),
+        lambda: st.statistics(model, (X, Y), torch.nn.CrossEntropyLoss(), ["mean_gradient"]),
+        lambda: st.graph(model, X),
+        lambda: st.parameters(model),
+    ]
+    for call in calls:
+        with pytest.raises(ModelTypeError, match=match):
+            call()
+
+
+def test_a_report_in_the_place_of_a_folder(tmp_path: Path) -> None:
+    pruned = st.prune(torch_model(), Recipe(0.5))
+    with pytest.raises(FileFormatError, match=r"is a folder: give the name of a file, such as .*report\.html"):
+        pruned.report(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.parent.glob(".*.part")) == []
 
 
 def test_a_lazy_torch_module() -> None:
