@@ -244,6 +244,24 @@ def test_a_recipe_that_would_empty_a_layer(framework: Framework) -> None:
     refused(framework, EmptyLayerError, "would remove all", recipe, example=X[:2])
 
 
+@pytest.mark.parametrize("granularity", [None, Neurons()])
+def test_the_scope_that_a_recipe_has_is_not_advised(framework: Framework, granularity: Neurons | None) -> None:
+    options: dict[str, Any] = {} if granularity is None else {"granularity": granularity}
+    example = {} if granularity is None else {"example": X[:2]}
+    match = r"exclude it or lower the target$"
+    refused(framework, EmptyLayerError, match, Recipe(KSigma(50.0), scope="layer", **options), **example)
+    match = r"exclude it, lower the target, or use scope='layer'$"
+    refused(framework, EmptyLayerError, match, Recipe(KSigma(50.0), **options), **example)
+
+
+def test_incomplete_statistics_are_named_as_a_cause(framework: Framework) -> None:
+    model = framework.build()
+    first, *_ = framework.adapter.parameters(model)
+    given = {"mean_abs_gradient": {first.name: np.ones(first.view.shape, np.float32)}}
+    recipe = Recipe(0.5, score=Gradient())
+    refused(framework, MissingDataError, "statistics that were given lack it", recipe, model=model, statistics=given)
+
+
 def test_a_pattern_that_matches_no_layer(framework: Framework) -> None:
     refused(framework, NoMatchError, "'convolution' matches no layer", Recipe(0.5, include=["convolution"]))
     refused(framework, NoMatchError, "'convolution' matches no layer", Recipe(0.5, exclude=["convolution"]))
