@@ -54,6 +54,7 @@ def prune(
             are added to it later see exact zeros.
 
     Raises:
+        ModelTypeError: ``model`` is no module.
         HoldError: ``optimizer`` owns none of the masked weights. Nothing was changed.
 
     Example:

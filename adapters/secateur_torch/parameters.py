@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,10 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from secateur.adapter import Masks, Parameter
+from secateur.adapter import PRUNABLE_ROLES, Masks, Parameter
 from secateur.errors import (
     MissingWeightsError,
+    ModelTypeError,
     UnbuiltModelError,
     UnsupportedDtypeError,
 )
@@ -54,9 +55,10 @@ def parameters(model: nn.Module, graph: Graph | None = None) -> list[Parameter]:
             that the trace shows.
 
     Raises:
+        ModelTypeError: it is no module.
         UnbuiltModelError: a lazy module has not seen an input yet.
         MissingWeightsError: the model is on the meta device.
-        UnsupportedDtypeError: a weight of integers, booleans or complex numbers.
+        UnsupportedDtypeError: a kernel of integers or booleans, or a weight of complex numbers.
     """
     found = {weight.name: _parameter(weight, graph) for weight in weights(model)}
     found |= {item.name: _computed(item) for item in computed(model)}
@@ -66,13 +68,20 @@ def parameters(model: nn.Module, graph: Graph | None = None) -> list[Parameter]:
 
 
 def weights(model: nn.Module) -> list[Weight]:
-    """Every parameter and running statistic with its layout, in order of definition. Raises as :func:`parameters`."""
+    """Every parameter and running statistic with its layout, in order of definition. Raises as :func:`parameters`.
+
+    Integers and booleans outside of every kernel are constants, as buffers are: nothing reads, masks or shrinks them.
+    """
+    _require_module(model)
     listed: dict[int, Weight] = {}
     for path, module in model.named_modules():
         for local, tensor in _own(module):
             name = f"{path}.{local}" if path else local
-            _check(name, tensor)
-            listed.setdefault(id(tensor), Weight(name, path, tensor, layout(module, local, tuple(tensor.shape))))
+            _check_stored(name, tensor)
+            weight = Weight(name, path, tensor, layout(module, local, tuple(tensor.shape)))
+            if not _is_constant(weight):
+                _check_dtype(name, tensor)
+                listed.setdefault(id(tensor), weight)
     return list(listed.values())
 
 
@@ -93,13 +102,30 @@ def _own(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
             yield name, buffer
 
 
-def _check(name: str, tensor: torch.Tensor) -> None:
+def _require_module(model: object) -> None:
+    if isinstance(model, nn.Module):
+        return
+    hint = ", into which load_state_dict() loads these weights" if isinstance(model, Mapping) else ""
+    raise ModelTypeError(f"the model is a {type(model).__name__}: give the torch.nn.Module itself{hint}")
+
+
+def _is_constant(weight: Weight) -> bool:
+    """Whether it is none of the numbers that are pruned or trained, but a table of indices or flags."""
+    tensor = weight.tensor
+    is_number = tensor.is_floating_point() or tensor.is_complex()
+    return not is_number and weight.layout.role not in PRUNABLE_ROLES
+
+
+def _check_stored(name: str, tensor: torch.Tensor) -> None:
     if is_lazy(tensor):
         raise UnbuiltModelError(f"{name} has no shape yet, its module is lazy; run the model once on an example first")
     if tensor.is_meta:
         raise MissingWeightsError(f"{name} is on the meta device and holds no numbers; load the weights first")
     if tensor.layout != torch.strided:
         raise UnsupportedDtypeError(f"{name} is stored as {tensor.layout}, not densely; give it as to_dense() first")
+
+
+def _check_dtype(name: str, tensor: torch.Tensor) -> None:
     if tensor.dtype not in RANKABLE:
         raise UnsupportedDtypeError(
             f"{name} has dtype {str(tensor.dtype).removeprefix('torch.')}, not one of 16 to 64-bit floating point; "
@@ -115,6 +141,7 @@ def _parameter(weight: Weight, graph: Graph | None) -> Parameter:
 
 
 def _computed(item: Computed) -> Parameter:
-    _check(item.name, item.tensor)
+    _check_stored(item.name, item.tensor)
+    _check_dtype(item.name, item.tensor)
     view = item.layout.to_canonical(array(item.tensor))
     return Parameter(item.name, item.layout.role, view, item.layout.axes, item.layer, refusal=item.refusal)

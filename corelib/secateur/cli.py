@@ -13,6 +13,9 @@ from secateur.errors import SecateurError
 app = typer.Typer(help="Prune neural networks.", no_args_is_help=True, add_completion=False)
 
 
+DATA_HELP = "Digits come with scikit-learn. MNIST is read from the folder named in SECATEUR_DATA, or else downloaded."
+
+
 class Data(StrEnum):
     """Data sets of the demo."""
 
@@ -35,7 +38,7 @@ def main() -> None:
 
 @app.command()
 def demo(
-    data: Annotated[Data, typer.Option(help="Digits come with scikit-learn; MNIST is downloaded.")] = Data.digits,
+    data: Annotated[Data, typer.Option(help=DATA_HELP)] = Data.digits,
     model: Annotated[Model | None, typer.Option(help="By default both; with MNIST the perceptron alone.")] = None,
     framework: Annotated[list[str], typer.Option(help="May be given again.")] = ["torch", "keras"],  # noqa: B006
     backend: Annotated[list[str], typer.Option(help="Of Keras: tensorflow, jax, torch. May be given again.")] = [],  # noqa: B006

@@ -148,6 +148,7 @@ class Pruned:
         """Write one self-contained HTML file: distributions before and after, structure, what was removed and why.
 
         Raises:
+            FileFormatError: ``path`` is a folder.
             MissingDependencyError: plotly is not installed (``pip install 'secateur[report]'``).
         """
         from secateur.report import write_report

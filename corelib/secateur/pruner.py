@@ -22,7 +22,7 @@ from secateur.batches import first_inputs, is_repeatable
 from secateur.checks import given_statistics, require_data, require_numbers, require_recipe, require_rows
 from secateur.errors import CopyError, ExampleError, FileFormatError, RecipeError, TraceError
 from secateur.pruned import Pruned, count_nonzero
-from secateur.ranking import NeuronRanking, Statistics, ranking, sparing
+from secateur.ranking import NeuronRanking, Statistics, ranking, remedy, sparing
 from secateur.recipe import Neurons, Recipe
 from secateur.report.collect import Outcome, sampled
 from secateur.schedules import OneShot
@@ -142,7 +142,7 @@ class Pruner(Pruned):
         best = "neuron" if isinstance(self.recipe.granularity, Neurons) else "weight"
         return (
             f"At step {self._spared[name]} the recipe would have emptied {name}. Its best {best} stays, and others are "
-            "pruned in its place. Use scope='layer', a lower target, or exclude it."
+            f"pruned in its place. To avoid that, {remedy(self.recipe.scope)}."
         )
 
     def _notes(self) -> tuple[str, ...]:

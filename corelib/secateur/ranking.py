@@ -61,7 +61,7 @@ def ranking(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph | None
         ParametrizationError: a chosen weight is computed from others.
     """
     if not isinstance(recipe.granularity, Neurons):
-        return WeightRanking(_chosen(recipe, parameters))
+        return WeightRanking(_chosen(recipe, parameters), recipe.scope)
     if graph is None:
         raise ExampleError(
             "neurons can only be pruned where the structure is known: pass example=, an input of the model"
@@ -72,7 +72,14 @@ def ranking(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph | None
         raise NoMatchError(
             f"no neuron of the chosen layers can be removed ({reasons}); choose other layers or Weights()"
         )
-    return NeuronRanking(graph, coupling, recipe.granularity.norm)
+    return NeuronRanking(graph, coupling, recipe.granularity.norm, recipe.scope)
+
+
+def remedy(scope: str) -> str:
+    """What can be done where a recipe would empty a layer."""
+    return (
+        "exclude it, lower the target, or use scope='layer'" if scope == "model" else "exclude it or lower the target"
+    )
 
 
 def _chosen(recipe: Recipe, parameters: Sequence[Parameter]) -> tuple[str, ...]:
@@ -115,6 +122,7 @@ class WeightRanking:
     """Every connection of the chosen parameters by itself."""
 
     names: tuple[str, ...]
+    scope: str = "model"
 
     def scores(self, parameters: Sequence[Parameter], score: Score, statistics: Statistics) -> dict[str, Array]:
         """The score of each weight, in the shape of its parameter."""
@@ -126,8 +134,7 @@ class WeightRanking:
         for name, mask in kept.items():
             if not mask.any():
                 raise EmptyLayerError(
-                    f"this recipe would prune all {mask.size} weights of {name}; exclude it, lower the target, or use "
-                    "scope='layer'"
+                    f"this recipe would prune all {mask.size} weights of {name}; {remedy(self.scope)}"
                 )
         return dict(kept)
 
@@ -143,6 +150,7 @@ class NeuronRanking:
     graph: Graph
     coupling: Coupling
     norm: int | str
+    scope: str = "model"
 
     def scores(self, parameters: Sequence[Parameter], score: Score, statistics: Statistics) -> dict[str, Array]:
         """Layer -> float64 score of each of its units: the norm of its incoming weights, over all its producers."""
@@ -158,8 +166,7 @@ class NeuronRanking:
         for layer, members in self._layers():
             if not kept[layer].any():
                 raise EmptyLayerError(
-                    f"this recipe would remove all {len(members)} neurons of {layer}; exclude it, lower the target, or "
-                    "use scope='layer'"
+                    f"this recipe would remove all {len(members)} neurons of {layer}; {remedy(self.scope)}"
                 )
         removed = self._removed(kept)
         plan(self.graph, self.coupling, removed)  # raises if an axis between the layers would become empty
@@ -253,7 +260,7 @@ def _score(parameter: Parameter, score: Score, statistics: Statistics) -> Array:
     own = {need: statistics[need][parameter.name] for need in score.needs if parameter.name in statistics.get(need, {})}
     if len(own) < len(score.needs):
         raise MissingDataError(
-            f"{parameter.name} has no {' or '.join(score.needs)}: its layer is frozen or the loss does not depend on "
-            "it; exclude it from the recipe or score it by Magnitude()"
+            f"{parameter.name} has no {' or '.join(score.needs)}: its layer is frozen, the loss does not depend on "
+            "it, or the statistics that were given lack it; exclude it from the recipe or score it by Magnitude()"
         )
     return score(parameter.view, own, parameter.name)

@@ -18,6 +18,7 @@ from secateur import kernels
 from secateur.arrays import Named, as_array, common_dtype, dtype_of, require_alike, require_writable, single_dtype
 from secateur.errors import EmptyInputError, OutOfRangeError, RecipeError, UnsupportedDtypeError
 from secateur.kernels.formats import COUNTERS, Kind, Term, window
+from secateur.scalars import whole
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -114,7 +115,7 @@ def reduce(score: Any, axis: int = 0, norm: Norm = 1, name: str = "the score") -
 
     Raises:
         OutOfRangeError: no such axis.
-        RecipeError: unknown norm.
+        RecipeError: unknown norm, or the axis is no whole number.
         EmptyInputError: the mean over no elements; the other norms are then 0.
     """
     score = as_array(score, name)
@@ -156,6 +157,7 @@ def _sums(score: Any, axis: int, block: tuple[int, ...], kind: Kind) -> Floats:
 
 
 def _axis(axis: int, dimensions: int, name: str) -> int:
+    axis = whole("the axis", axis)
     if not -dimensions <= axis < dimensions:
         raise OutOfRangeError(f"{name} has {dimensions} axes, so there is no axis {axis}")
     return axis % dimensions

@@ -10,7 +10,6 @@ UnsupportedDtypeError for integers and others.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from secateur.arrays import Source, Stream, as_source, common_dtype, total_size
 from secateur.distributions import fit
 from secateur.errors import InvalidTensorError, OutOfRangeError, RecipeError
 from secateur.ranks import OrderStatistic, order_statistics
+from secateur.scalars import real, whole
 from secateur.summary import summarize_source
 
 __all__ = ["OrderStatistic", "fitted_percentile", "k_sigma", "order_statistics", "percentile", "smallest"]
@@ -49,8 +49,11 @@ def percentile(
         A NumPy scalar of the arrays' common dtype, or an array of the shape of ``q``; a list of them for ``per_array``.
 
     Raises:
+        RecipeError: q is no number.
         OutOfRangeError: q is outside 0 to 100.
     """
+    if np.asarray(q).dtype.kind not in "iuf":
+        raise RecipeError(f"the percentile is {q!r}, a {type(q).__name__}: give a number, or an array of numbers")
     shares = np.asarray(np.true_divide(q, 100))
     if not np.all((shares >= 0) & (shares <= 1)):
         raise OutOfRangeError(f"percentile {q!r} is outside 0 to 100; for the 90th percentile give 90")
@@ -83,14 +86,16 @@ def smallest(
         A NumPy scalar of the arrays' common dtype (float32 for bfloat16); a list of them for ``per_array``.
 
     Raises:
+        RecipeError: count is no whole number.
         OutOfRangeError: count is below 1 or above the number of elements.
     """
+    rank = whole("count", count)
 
     def of(items: Source) -> Any:
         size = total_size(items)
-        if not 1 <= operator.index(count) <= size:
+        if not 1 <= rank <= size:
             raise OutOfRangeError(f"count is {count}, but there are {size} elements: give 1 to {size}")
-        (found,) = order_statistics(items, [operator.index(count) - 1], absolute)
+        (found,) = order_statistics(items, [rank - 1], absolute)
         return common_dtype(items).type(found.value)
 
     return _each(of, as_source(arrays, names), per_array)
@@ -110,9 +115,11 @@ def k_sigma(
         float64; a list of them for ``per_array``.
 
     Raises:
+        RecipeError: k is no number.
         OutOfRangeError: k is not finite.
         InvalidTensorError: an element is infinite, so that there is no sigma.
     """
+    k = real("k", k)
     if not math.isfinite(k):
         raise OutOfRangeError(f"k is {k!r}: it must be a finite number, such as 0.5 or -1")
 
@@ -150,9 +157,10 @@ def fitted_percentile(
 
     Raises:
         OutOfRangeError: q is outside 0 to 100, or the family cannot be fitted.
-        RecipeError: unknown family.
+        RecipeError: unknown family, or q is no number.
         InvalidTensorError: an element is infinite.
     """
+    q = real("the percentile", q)
     if not 0 <= q <= 100:
         raise OutOfRangeError(f"percentile {q!r} is outside 0 to 100; for the 90th percentile give 90")
 

@@ -93,7 +93,8 @@ def _error(number: int, expected: Array, actual: Array) -> float:
         raise VerificationError(
             f"the smaller model's outputs differ from the masked model's by {error:.2g} of the largest number of "
             f"output {number} (rounding explains {tolerance:.0e}); it was thrown away. Were masked weights changed "
-            "after release()?"
+            "after release()? Or does the model's code compute with a size, as in x / x.shape[-1]? Then exclude the "
+            "layers before it."
         )
     return error
 

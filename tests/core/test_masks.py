@@ -16,6 +16,7 @@ from secateur.errors import (
     InvalidTensorError,
     OutOfRangeError,
     ReadOnlyArrayError,
+    RecipeError,
     ShapeMismatchError,
     UnsupportedDtypeError,
 )
@@ -209,3 +210,23 @@ def test_nan_is_refused_by_name_and_position():
     ):
         with pytest.raises(InvalidTensorError, match=r"fc1 holds NaN at index \(1, 2\)"):
             call()
+
+
+GRID = np.arange(8, dtype=np.float32).reshape(2, 4)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: masks.keep_largest(GRID, 1.5),
+        lambda: masks.keep_per_row(GRID, "1"),
+        lambda: masks.keep_above(GRID, None),
+        lambda: masks.n_of_m(GRID, 1.0, 2),
+        lambda: masks.n_of_m(GRID, 1, 2, "a"),
+        lambda: masks.blocks(GRID, ("a", 2), keep=1),
+        lambda: masks.zero_below(GRID.copy(), "x"),
+    ],
+)
+def test_an_option_that_is_no_number_is_named(call):
+    with pytest.raises(RecipeError, match=r" is .*: give a (whole )?number"):
+        call()

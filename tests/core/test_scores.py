@@ -166,3 +166,18 @@ def test_bad_input_is_refused_by_name():
         scores.reduce(np.ones((2, 2)), norm=3)
     with pytest.raises(UnsupportedDtypeError):
         scores.magnitude(np.ones(3, np.int64))
+
+
+GRID = np.arange(8, dtype=np.float32).reshape(2, 4)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: scores.reduce(GRID, "a"),
+        lambda: scores.reduce(GRID, 0.5),
+    ],
+)
+def test_an_option_that_is_no_number_is_named(call):
+    with pytest.raises(RecipeError, match=r" is .*: give a (whole )?number"):
+        call()

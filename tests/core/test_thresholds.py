@@ -185,3 +185,22 @@ def test_values_that_have_no_order_or_no_sigma_are_refused():
     for call in (lambda: thresholds.percentile([], 50), lambda: thresholds.k_sigma([np.ones(0)], 1)):
         with pytest.raises(EmptyInputError):
             call()
+
+
+GRID = np.arange(8, dtype=np.float32).reshape(2, 4)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: thresholds.percentile(GRID, "x"),
+        lambda: thresholds.percentile(GRID, None),
+        lambda: thresholds.percentile(GRID, [True]),
+        lambda: thresholds.smallest(GRID, 1.5),
+        lambda: thresholds.k_sigma(GRID, None),
+        lambda: thresholds.fitted_percentile(GRID, "x"),
+    ],
+)
+def test_an_option_that_is_no_number_is_named(call):
+    with pytest.raises(RecipeError, match=r" is .*: give a (whole )?number"):
+        call()

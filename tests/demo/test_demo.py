@@ -146,7 +146,9 @@ def test_the_module_can_be_run_like_the_command(
     with pytest.raises(SystemExit) as ended:
         runpy.run_module("secateur.cli", run_name="__main__")
     assert ended.value.code == 0
-    assert "results.json" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "results.json" in shown
+    assert "SECATEUR_DATA" in shown
 
 
 def test_a_file_in_place_of_the_folder_is_refused_before_the_work(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_every_run_tells_what_its_steps_came_to(console: Console) -> None:
     assert "keras/jax mlp · neurons · magnitude · percentile 50 · static" in text
     for part in (
         "3 score",
-        "4 remove 50.0 % stay, accuracy 50.0 %",
+        "4 remove 50.0 % of all parameters, biases too, stay, accuracy 50.0 %",
         "5 fine-tune 97.0 % (dense 98.0 %)",
         "6 evaluate",
         "1.5e-07",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -17,9 +18,11 @@ from secateur import Cubic, Gradient, KSigma, Neurons, Percentile, Recipe
 from secateur.errors import (
     EmptyLayerError,
     ExampleError,
+    FileFormatError,
     InvalidTensorError,
     MissingDataError,
     MissingWeightsError,
+    ModelTypeError,
     NoMatchError,
     OutOfRangeError,
     RecipeError,
@@ -241,6 +244,24 @@ def test_a_recipe_that_would_empty_a_layer(framework: Framework) -> None:
     refused(framework, EmptyLayerError, "would remove all", recipe, example=X[:2])
 
 
+@pytest.mark.parametrize("granularity", [None, Neurons()])
+def test_the_scope_that_a_recipe_has_is_not_advised(framework: Framework, granularity: Neurons | None) -> None:
+    options: dict[str, Any] = {} if granularity is None else {"granularity": granularity}
+    example = {} if granularity is None else {"example": X[:2]}
+    match = r"exclude it or lower the target$"
+    refused(framework, EmptyLayerError, match, Recipe(KSigma(50.0), scope="layer", **options), **example)
+    match = r"exclude it, lower the target, or use scope='layer'$"
+    refused(framework, EmptyLayerError, match, Recipe(KSigma(50.0), **options), **example)
+
+
+def test_incomplete_statistics_are_named_as_a_cause(framework: Framework) -> None:
+    model = framework.build()
+    first, *_ = framework.adapter.parameters(model)
+    given = {"mean_abs_gradient": {first.name: np.ones(first.view.shape, np.float32)}}
+    recipe = Recipe(0.5, score=Gradient())
+    refused(framework, MissingDataError, "statistics that were given lack it", recipe, model=model, statistics=given)
+
+
 def test_a_pattern_that_matches_no_layer(framework: Framework) -> None:
     refused(framework, NoMatchError, "'convolution' matches no layer", Recipe(0.5, include=["convolution"]))
     refused(framework, NoMatchError, "'convolution' matches no layer", Recipe(0.5, exclude=["convolution"]))
@@ -301,6 +322,29 @@ def test_neurons_without_an_example() -> None:
 def test_an_unbuilt_keras_model() -> None:
     with pytest.raises(UnbuiltModelError, match="has no weights yet"):
         sk.prune(keras.Sequential([keras.layers.Dense(3)]), Recipe(0.5))
+
+
+@pytest.mark.parametrize("model", [None, torch_model().state_dict(), [torch.nn.Linear(3, 3)], torch.nn.Linear])
+def test_something_else_than_a_torch_module(model: Any) -> None:
+    match = rf"the model is a {type(model).__name__}: give the torch\.nn\.Module itself"
+    calls: list[Callable[[], Any]] = [
+        lambda: st.prune(model, Recipe(0.5)),
+        lambda: st.Pruner(model, Recipe(0.5), torch.optim.SGD(torch_model().parameters(), 0.1)),
+        lambda: st.statistics(model, (X, Y), torch.nn.CrossEntropyLoss(), ["mean_gradient"]),
+        lambda: st.graph(model, X),
+        lambda: st.parameters(model),
+    ]
+    for call in calls:
+        with pytest.raises(ModelTypeError, match=match):
+            call()
+
+
+def test_a_report_in_the_place_of_a_folder(tmp_path: Path) -> None:
+    pruned = st.prune(torch_model(), Recipe(0.5))
+    with pytest.raises(FileFormatError, match=r"is a folder: give the name of a file, such as .*report\.html"):
+        pruned.report(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.parent.glob(".*.part")) == []
 
 
 def test_a_lazy_torch_module() -> None:

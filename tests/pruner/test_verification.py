@@ -48,6 +48,22 @@ def test_the_error_is_that_of_the_worst_output_and_rounding_is_let_pass(expected
             largest_error(expected, moved)
 
 
+def test_a_model_that_computes_with_a_size_is_told_so() -> None:
+    class Divided(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.last = torch.nn.Linear(4, 8), torch.nn.Linear(8, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = torch.relu(self.first(x))
+            return self.last(x / x.shape[-1])
+
+    pruned = st.prune(Divided(), Recipe(0.5, granularity=Neurons()), example=torch.randn(5, 4))
+    with pytest.raises(VerificationError, match=r"compute with a size, as in x / x\.shape\[-1\]\?"):
+        pruned.compact()
+
+
 def test_each_output_is_held_to_its_own_precision() -> None:
     rough, exact = np.ones(4, np.float16), np.ones(4, np.float64)
     assert largest_error([rough, exact], [rough * np.float16(1.005), exact]) == pytest.approx(0.005, rel=0.1)

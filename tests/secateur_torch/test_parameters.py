@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 import secateur_torch as st
+from secateur import Neurons, Recipe
 from secateur.errors import MissingWeightsError, NoMatchError, ShapeMismatchError, UnbuiltModelError
 from secateur_torch.adapter import TorchAdapter
 from secateur_torch.parameters import to_canonical, to_native, weights
@@ -185,3 +187,35 @@ def test_masks_of_running_statistics_are_applied() -> None:
     layer = nn.BatchNorm1d(4)
     TorchAdapter().apply(layer, {"running_var": np.array([True, False, True, False])})
     assert layer.running_var.tolist() == [1.0, 0.0, 1.0, 0.0]
+
+
+class Chosen(nn.Module):
+    """Reads its hidden units in an order that is told by an integer parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.last = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+        self.order = nn.Parameter(torch.randperm(8), requires_grad=False)
+        self.flags = nn.Parameter(torch.tensor([True, False]), requires_grad=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.second(torch.relu(self.first(x)))[:, self.order]))
+
+
+@pytest.mark.parametrize("recipe", [Recipe(0.5), Recipe(0.5, granularity=Neurons(), include=["first"])])
+def test_integers_outside_of_kernels_are_left_alone(recipe: Recipe, tmp_path: Path) -> None:
+    """They neither block the model nor are they masked, sliced or lost."""
+    model, example = Chosen(), torch.randn(4, 6)
+    order = model.order.clone()
+    pruned = st.prune(model, recipe, example=example)
+    assert {"order", "flags"}.isdisjoint(item.name for item in pruned.parameters())
+    assert pruned.sparsity > 0.0
+    small = pruned.compact()
+    assert small.first.out_features == (4 if isinstance(recipe.granularity, Neurons) else 8)
+    assert pruned.max_error is not None
+    pruned.save(tmp_path / "saved")
+    loaded = st.load(tmp_path / "saved", Chosen(), example).model
+    for left in (model, small, loaded):
+        assert torch.equal(left.order, order)
+        assert left.flags.tolist() == [True, False]

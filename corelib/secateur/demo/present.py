@@ -92,10 +92,10 @@ class Terminal:
         self._say(
             platform,
             f"{model} · {choice.label}\n"
-            f"    [bold]3 score[/bold] {choice.granularity} by {choice.score} → [bold]4 remove[/bold] {left} stay, "
-            f"accuracy {percent(pruned.accuracy)} → [bold]5 fine-tune[/bold] {percent(tuned.accuracy)} "
-            f"(dense {percent(dense['accuracy'])}) → [bold]6 evaluate[/bold] compact: {count(small.parameters)} "
-            f"parameters, off by {outcome.max_error:.1e}",
+            f"    [bold]3 score[/bold] {choice.granularity} by {choice.score} → [bold]4 remove[/bold] {left} of all "
+            f"parameters, biases too, stay, accuracy {percent(pruned.accuracy)} → [bold]5 fine-tune[/bold] "
+            f"{percent(tuned.accuracy)} (dense {percent(dense['accuracy'])}) → [bold]6 evaluate[/bold] compact: "
+            f"{count(small.parameters)} parameters, off by {outcome.max_error:.1e}",
         )
 
     def timing(self, platform: Platform) -> None:

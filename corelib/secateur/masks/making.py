@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any, overload
 
@@ -12,9 +11,10 @@ import numpy.typing as npt
 
 from secateur import kernels
 from secateur.arrays import Named, as_array, as_arrays, is_array
-from secateur.errors import OutOfRangeError, ShapeMismatchError
+from secateur.errors import OutOfRangeError, RecipeError, ShapeMismatchError
 from secateur.kernels.formats import Kind
 from secateur.masks.ties import count, largest
+from secateur.scalars import whole
 
 _SUM: Kind = "value"
 
@@ -69,6 +69,7 @@ def n_of_m(score: Any, n: int = 2, m: int = 4, axis: int = -1, name: str = "the 
     """True at the n largest of each m consecutive elements along ``axis`` (Mishra et al. 2021); ties: the later.
 
     Raises:
+        RecipeError: n, m or the axis is no whole number.
         OutOfRangeError: not 0 <= n <= m, m < 1, or no such axis.
         ShapeMismatchError: the axis cannot be cut into groups of m.
         InvalidTensorError: the score holds NaN.
@@ -111,6 +112,7 @@ def blocks(
         InvalidTensorError: the score holds NaN, or a block both infinities.
     """
     score = as_array(score, name)
+    shape = [whole("a side of the block", side) for side in shape]
     if len(shape) != len(score.shape):
         raise ShapeMismatchError(f"{name} has {len(score.shape)} axes, the block {tuple(shape)} has {len(shape)}")
     if min(shape, default=1) < 1:
@@ -131,8 +133,11 @@ def number(what: str, value: float) -> float:
     """``value`` as a float that can be compared with others.
 
     Raises:
+        RecipeError: it is no number.
         OutOfRangeError: it is NaN.
     """
+    if not hasattr(value, "__float__"):
+        raise RecipeError(f"{what} is {value!r}, a {type(value).__name__}: give a number")
     if math.isnan(value):
         raise OutOfRangeError(f"{what} is NaN: nothing can be compared with it")
     return float(value)
@@ -142,10 +147,11 @@ def group_axis(item: Named, n: int, m: int, axis: int) -> int:
     """The axis, counted from the front, along which n of each m consecutive elements stay.
 
     Raises:
-        OutOfRangeError, ShapeMismatchError: as :func:`n_of_m`.
+        RecipeError, OutOfRangeError, ShapeMismatchError: as :func:`n_of_m`.
     """
     name, array = item
-    if not 0 <= operator.index(n) <= operator.index(m) or m < 1:
+    n, m, axis = whole("n", n), whole("m", m), whole("the axis", axis)
+    if not 0 <= n <= m or m < 1:
         raise OutOfRangeError(f"{n} of {m} cannot be kept: give 0 <= n <= m and m >= 1")
     dimensions = len(array.shape)
     if not -dimensions <= axis < dimensions:

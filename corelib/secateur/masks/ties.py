@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ from secateur import kernels
 from secateur.arrays import Named
 from secateur.errors import OutOfRangeError
 from secateur.ranks import order_statistics
+from secateur.scalars import whole
 
 
 class Cut(NamedTuple):
@@ -47,8 +47,10 @@ def count(what: str, value: int, size: int) -> int:
     """``value`` as an integer from 0 to ``size``.
 
     Raises:
-        OutOfRangeError: it is not.
+        RecipeError: it is no integer.
+        OutOfRangeError: it is below or above.
     """
-    if not 0 <= operator.index(value) <= size:
+    value = whole(what, value)
+    if not 0 <= value <= size:
         raise OutOfRangeError(f"{what} is {value}, but there are {size}: give 0 to {size}")
-    return operator.index(value)
+    return value

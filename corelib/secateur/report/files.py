@@ -6,6 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from secateur.errors import FileFormatError
+
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
     """Write ``text`` as UTF-8, as :func:`write_bytes` does."""
@@ -17,8 +19,13 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
 
     Returns:
         The path written.
+
+    Raises:
+        FileFormatError: ``path`` is a folder.
     """
     target = Path(path)
+    if target.is_dir():
+        raise FileFormatError(f"{target} is a folder: give the name of a file, such as {target / 'report.html'}")
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     try:
