@@ -15,8 +15,10 @@ from functools import cached_property
 from typing import Any
 
 import keras
+import numpy as np
 
 from secateur.errors import ExampleError, TraceError
+from secateur_keras import backends
 from secateur_keras.naming import own_weights, sublayers
 
 
@@ -89,9 +91,84 @@ def expanded(node: Any) -> Symbolic | None:
         graphs = [_call(node, mode) for mode in ([{"training": False}, {"training": True}] if knows_mode else [{}])]
     except Exception:  # whatever the user's code raises, it cannot be read
         return None
-    runs = [[id(each.operation) for each in graph.nodes if isinstance(each.operation, keras.Layer)] for graph in graphs]
-    same = all(run == runs[0] for run in runs) and len({len(graph.nodes) for graph in graphs}) == 1
-    return graphs[0] if same else None
+    return graphs[0] if _calls(graphs[0]) == _calls(graphs[-1]) else None
+
+
+def require_one_graph(model: keras.Model, graph: Symbolic) -> None:
+    """Refuse a model with a ``call`` of its own that does something else in training than what ``graph`` says.
+
+    Raises:
+        TraceError: it does, or does not run on symbolic inputs in training mode; names the layers.
+    """
+    if own_graph(model) is not None or "training" not in inspect.signature(model.call).parameters:
+        return
+    inputs = [keras.KerasTensor(tensor.shape, dtype=tensor.dtype) for tensor in graph.inputs]
+    structure = keras.tree.pack_sequence_as(graph.input_structure, inputs)
+    try:
+        training = _record(inputs, structure, model.call(structure, training=True))
+    except Exception as error:
+        raise TraceError(
+            f"{type(model).__name__}.call(training=True) does not run on symbolic inputs: {error}"
+        ) from error
+    if _calls(graph) != _calls(training):
+        raise TraceError(
+            f"{type(model).__name__}.call does something else in training than in inference "
+            f"({_told(graph, training)}), and no smaller model made of its layers could do both: call the same layers "
+            "in both modes (Dropout, GaussianNoise and their like know the mode themselves), with the same arguments "
+            "and outputs"
+        )
+
+
+def _told(inference: Symbolic, training: Symbolic) -> str:
+    """In which layers two graphs of a model differ."""
+    runs = [
+        {id(node.operation): node.operation.name for node in graph.nodes if isinstance(node.operation, keras.Layer)}
+        for graph in (inference, training)
+    ]
+    only = [[name for key, name in run.items() if key not in other] for run, other in (runs, runs[::-1])]
+    told = [
+        f"{', '.join(names)} only in {mode}"
+        for names, mode in zip(only, ("inference", "training"), strict=True)
+        if names
+    ]
+    return "; ".join(told) or f"in the calls of {', '.join(runs[0].values())}, or between them"
+
+
+def _calls(graph: Symbolic) -> tuple[list[Any], list[int]]:
+    """What a graph computes, the mode aside: equal for graphs of the same calls in the same order."""
+    numbers = {id(tensor): number for number, tensor in enumerate(graph.inputs)}
+    calls = []
+    for node in graph.nodes:
+        calls.append((_identity(node.operation), [_plain(value, numbers) for value in _arguments(node)]))
+        numbers.update({id(tensor): len(numbers) + index for index, tensor in enumerate(node.outputs)})
+    return calls, [numbers[id(tensor)] for tensor in graph.outputs]
+
+
+def _identity(operation: Any) -> Any:
+    """A layer is itself; an operation, made anew for each call, its class and settings."""
+    if isinstance(operation, keras.Layer):
+        return id(operation)
+    settings = {key: value for key, value in vars(operation).items() if key != "name" and not key.startswith("_")}
+    flat = [(key, each) for key, value in sorted(settings.items()) for each in keras.tree.flatten(value)]
+    return type(operation), [(key, _plain(each, {})) for key, each in flat]
+
+
+def _arguments(node: Any) -> list[Any]:
+    """What a node's operation was called with, flat, without the mode."""
+    named = sorted(node.arguments.kwargs.items())
+    return keras.tree.flatten((node.arguments.args, [value for key, value in named if key != "training"]))
+
+
+def _plain(value: Any, numbers: dict[int, int]) -> Any:
+    """Something that equals the same of an equal value: tensors by their numbers, arrays by their bytes."""
+    if isinstance(value, keras.KerasTensor):
+        return "tensor", numbers[id(value)]
+    if isinstance(value, keras.Variable):
+        return id(value)
+    if isinstance(value, np.ndarray) or keras.ops.is_tensor(value):
+        array = value if isinstance(value, np.ndarray) else backends.array(value)
+        return array.dtype, array.shape, array.tobytes()
+    return value if isinstance(value, bool | int | float | str) else repr(value)
 
 
 def execution_order(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:

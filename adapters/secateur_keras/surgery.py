@@ -17,7 +17,7 @@ from secateur.errors import ExampleError, TraceError
 from secateur.structure.graph import Graph, Operation
 from secateur.structure.removal import Plan
 from secateur_keras import backends
-from secateur_keras.functional import Symbolic, own_graph
+from secateur_keras.functional import Symbolic, own_graph, require_one_graph
 from secateur_keras.layouts import layout
 from secateur_keras.naming import below, layer_paths, unique, weights
 from secateur_keras.parameters import layouts
@@ -47,10 +47,12 @@ def compact(model: keras.Model, graph: Graph, plan: Plan) -> keras.Model:
         plan: what stays.
 
     Raises:
-        TraceError: the model is not the one that was traced, or a layer cannot be rebuilt.
+        TraceError: the model is not the one that was traced, does something else in training than in inference, or a
+            layer cannot be rebuilt.
     """
     backends.synchronise(model)
     traced = _traced_again(model, graph)
+    require_one_graph(model, traced.symbolic)
     surgeon = _Surgeon(model, traced, plan)
     small = surgeon.rebuild(model, traced.symbolic, traced.symbolic.inputs)
     surgeon.fill()
