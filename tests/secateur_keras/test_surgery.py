@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -356,3 +357,41 @@ def test_a_model_that_does_the_same_in_training_is_rebuilt_with_its_dropout(way:
     runs = [keras.ops.convert_to_numpy(small(example, training=mode)) for mode in (True, False, False)]
     assert not np.array_equal(runs[0], runs[1])
     np.testing.assert_array_equal(runs[1], runs[2])
+
+
+@pytest.mark.parametrize("dropout", [layers.Dropout, layers.AlphaDropout])
+def test_the_noise_of_dropout_takes_the_new_size(dropout: Any) -> None:
+    model = keras.Sequential(
+        [
+            keras.Input((3, 4)),
+            layers.Dense(16, name="hidden"),
+            dropout(0.5, noise_shape=(None, 1, 16), name="features"),
+            dropout(0.5, noise_shape=(None, 3, 1), name="places"),
+            layers.Dense(2, name="head"),
+        ]
+    )
+    keras_models.randomize(model)
+    session, state = sk.prune(model, HALF), random.getstate()
+    before = keras_models.snapshot(model)
+    small = session.compact()
+    assert random.getstate() == state
+    for old, new in zip(before, keras_models.snapshot(model), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert small.get_layer("features").noise_shape == (None, 1, 8)
+    assert small.get_layer("places").noise_shape == (None, 3, 1)
+    assert small(np.ones((5, 3, 4), np.float32), training=True).shape == (5, 3, 2)
+    assert model.get_layer("features").noise_shape == (None, 1, 16)
+
+
+def test_a_smaller_model_that_cannot_train_is_refused() -> None:
+    class Fixed(layers.SpatialDropout1D):
+        """In inference it is a dropout like any other; the size of its noise is written in the code."""
+
+        def _get_noise_shape(self, inputs: Any) -> tuple[int, ...]:
+            return (1, 1, 16)
+
+    inputs = [keras.Input((3, 4)), layers.Dense(16, name="hidden"), Fixed(0.5, name="fixed"), layers.Dense(2)]
+    model = keras_models.randomize(keras.Sequential(inputs))
+    with pytest.raises(TraceError, match="does not run in training mode"):
+        pruned(model)
+    assert model(np.ones((5, 3, 4), np.float32), training=True).shape == (5, 3, 2)
