@@ -34,7 +34,7 @@ def outputs_of(model: keras.Model, inputs: Any, training: bool = False) -> list[
     backends.synchronise(model)
 
     def run(*arguments: Any) -> Any:
-        return forward(model, *arguments, training)
+        return forward(model, *arguments, training=training)
 
     state = values(model.trainable_variables), values(model.non_trainable_variables)
     outputs = backends.compiled(run)(*state, backends.tensors(inputs))

@@ -80,8 +80,8 @@ def _require_training(model: keras.Model, small: keras.Model, shapes: Sequence[S
     if actual != expected:
         raise TraceError(
             f"in training mode the smaller model of {model.name!r} gives outputs of the shapes {actual}, not "
-            f"{expected}: sizes in the code or settings of its layers were not made smaller; leave them open, or exclude what feeds "
-            "them"
+            f"{expected}: sizes in the code or settings of its layers were not made smaller; leave them open, or "
+            "exclude what feeds them"
         )
 
 
