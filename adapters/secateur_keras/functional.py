@@ -9,32 +9,41 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import keras
 import numpy as np
+from keras.src.ops.node import Node
 
 from secateur.errors import ExampleError, TraceError
 from secateur_keras import backends
 from secateur_keras.naming import own_weights, sublayers
+from secateur_keras.patching import wrap
 
 
 @dataclass(frozen=True)
 class Symbolic:
-    """Symbolic inputs and outputs, flat and in the structure in which the model takes and gives them."""
+    """Symbolic inputs and outputs, flat and in the structure in which the model takes and gives them.
+
+    ``made`` holds the nodes in the order in which they were made, if that is known, others perhaps among them.
+    """
 
     inputs: list[Any]
     outputs: list[Any]
     input_structure: Any
     output_structure: Any
+    made: Sequence[Any] = ()
 
     @cached_property
     def nodes(self) -> list[Any]:
-        """The calls between inputs and outputs in the order of execution."""
-        return execution_order(self.inputs, self.outputs)
+        """The calls between inputs and outputs, as they were made if that is known, else in :func:`operand_order`."""
+        nodes = operand_order(self.inputs, self.outputs)
+        needed = set(map(id, nodes))
+        return [node for node in self.made if id(node) in needed] or nodes
 
 
 def own_graph(layer: Any) -> Symbolic | None:
@@ -65,7 +74,7 @@ def symbolic(model: keras.Model, example: Any | None) -> Symbolic:
         return _called[model]
     inputs = _symbolic_inputs(model, example)
     try:
-        graph = _record(keras.tree.flatten(inputs), inputs, model.call(inputs))
+        graph = _record(keras.tree.flatten(inputs), inputs, lambda: model.call(inputs))
     except Exception as error:
         raise TraceError(
             f"{type(model).__name__}.call does not run on symbolic inputs of this example's shape ({error}); use "
@@ -105,7 +114,7 @@ def require_one_graph(model: keras.Model, graph: Symbolic) -> None:
     inputs = [keras.KerasTensor(tensor.shape, dtype=tensor.dtype) for tensor in graph.inputs]
     structure = keras.tree.pack_sequence_as(graph.input_structure, inputs)
     try:
-        training = _record(inputs, structure, model.call(structure, training=True))
+        training = _record(inputs, structure, lambda: model.call(structure, training=True))
     except Exception as error:
         raise TraceError(
             f"{type(model).__name__}.call(training=True) does not run on symbolic inputs: {error}"
@@ -171,11 +180,12 @@ def _plain(value: Any, numbers: dict[int, int]) -> Any:
     return value if isinstance(value, bool | int | float | str) else repr(value)
 
 
-def execution_order(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
+def operand_order(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
     """The nodes between inputs and outputs: first what the first output's first operand needs, as one would write it.
 
-    Unlike Keras's order by depth this is the order of a program that computes one branch after the other, which is the
-    order in which PyTorch runs the same network; and it does not change when a model is saved and loaded.
+    A functional model does not remember in which order its layers were called. Unlike Keras's order by depth this is
+    the order of a program that computes one operand after the other; it does not change when a model is saved and
+    loaded.
     """
     known = {id(tensor) for tensor in inputs}
     done: set[int] = set()
@@ -209,15 +219,35 @@ def _call(node: Any, mode: dict[str, bool]) -> Symbolic:
     inputs = [keras.KerasTensor(tensor.shape, dtype=tensor.dtype) for tensor in node.input_tensors]
     stand_ins = {id(tensor): new for tensor, new in zip(node.input_tensors, inputs, strict=True)}
     arguments, keywords = node.arguments.fill_in(stand_ins)
-    return _record(inputs, inputs, node.operation.call(*arguments, **{**keywords, **mode}))
+    return _record(inputs, inputs, lambda: node.operation.call(*arguments, **{**keywords, **mode}))
 
 
-def _record(inputs: list[Any], structure: Any, outputs: Any) -> Symbolic:
-    """The graph of calls that were just made; the layers forget them."""
+_made: ContextVar[list[Any] | None] = ContextVar("made", default=None)
+"""The nodes of the calls that are being recorded, in the order in which they are made."""
+
+
+def _after_node(original: Callable[..., Any], node: Any, *args: Any, **kwargs: Any) -> None:
+    original(node, *args, **kwargs)
+    made = _made.get()
+    if made is not None:
+        made.append(node)
+
+
+wrap(Node, "__init__", _after_node)
+
+
+def _record(inputs: list[Any], structure: Any, call: Callable[[], Any]) -> Symbolic:
+    """The graph of the calls that ``call`` makes; the layers forget them."""
+    made: list[Any] = []
+    token = _made.set(made)
+    try:
+        outputs = call()
+    finally:
+        _made.reset(token)
     flat = keras.tree.flatten(outputs)
     if not all(isinstance(tensor, keras.KerasTensor) for tensor in flat):
         raise TypeError("call returns something else than tensors")
-    graph = Symbolic(inputs, flat, structure, outputs)
+    graph = Symbolic(inputs, flat, structure, outputs, made)
     for node in graph.nodes:
         node.operation._inbound_nodes.remove(node)
         for parent in {id(tensor): tensor._keras_history.operation for tensor in node.input_tensors}.values():
