@@ -55,6 +55,10 @@ class ParametrizationError(SecateurError, ValueError):
     """A recipe chooses a weight that its layer computes from others, so that no mask would hold on it."""
 
 
+class ModelTypeError(SecateurError, TypeError):
+    """What was given as a model is none of the framework's: None, a state dict, a list of layers."""
+
+
 class UnbuiltModelError(SecateurError, ValueError):
     """A model whose weights do not exist yet: an unbuilt Keras model, a lazy PyTorch module."""
 
