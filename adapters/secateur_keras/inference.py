@@ -33,8 +33,8 @@ def outputs_of(model: keras.Model, inputs: Any, training: bool = False) -> list[
     """The model's outputs as NumPy arrays, one a tensor."""
     backends.synchronise(model)
 
-    def run(*arguments: Any) -> Any:
-        return forward(model, *arguments, training=training)
+    def run(trainable: Any, non_trainable: Any, given: Any) -> Any:
+        return forward(model, trainable, non_trainable, given, training)
 
     state = values(model.trainable_variables), values(model.non_trainable_variables)
     outputs = backends.compiled(run)(*state, backends.tensors(inputs))
