@@ -9,30 +9,41 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import keras
+import numpy as np
+from keras.src.ops.node import Node
 
 from secateur.errors import ExampleError, TraceError
+from secateur_keras import backends
 from secateur_keras.naming import own_weights, sublayers
+from secateur_keras.patching import wrap
 
 
 @dataclass(frozen=True)
 class Symbolic:
-    """Symbolic inputs and outputs, flat and in the structure in which the model takes and gives them."""
+    """Symbolic inputs and outputs, flat and in the structure in which the model takes and gives them.
+
+    ``made`` holds the nodes in the order in which they were made, if that is known, others perhaps among them.
+    """
 
     inputs: list[Any]
     outputs: list[Any]
     input_structure: Any
     output_structure: Any
+    made: Sequence[Any] = ()
 
     @cached_property
     def nodes(self) -> list[Any]:
-        """The calls between inputs and outputs in the order of execution."""
-        return execution_order(self.inputs, self.outputs)
+        """The calls between inputs and outputs, as they were made if that is known, else in :func:`operand_order`."""
+        nodes = operand_order(self.inputs, self.outputs)
+        needed = set(map(id, nodes))
+        return [node for node in self.made if id(node) in needed] or nodes
 
 
 def own_graph(layer: Any) -> Symbolic | None:
@@ -63,7 +74,7 @@ def symbolic(model: keras.Model, example: Any | None) -> Symbolic:
         return _called[model]
     inputs = _symbolic_inputs(model, example)
     try:
-        graph = _record(keras.tree.flatten(inputs), inputs, model.call(inputs))
+        graph = _record(keras.tree.flatten(inputs), inputs, lambda: model.call(inputs))
     except Exception as error:
         raise TraceError(
             f"{type(model).__name__}.call does not run on symbolic inputs of this example's shape ({error}); use "
@@ -89,16 +100,92 @@ def expanded(node: Any) -> Symbolic | None:
         graphs = [_call(node, mode) for mode in ([{"training": False}, {"training": True}] if knows_mode else [{}])]
     except Exception:  # whatever the user's code raises, it cannot be read
         return None
-    runs = [[id(each.operation) for each in graph.nodes if isinstance(each.operation, keras.Layer)] for graph in graphs]
-    same = all(run == runs[0] for run in runs) and len({len(graph.nodes) for graph in graphs}) == 1
-    return graphs[0] if same else None
+    return graphs[0] if _calls(graphs[0]) == _calls(graphs[-1]) else None
 
 
-def execution_order(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
+def require_one_graph(model: keras.Model, graph: Symbolic) -> None:
+    """Refuse a model with a ``call`` of its own that does something else in training than what ``graph`` says.
+
+    Raises:
+        TraceError: it does, or does not run on symbolic inputs in training mode; names the layers.
+    """
+    if own_graph(model) is not None or "training" not in inspect.signature(model.call).parameters:
+        return
+    inputs = [keras.KerasTensor(tensor.shape, dtype=tensor.dtype) for tensor in graph.inputs]
+    structure = keras.tree.pack_sequence_as(graph.input_structure, inputs)
+    try:
+        training = _record(inputs, structure, lambda: model.call(structure, training=True))
+    except Exception as error:
+        raise TraceError(
+            f"{type(model).__name__}.call(training=True) does not run on symbolic inputs: {error}"
+        ) from error
+    if _calls(graph) != _calls(training):
+        raise TraceError(
+            f"{type(model).__name__}.call does something else in training than in inference "
+            f"({_told(graph, training)}), and no smaller model made of its layers could do both: call the same layers "
+            "in both modes (Dropout, GaussianNoise and their like know the mode themselves), with the same arguments "
+            "and outputs"
+        )
+
+
+def _told(inference: Symbolic, training: Symbolic) -> str:
+    """In which layers two graphs of a model differ."""
+    runs = [
+        {id(node.operation): node.operation.name for node in graph.nodes if isinstance(node.operation, keras.Layer)}
+        for graph in (inference, training)
+    ]
+    only = [[name for key, name in run.items() if key not in other] for run, other in (runs, runs[::-1])]
+    told = [
+        f"{', '.join(names)} only in {mode}"
+        for names, mode in zip(only, ("inference", "training"), strict=True)
+        if names
+    ]
+    return "; ".join(told) or f"in the calls of {', '.join(runs[0].values())}, or between them"
+
+
+def _calls(graph: Symbolic) -> tuple[list[Any], list[int]]:
+    """What a graph computes, the mode aside: equal for graphs of the same calls in the same order."""
+    numbers = {id(tensor): number for number, tensor in enumerate(graph.inputs)}
+    calls = []
+    for node in graph.nodes:
+        calls.append((_identity(node.operation), [_plain(value, numbers) for value in _arguments(node)]))
+        numbers.update({id(tensor): len(numbers) + index for index, tensor in enumerate(node.outputs)})
+    return calls, [numbers[id(tensor)] for tensor in graph.outputs]
+
+
+def _identity(operation: Any) -> Any:
+    """A layer is itself; an operation, made anew for each call, its class and settings."""
+    if isinstance(operation, keras.Layer):
+        return id(operation)
+    settings = {key: value for key, value in vars(operation).items() if key != "name" and not key.startswith("_")}
+    flat = [(key, each) for key, value in sorted(settings.items()) for each in keras.tree.flatten(value)]
+    return type(operation), [(key, _plain(each, {})) for key, each in flat]
+
+
+def _arguments(node: Any) -> list[Any]:
+    """What a node's operation was called with, flat, without the mode."""
+    named = sorted(node.arguments.kwargs.items())
+    return keras.tree.flatten((node.arguments.args, [value for key, value in named if key != "training"]))
+
+
+def _plain(value: Any, numbers: dict[int, int]) -> Any:
+    """Something that equals the same of an equal value: tensors by their numbers, arrays by their bytes."""
+    if isinstance(value, keras.KerasTensor):
+        return "tensor", numbers[id(value)]
+    if isinstance(value, keras.Variable):
+        return id(value)
+    if isinstance(value, np.ndarray) or keras.ops.is_tensor(value):
+        array = value if isinstance(value, np.ndarray) else backends.array(value)
+        return array.dtype, array.shape, array.tobytes()
+    return value if isinstance(value, bool | int | float | str) else repr(value)
+
+
+def operand_order(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
     """The nodes between inputs and outputs: first what the first output's first operand needs, as one would write it.
 
-    Unlike Keras's order by depth this is the order of a program that computes one branch after the other, which is the
-    order in which PyTorch runs the same network; and it does not change when a model is saved and loaded.
+    A functional model does not remember in which order its layers were called. Unlike Keras's order by depth this is
+    the order of a program that computes one operand after the other; it does not change when a model is saved and
+    loaded.
     """
     known = {id(tensor) for tensor in inputs}
     done: set[int] = set()
@@ -132,15 +219,35 @@ def _call(node: Any, mode: dict[str, bool]) -> Symbolic:
     inputs = [keras.KerasTensor(tensor.shape, dtype=tensor.dtype) for tensor in node.input_tensors]
     stand_ins = {id(tensor): new for tensor, new in zip(node.input_tensors, inputs, strict=True)}
     arguments, keywords = node.arguments.fill_in(stand_ins)
-    return _record(inputs, inputs, node.operation.call(*arguments, **{**keywords, **mode}))
+    return _record(inputs, inputs, lambda: node.operation.call(*arguments, **{**keywords, **mode}))
 
 
-def _record(inputs: list[Any], structure: Any, outputs: Any) -> Symbolic:
-    """The graph of calls that were just made; the layers forget them."""
+_made: ContextVar[list[Any] | None] = ContextVar("made", default=None)
+"""The nodes of the calls that are being recorded, in the order in which they are made."""
+
+
+def _after_node(original: Callable[..., Any], node: Any, *args: Any, **kwargs: Any) -> None:
+    original(node, *args, **kwargs)
+    made = _made.get()
+    if made is not None:
+        made.append(node)
+
+
+wrap(Node, "__init__", _after_node)
+
+
+def _record(inputs: list[Any], structure: Any, call: Callable[[], Any]) -> Symbolic:
+    """The graph of the calls that ``call`` makes; the layers forget them."""
+    made: list[Any] = []
+    token = _made.set(made)
+    try:
+        outputs = call()
+    finally:
+        _made.reset(token)
     flat = keras.tree.flatten(outputs)
     if not all(isinstance(tensor, keras.KerasTensor) for tensor in flat):
         raise TypeError("call returns something else than tensors")
-    graph = Symbolic(inputs, flat, structure, outputs)
+    graph = Symbolic(inputs, flat, structure, outputs, made)
     for node in graph.nodes:
         node.operation._inbound_nodes.remove(node)
         for parent in {id(tensor): tensor._keras_history.operation for tensor in node.input_tensors}.values():

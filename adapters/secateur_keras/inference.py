@@ -1,4 +1,4 @@
-"""Running a model in inference mode without touching it: dropout off, batch normalisation on its running statistics.
+"""Running a model without touching it, as a rule in inference mode: dropout off, batch normalisation on its statistics.
 
 Everything goes through Keras's stateless calls, so whatever a forward pass would change (seeds, running statistics,
 losses, metrics) is thrown away, on every backend.
@@ -20,19 +20,21 @@ def values(variables: Sequence[keras.Variable]) -> list[Any]:
     return [keras.ops.convert_to_tensor(variable.value) for variable in variables]
 
 
-def forward(model: keras.Model, trainable: Sequence[Any], non_trainable: Sequence[Any], inputs: Any) -> Any:
+def forward(
+    model: keras.Model, trainable: Sequence[Any], non_trainable: Sequence[Any], inputs: Any, training: bool = False
+) -> Any:
     """The model's outputs for ``inputs`` with the given values of its variables, in their usual order."""
-    mode = {"training": False} if "training" in inspect.signature(model.call).parameters else {}
+    mode = {"training": training} if "training" in inspect.signature(model.call).parameters else {}
     outputs, _ = model.stateless_call(trainable, non_trainable, _as_called(model, inputs), **mode)
     return outputs
 
 
-def outputs_of(model: keras.Model, inputs: Any) -> list[backends.Array]:
+def outputs_of(model: keras.Model, inputs: Any, training: bool = False) -> list[backends.Array]:
     """The model's outputs as NumPy arrays, one a tensor."""
     backends.synchronise(model)
 
-    def run(*arguments: Any) -> Any:
-        return forward(model, *arguments)
+    def run(trainable: Any, non_trainable: Any, given: Any) -> Any:
+        return forward(model, trainable, non_trainable, given, training)
 
     state = values(model.trainable_variables), values(model.non_trainable_variables)
     outputs = backends.compiled(run)(*state, backends.tensors(inputs))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import keras
 
-from secateur.errors import UnbuiltModelError
+from secateur.errors import ModelTypeError, UnbuiltModelError
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,15 @@ class Weight:
     variable: keras.Variable
     owner: keras.Layer
     layer: str
+
+
+def require_model(model: object) -> None:
+    """Raise ModelTypeError for anything but a Keras model, UnbuiltModelError if it has no weights yet."""
+    if not isinstance(model, keras.Model):
+        raise ModelTypeError(
+            f"{type(model).__name__} is no keras.Model; pass the model itself, a layer as keras.Sequential([layer])"
+        )
+    require_built(model)
 
 
 def require_built(model: keras.Model) -> None:

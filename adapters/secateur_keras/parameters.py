@@ -12,7 +12,7 @@ from secateur.layout import Layout, masks_to_canonical, masks_to_native
 from secateur.structure.graph import Graph
 from secateur_keras import backends
 from secateur_keras.layouts import layout
-from secateur_keras.naming import Weight, weights
+from secateur_keras.naming import Weight, require_model, weights
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -28,9 +28,11 @@ def parameters(model: keras.Model, graph: Graph | None = None) -> list[Parameter
         graph: the traced structure; weights that it uses then come first, in the order of first use.
 
     Raises:
+        ModelTypeError: it is no Keras model.
         UnbuiltModelError: the model has no weights yet.
         UnsupportedDtypeError: a kernel of integers (as in a quantized model) or complex numbers.
     """
+    require_model(model)
     backends.synchronise(model)
     found = {weight.name: _parameter(weight, form) for weight, form in layouts(model)}
     if graph is None:

@@ -18,6 +18,7 @@ from secateur.batches import batches, explained
 from secateur.errors import InvalidTensorError, MissingDataError
 from secateur_keras import backends
 from secateur_keras.inference import forward, values
+from secateur_keras.naming import require_model
 from secateur_keras.parameters import layouts
 from secateur_keras.reading import reading
 
@@ -57,6 +58,7 @@ def statistics(model: keras.Model, data: Any, loss: Any, needs: Iterable[str]) -
         raise MissingDataError(
             f"{', '.join(unknown)} cannot be gathered, only {', '.join(STATISTICS)}: pass statistics="
         )
+    require_model(model)
     backends.synchronise(model)
     known = {id(weight.variable): (weight.name, form) for weight, form in layouts(model)}
     trainable = model.trainable_variables
@@ -135,7 +137,14 @@ def _objective(model: keras.Model, loss: Any) -> Loss:
         if compiled is None:
             raise MissingDataError("gradients need a loss, and the model is not compiled with one: pass loss=")
         return compiled
-    found = keras.losses.get(loss)
+    try:
+        found = keras.losses.get(loss)
+    except (TypeError, ValueError) as error:
+        raise MissingDataError(
+            f"loss={loss!r} is none that Keras knows: pass a keras.losses.Loss, its name, or loss(y_true, y_pred)"
+        ) from error
+    if not callable(found):
+        raise MissingDataError(f"loss={loss!r} cannot be called: pass a Keras loss, its name, or loss(y_true, y_pred)")
     return found if isinstance(found, keras.losses.Loss) else _FunctionLoss(found)
 
 

@@ -17,7 +17,8 @@ from secateur.errors import ExampleError, TraceError
 from secateur.structure.graph import Graph, Operation
 from secateur.structure.removal import Plan
 from secateur_keras import backends
-from secateur_keras.functional import Symbolic, own_graph
+from secateur_keras.functional import Symbolic, own_graph, require_one_graph, symbolic
+from secateur_keras.inference import outputs_of
 from secateur_keras.layouts import layout
 from secateur_keras.naming import below, layer_paths, unique, weights
 from secateur_keras.parameters import layouts
@@ -47,17 +48,52 @@ def compact(model: keras.Model, graph: Graph, plan: Plan) -> keras.Model:
         plan: what stays.
 
     Raises:
-        TraceError: the model is not the one that was traced, or a layer cannot be rebuilt.
+        TraceError: the model is not the one that was traced, does something else in training than in inference, or a
+            layer cannot be rebuilt.
     """
     backends.synchronise(model)
     traced = _traced_again(model, graph)
+    require_one_graph(model, traced.symbolic)
     surgeon = _Surgeon(model, traced, plan)
     small = surgeon.rebuild(model, traced.symbolic, traced.symbolic.inputs)
     surgeon.fill()
     settle(small)
     carry_trainable(model, surgeon.clones)
     carry_compilation(model, small)
+    _require_training(model, small, [graph.tensors[tensor] for tensor in graph.inputs])
     return small
+
+
+def _require_training(model: keras.Model, small: keras.Model, shapes: Sequence[Sequence[int]]) -> None:
+    """Run both models in training mode, which may use sizes that inference does not: what ran must go on running."""
+    try:
+        expected = _trained_shapes(model, shapes)
+    except Exception:  # it does not train today, so there is nothing to keep
+        return
+    try:
+        actual = _trained_shapes(small, shapes)
+    except Exception as error:
+        raise TraceError(
+            f"the smaller model of {model.name!r} does not run in training mode, for its layers have sizes in their "
+            f"code or settings that were not made smaller: leave them open, or exclude what feeds them ({error})"
+        ) from error
+    if actual != expected:
+        raise TraceError(
+            f"in training mode the smaller model of {model.name!r} gives outputs of the shapes {actual}, not "
+            f"{expected}: sizes in the code or settings of its layers were not made smaller; leave them open, or "
+            "exclude what feeds them"
+        )
+
+
+def _trained_shapes(model: keras.Model, shapes: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """The shapes of the outputs for zeros in training mode; nothing of the model changes."""
+    inputs = symbolic(model, None)
+    zeros = [
+        np.zeros(tuple(shape), keras.backend.standardize_dtype(tensor.dtype))
+        for tensor, shape in zip(inputs.inputs, shapes, strict=True)
+    ]
+    packed = keras.tree.pack_sequence_as(inputs.input_structure, zeros)
+    return [output.shape for output in outputs_of(model, packed, training=True)]
 
 
 def _traced_again(model: keras.Model, graph: Graph) -> Trace:
@@ -192,7 +228,7 @@ def _changes(model: keras.Model, traced: Trace, plan: Plan) -> dict[int, dict[st
     changes: defaultdict[int, dict[str, Any]] = defaultdict(dict)
     for index, (operation, origin) in enumerate(zip(traced.graph.operations, traced.origins, strict=True)):
         kernel = operation.parameters.get("kernel", "")
-        change = _settings(origin, operation, plan, index)
+        change = _settings(origin, operation, plan, index, traced.graph.tensors[operation.outputs[0]])
         if (kernel, 0) in plan.keep and kernels[kernel] in ("kernel", "pointwise_kernel"):
             change.update(_units(origin, int(np.count_nonzero(plan.keep[kernel, 0]))))
         known = changes[id(origin)]
@@ -209,13 +245,16 @@ def _units(origin: Any, count: int) -> dict[str, Any]:
     return {} if key is None else {key: count}
 
 
-def _settings(origin: Any, operation: Operation, plan: Plan, index: int) -> dict[str, Any]:
+def _settings(origin: Any, operation: Operation, plan: Plan, index: int, old: Sequence[int]) -> dict[str, Any]:
     """What the plan says about an operation, under the names of its config; sizes left open stay open."""
     shape = plan.shapes[operation.outputs[0]]
     if "groups" in plan.settings.get(index, {}) and hasattr(origin, "groups"):
         return {"groups": plan.settings[index]["groups"]}
     if isinstance(origin, keras.layers.Reshape):
         return {"target_shape": _resized(origin.target_shape, shape[1:])}
+    if getattr(origin, "noise_shape", None) is not None:
+        sizes = zip(origin.noise_shape, old, shape, strict=True)
+        return {"noise_shape": tuple(after if entry == before else entry for entry, before, after in sizes)}
     if hasattr(origin, "newshape"):
         return {"newshape": _resized(origin.newshape, shape)}
     return {}

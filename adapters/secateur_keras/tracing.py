@@ -15,7 +15,7 @@ from secateur_keras.examples import input_shapes, made_up, matched
 from secateur_keras.functional import Symbolic, expanded, own_graph, symbolic
 from secateur_keras.inference import outputs_of
 from secateur_keras.kinds import describe, unknown
-from secateur_keras.naming import layer_paths, require_built
+from secateur_keras.naming import layer_paths, require_model
 from secateur_keras.recording import Number, Recorder, Shape, Step
 
 
@@ -54,7 +54,7 @@ def graph(model: keras.Model, example: Any | None = None) -> Graph:
 
 def trace(model: keras.Model, example: Any | None = None) -> Trace:
     """As :func:`graph`, with what the operations are in Keras."""
-    require_built(model)
+    require_model(model)
     read = symbolic(model, example)
     recorder = Recorder(model)
     inputs = [recorder.tensor(shape) for shape in input_shapes(model, read.inputs, example)]
@@ -73,7 +73,7 @@ def outputs(model: keras.Model, example: Any | None = None) -> list[Array]:
     Raises:
         ExampleError: an example is needed, or the model does not accept it.
     """
-    require_built(model)
+    require_model(model)
     known = own_graph(model)
     if example is None:
         read = symbolic(model, None)

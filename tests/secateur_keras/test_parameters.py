@@ -167,6 +167,33 @@ def test_the_graph_puts_weights_in_the_order_of_use() -> None:
     assert [p.layer for p in parameters(functional, tracing.graph(functional))] == ["early", "early", "late", "late"]
 
 
+def test_layers_of_a_call_come_in_the_order_of_its_program_and_ties_fall_accordingly() -> None:
+    class Swapped(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.branches = [layers.Dense(6, use_bias=False, name=name) for name in "ba"]
+            self.head = layers.Dense(2, use_bias=False, name="c")
+
+        def call(self, x):  # type: ignore[no-untyped-def]
+            second, first = self.branches
+            u = first(x)
+            v = second(x)
+            return self.head(keras.ops.concatenate([v, u], axis=-1))
+
+    model, example = Swapped(), np.ones((1, 4), np.float32)
+    model(example)
+    model.set_weights([np.ones(variable.shape) for variable in model.weights])
+    assert [p.layer for p in parameters(model, tracing.graph(model, example))] == ["a", "b", "c"]
+    masks = sk.prune(model, Recipe(0.3), example=example).masks
+    assert [masks[f"{layer}/kernel"].mean() for layer in "abc"] == [pytest.approx(1 - 22 / 24), 1.0, 1.0]
+    inputs = keras.Input((4,))
+    u, v = layers.Dense(6, name="a")(inputs), layers.Dense(6, name="b")(inputs)
+    functional = keras.Model(inputs, layers.Dense(2, name="c")(layers.Concatenate()([v, u])))
+    read = [p.layer for p in parameters(functional, tracing.graph(functional))][::2]
+    copy = keras.models.clone_model(functional)
+    assert read == [p.layer for p in parameters(copy, tracing.graph(copy))][::2] == ["b", "a", "c"]
+
+
 def test_counters_and_seeds_are_no_parameters() -> None:
     normalization = layers.Normalization()
     normalization.adapt(np.random.default_rng(0).normal(size=(8, 3)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -298,3 +299,99 @@ def test_what_cannot_be_rebuilt_or_was_not_traced_is_refused() -> None:
     coupling = couple(traced)
     with pytest.raises(TraceError, match="not the one that was traced"):
         compact(keras_models.residual(), traced, plan(traced, coupling, np.zeros(coupling.count, np.bool_)))
+
+
+class Moody(keras.Model):
+    """What it does may depend on the mode."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+        self.hidden = layers.Dense(8, activation="relu", name="hidden")
+        self.noise = layers.GaussianNoise(0.5, name="noise")
+        self.drop = layers.Dropout(0.5, name="drop")
+        self.extra = layers.Dense(2, name="extra")
+        self.head = layers.Dense(3, name="head")
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        if self.way == "noise" and training:
+            x = self.noise(x, training=True)
+        x = self.drop(self.hidden(x), training=training)
+        if self.way == "scale":
+            x = x * (0.5 if training else 1.0)
+        if self.way == "unused" and training:
+            self.extra(x)
+        if self.way == "auxiliary" and training:
+            return self.head(x), self.extra(x)
+        if self.way == "swap" and training:
+            return self.extra(x)
+        x = keras.ops.add(self.head(x)[:, :], np.ones(3, np.float32))
+        return keras.ops.clip(x, -9.0, 8.0 if self.way == "clip" and training else 9.0)
+
+
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [
+        ("noise", "noise only in training"),
+        ("auxiliary", "extra only in training"),
+        ("swap", "head only in inference; extra only in training"),
+        ("scale", "hidden, drop, head"),
+        ("clip", "hidden, drop, head"),
+    ],
+)
+def test_a_model_that_does_something_else_in_training_is_not_rebuilt(way: str, words: str) -> None:
+    example = np.zeros((1, 5), np.float32)
+    model = Moody(way)
+    model(example)
+    session = sk.prune(keras_models.randomize(model), HALF, example=example + 1.0)
+    with pytest.raises(TraceError, match=rf"Moody\.call does something else in training.*{words}"):
+        session.compact()
+
+
+@pytest.mark.parametrize("way", ["same", "unused"])
+def test_a_model_that_does_the_same_in_training_is_rebuilt_with_its_dropout(way: str) -> None:
+    example = np.ones((4, 5), np.float32)
+    model = Moody(way)
+    model(example)
+    _, small = pruned(keras_models.randomize(model), example=example)
+    runs = [keras.ops.convert_to_numpy(small(example, training=mode)) for mode in (True, False, False)]
+    assert not np.array_equal(runs[0], runs[1])
+    np.testing.assert_array_equal(runs[1], runs[2])
+
+
+@pytest.mark.parametrize("dropout", [layers.Dropout, layers.AlphaDropout])
+def test_the_noise_of_dropout_takes_the_new_size(dropout: Any) -> None:
+    model = keras.Sequential(
+        [
+            keras.Input((3, 4)),
+            layers.Dense(16, name="hidden"),
+            dropout(0.5, noise_shape=(None, 1, 16), name="features"),
+            dropout(0.5, noise_shape=(None, 3, 1), name="places"),
+            layers.Dense(2, name="head"),
+        ]
+    )
+    keras_models.randomize(model)
+    session, state = sk.prune(model, HALF), random.getstate()
+    before = keras_models.snapshot(model)
+    small = session.compact()
+    assert random.getstate() == state
+    for old, new in zip(before, keras_models.snapshot(model), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert small.get_layer("features").noise_shape == (None, 1, 8)
+    assert small.get_layer("places").noise_shape == (None, 3, 1)
+    assert small(np.ones((5, 3, 4), np.float32), training=True).shape == (5, 3, 2)
+    assert model.get_layer("features").noise_shape == (None, 1, 16)
+
+
+def test_a_smaller_model_that_cannot_train_is_refused() -> None:
+    class Fixed(layers.SpatialDropout1D):
+        """In inference it is a dropout like any other; the size of its noise is written in the code."""
+
+        def _get_noise_shape(self, inputs: Any) -> tuple[int, ...]:
+            return (1, 1, 16)
+
+    inputs = [keras.Input((3, 4)), layers.Dense(16, name="hidden"), Fixed(0.5, name="fixed"), layers.Dense(2)]
+    model = keras_models.randomize(keras.Sequential(inputs))
+    with pytest.raises(TraceError, match="does not run in training mode"):
+        pruned(model)
+    assert model(np.ones((5, 3, 4), np.float32), training=True).shape == (5, 3, 2)

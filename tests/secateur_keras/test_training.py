@@ -12,7 +12,7 @@ import pytest
 import keras_models
 import secateur_keras as sk
 from secateur import Cubic, Gradient, Neurons, Percentile, Recipe
-from secateur.errors import EmptyLayerError, HoldError, MissingDataError, NoMatchError, OutOfRangeError
+from secateur.errors import EmptyLayerError, HoldError, MissingDataError, ModelTypeError, NoMatchError, OutOfRangeError
 from secateur_keras import backends
 
 LOSS = "sparse_categorical_crossentropy"
@@ -158,3 +158,19 @@ def test_bad_input_is_refused_and_changes_nothing(attempt: Any, error: type[Exce
         np.testing.assert_array_equal(old, new)
     model.fit(*keras_models.classification(), verbose=0)
     assert not any("mask" in variable.path for variable in model.optimizer.variables)
+
+
+@pytest.mark.parametrize("wrong", [None, {}, [], "layer", 3])
+def test_what_is_no_model_is_refused_in_words(wrong: Any) -> None:
+    if wrong == "layer":
+        wrong = keras.layers.Dense(3)
+        wrong.build((None, 4))
+    for attempt in (lambda: sk.prune(wrong, Recipe(0.5)), lambda: sk.graph(wrong), lambda: sk.parameters(wrong)):
+        with pytest.raises(ModelTypeError, match=r"is no keras\.Model"):
+            attempt()
+
+
+@pytest.mark.parametrize("loss", ["foo", 3, ["mse"]])
+def test_a_loss_that_is_none_is_refused_in_words(loss: Any) -> None:
+    with pytest.raises(MissingDataError, match="loss="):
+        sk.prune(keras_models.mlp(), Recipe(0.5, score=Gradient()), data=keras_models.classification(), loss=loss)
