@@ -15,8 +15,8 @@ Record = Mapping[str, Any]
 THRESHOLD = "exact threshold of magnitudes, 90 % · normal"
 TENTH = "exactly a tenth kept, in place · normal"
 ENGLISH = (
-    "The exact threshold over {weights} weights takes {threshold} times one reading of the data, `np.partition` {partition}, "
-    "`torch.topk` {topk}, `tf.math.top_k` {top_k}; keeping exactly a tenth, in place, takes {tenth} times, "
+    "The exact threshold over {weights} weights takes {threshold} times one reading of the data, "
+    "`np.partition` {partition}, `torch.topk` {topk}, `tf.math.top_k` {top_k}; keeping exactly a tenth, in place, takes {tenth} times, "
     "`prune.global_unstructured` {unstructured} and {memory} MB beside the weights.\n"
     "Measured on one thread ({processor}) by `{command}` on {date}; "
     "[how, and where targets are missed](docs/kernels.md)."
