@@ -16,6 +16,9 @@ test: $(STAMP)
 	KERAS_BACKEND=torch $(BIN)/pytest -q tests/secateur_keras tests/agreement tests/pruner
 	NUMBA_ENABLE_CUDASIM=1 $(BIN)/pytest -q tests/cuda
 
+bench: $(STAMP)
+	$(BIN)/python benchmarks/kernels.py $(ARGS)
+
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -15,14 +15,15 @@ Record = Mapping[str, Any]
 THRESHOLD = "exact threshold of magnitudes, 90 % · normal"
 TENTH = "exactly a tenth kept, in place · normal"
 ENGLISH = (
-    "The exact threshold over {weights} takes {threshold} times one reading of the data, `np.partition` {partition}, "
-    "`torch.topk` {topk}, `tf.math.top_k` {top_k}; keeping exactly a tenth, in place, takes {tenth} times, "
+    "The exact threshold over {weights} weights takes {threshold} times one reading of the data, "
+    "`np.partition` {partition}, `torch.topk` {topk}, "
+    "`tf.math.top_k` {top_k}; keeping exactly a tenth, in place, takes {tenth} times, "
     "`prune.global_unstructured` {unstructured} and {memory} MB beside the weights.\n"
     "Measured on one thread ({processor}) by `{command}` on {date}; "
     "[how, and where targets are missed](docs/kernels.md)."
 )
 CHINESE = (
-    "在 {weights} 上求精确阈值，耗时是读一遍数据的 {threshold} 倍，`np.partition` 为 {partition} 倍，"
+    "在 {weights} 权重上求精确阈值，耗时是读一遍数据的 {threshold} 倍，`np.partition` 为 {partition} 倍，"
     "`torch.topk` 为 {topk} 倍，`tf.math.top_k` 为 {top_k} 倍；就地恰好保留十分之一为 {tenth} 倍，"
     "`prune.global_unstructured` 为 {unstructured} 倍，并另需 {memory} MB 内存。\n"
     "在一个线程上（{processor}）由 `{command}` 于 {date} 测得；"

@@ -115,7 +115,7 @@ def test_documents_quote_the_figures_of_a_run_with_all_peers(record: dict[str, A
     places = ("README.md", "README.zh-CN.md", "docs/kernels.md")
     (tmp_path / "docs").mkdir()
     for name in places:
-        (tmp_path / name).write_text("before\n<!-- figures -->\nold\n<!-- end of figures -->\nafter\n", "utf-8")
+        (tmp_path / name).write_text("before\n<!-- figures -->\noutdated\n<!-- end of figures -->\nafter\n", "utf-8")
     for row in record["tables"][0]["rows"]:
         names = {"exact threshold of magnitudes, 90 %": ("np.partition", "torch.topk", "tf.math.top_k")}
         names["exactly a tenth kept, in place"] = ("prune.global_unstructured",)
@@ -127,7 +127,7 @@ def test_documents_quote_the_figures_of_a_run_with_all_peers(record: dict[str, A
     assert result.returncode == 0, result.stderr
     english, chinese, page = ((tmp_path / name).read_text("utf-8") for name in places)
     for text in (english, chinese, page):
-        assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+        assert text.startswith("before\n") and text.endswith("after\n") and "outdated" not in text
         assert record["machine"]["processor"] in text and record["command"] in text
     assert "`torch.topk` 123," in english and "`torch.topk` 为 123 倍" in chinese
     heads = [line for line in page.splitlines() if line.startswith("| kernel")]
