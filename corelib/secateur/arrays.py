@@ -8,6 +8,7 @@ are float16, bfloat16, float32 and float64. Everything else is refused here, bef
 from __future__ import annotations
 
 import ctypes
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -131,8 +132,14 @@ class Stream:
     produce: Callable[[], Any]
 
     def __iter__(self) -> Iterator[Named]:
-        """The arrays of one pass. Raises UnsupportedDtypeError as :func:`as_array`."""
+        """The arrays of one pass.
+
+        Raises:
+            UnsupportedDtypeError: as :func:`as_array`, or the callable gives nothing that could hold arrays.
+        """
         given = self.produce()
+        if not is_array(given) and not isinstance(given, Iterable):
+            raise UnsupportedDtypeError(f"the callable gives a {type(given).__name__}: let it return arrays, each time")
         for number, value in enumerate([given] if is_array(given) else given):
             yield Named(f"chunk {number}", as_array(value, f"chunk {number}"))
 
@@ -180,10 +187,34 @@ def require_writable(given: Any, item: Named) -> None:
     """
     if is_cuda(item.array):
         writable = not item.array.__cuda_array_interface__["data"][1]
+        strides = item.array.__cuda_array_interface__.get("strides") or ()
     else:
         writable = bool(item.array.flags.writeable) and not isinstance(given, (np.generic, float))
+        strides = item.array.strides
     if not writable:
         raise ReadOnlyArrayError(f"{item.name} cannot be written: give a writable array")
+    repeated = any(side > 1 and step == 0 for side, step in zip(item.array.shape, strides, strict=False))
+    if repeated and math.prod(item.array.shape):
+        raise ReadOnlyArrayError(f"{item.name} has elements that share their memory (expanded, broadcast): give a copy")
+
+
+def require_apart(items: Sequence[Named]) -> None:
+    """Check that no two arrays of the host that are to be written in place share memory, as tied weights do.
+
+    Raises:
+        ShapeMismatchError: two do.
+    """
+    bounds = [
+        (*np.lib.array_utils.byte_bounds(item.array), item)
+        for item in items
+        if not is_cuda(item.array) and item.array.size
+    ]
+    bounds.sort(key=lambda each: each[:2])
+    for (_, end, first), (start, _, second) in itertools.pairwise(bounds):
+        if start < end and np.shares_memory(first.array, second.array):
+            raise ShapeMismatchError(
+                f"{first.name} and {second.name} share memory (one weight, tied?): give it once, as it is written once"
+            )
 
 
 def total_size(arrays: Iterable[Named]) -> int:

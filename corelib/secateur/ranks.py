@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from secateur import kernels
 from secateur.arrays import Named, Source, Stream, common_dtype, is_cuda, single_dtype, total_size
+from secateur.errors import ShapeMismatchError
 from secateur.kernels import formats
 
 Array = npt.NDArray[Any]
@@ -214,16 +215,23 @@ def _by_digits(arrays: Source, ranks: Sequence[int], absolute: bool) -> dict[int
     """By radix histograms: level by level, the counts of the next digit of all keys that begin as the rank's does."""
     dtype = np.result_type(common_dtype(arrays), np.float32)
     open_ranks = {0: [(rank, rank) for rank in set(ranks)]}
+    expected = {0: total_size(arrays)}
     found: dict[int, OrderStatistic] = {}
     for level in range(formats.levels(dtype)):
         deeper: dict[int, list[tuple[int, int]]] = {}
         for prefix, counts in _digit_counts(arrays, dtype, sorted(open_ranks), level, absolute):
             up_to = np.cumsum(counts)
+            if up_to[-1] != expected[prefix]:
+                raise ShapeMismatchError(
+                    f"one pass saw {expected[prefix]} numbers where the next saw {up_to[-1]}: the callable must give "
+                    "the same arrays anew each time it is called"
+                )
             for rank, within in open_ranks[prefix]:
                 digit = int(np.searchsorted(up_to, within, side="right"))
                 rest = within - int(up_to[digit] - counts[digit])
                 key = prefix << formats.DIGIT_BITS | digit
                 deeper.setdefault(key, []).append((rank, rest))
+                expected[key] = int(counts[digit])
                 found[rank] = OrderStatistic(0.0, rank - rest, int(counts[digit]))
         open_ranks = deeper
     for key, members in open_ranks.items():

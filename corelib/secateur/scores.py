@@ -15,7 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur import kernels
-from secateur.arrays import Named, as_array, common_dtype, dtype_of, require_alike, require_writable, single_dtype
+from secateur.arrays import (
+    Named,
+    as_array,
+    common_dtype,
+    dtype_of,
+    is_cuda,
+    require_alike,
+    require_writable,
+    single_dtype,
+)
 from secateur.errors import EmptyInputError, OutOfRangeError, RecipeError, UnsupportedDtypeError
 from secateur.kernels.formats import COUNTERS, Kind, Term, window
 from secateur.scalars import whole
@@ -74,9 +83,17 @@ def accumulate(total: Any, gradient: Any, kind: Term = "absolute", weight: Any =
     wanted, dtype = np.result_type(np.float32, common_dtype(sources)), dtype_of(target.array)
     if np.result_type(wanted, single_dtype(dtype)) != dtype:
         raise UnsupportedDtypeError(f"the total has dtype {dtype}, but the sum needs {wanted}")
-    arrays = [source.array for source in sources]
+    arrays = [_apart(source.array, target.array) for source in sources]
     kernels.of(target.array).accumulate(target.array, arrays[0], kind, *arrays[1:])
     return total
+
+
+def _apart(source: Any, target: Any) -> Any:
+    """The source, copied if it overlaps a target on the host other than element by element."""
+    if is_cuda(target) or not np.may_share_memory(source, target):
+        return source
+    same = source.__array_interface__["data"] == target.__array_interface__["data"] and source.strides == target.strides
+    return source if same and source.dtype == target.dtype else source.copy()
 
 
 def taylor(weight: Any, gradient: Any, name: str = "the weight times its gradient") -> Array:

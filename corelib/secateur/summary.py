@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from secateur import kernels
 from secateur.arrays import Named, Source, Stream, is_cuda
-from secateur.errors import EmptyInputError
+from secateur.errors import EmptyInputError, InvalidTensorError, OutOfRangeError
 from secateur.kernels import formats
 
 Counts = npt.NDArray[np.int64]
@@ -123,9 +123,17 @@ class Summary:
 
         Numbers within one bin of the logarithmic grid (at most 3 % wide) are taken to lie evenly. With infinities, the
         range ends at the largest finite edge of the grid that is needed.
+
+        Raises:
+            OutOfRangeError: fewer than 1 bin.
+            InvalidTensorError: all numbers are infinite.
         """
+        if bins < 1:
+            raise OutOfRangeError(f"{bins} bins hold nothing: ask for at least 1")
         edges, below = self.cumulative()
         finite = np.isfinite(edges)
+        if not finite.any():
+            raise InvalidTensorError(f"all {self.count} numbers are infinite, so there is no range to draw them in")
         low, high = edges[finite][0], edges[finite][-1]
         wanted = np.linspace(low, high, bins + 1) if high > low else np.array([low - 0.5, high + 0.5])
         counts = np.diff(np.interp(wanted, edges[finite], below[finite]))

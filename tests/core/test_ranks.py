@@ -110,6 +110,22 @@ def test_mixed_dtypes_layouts_and_sizes(data, kind, absolute, threads):
         require_right(arrays, wanted, absolute)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [20_000, 70_000, 140_000, 600_000])
+def test_one_array_that_is_spread_out(size, dtype):
+    """Every other element, backwards, a column, a corner: one line of strides, alone in its piece."""
+    base = np.random.default_rng(size).normal(size=2 * size).astype(dtype)
+    columns, square = base.reshape(-1, 2), base[: 400 * (size // 400)].reshape(-1, 400)
+    for view in (base[::2], base[::-1], columns[:, 1], square[:, ::2], square[::-1, ::-1]):
+        assert not view.flags.c_contiguous
+        require_right([view], [0, view.size // 3, view.size - 1], absolute=True)
+        require_right([view, base[:3]], [7, view.size - 1], absolute=False)
+    hidden = base.copy()
+    hidden[2 * (size // 2)] = np.nan
+    with pytest.raises(InvalidTensorError, match=rf"array 0 holds NaN at index \({size // 2},\)"):
+        order_statistics(as_arrays([hidden[::2]], ["array 0"]), [size // 2])
+
+
 def test_a_sample_that_misleads_costs_time_and_no_bit():
     """Every sampled place holds a number from elsewhere."""
     array = np.random.default_rng(0).normal(size=SIZE).astype(np.float32)

@@ -181,3 +181,11 @@ GRID = np.arange(8, dtype=np.float32).reshape(2, 4)
 def test_an_option_that_is_no_number_is_named(call):
     with pytest.raises(RecipeError, match=r" is .*: give a (whole )?number"):
         call()
+
+
+def test_a_total_that_overlaps_its_term_is_added_to_as_if_apart():
+    x = np.arange(8.0)
+    scores.accumulate(x[1:], x[:-1], "value")
+    assert x.tolist() == [0, 1, 3, 5, 7, 9, 11, 13]
+    scores.accumulate(x, x, "value")
+    assert x.tolist() == [0, 2, 6, 10, 14, 18, 22, 26]

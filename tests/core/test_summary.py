@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import naive
 import strategies
 from secateur import distributions
-from secateur.errors import EmptyInputError, InvalidTensorError
+from secateur.errors import EmptyInputError, InvalidTensorError, OutOfRangeError
 
 
 @given(strategies.collections(infinities=False), strategies.cuts)
@@ -80,6 +80,20 @@ def test_histograms_of_one_value_and_of_infinities_can_be_drawn():
     assert counts.tolist() == [7.0] and edges.tolist() == [2.5, 3.5]
     counts, edges = distributions.summarize(np.array([np.inf, 1.0, 2.0, -np.inf])).histogram(4)
     assert np.isfinite(edges).all() and np.isfinite(counts).all()
+
+
+def test_histograms_of_nothing_finite_or_of_no_bins_are_refused():
+    with pytest.raises(InvalidTensorError, match="all 2 numbers are infinite"):
+        distributions.summarize(np.array([np.inf, np.inf])).histogram(4)
+    with pytest.raises(OutOfRangeError, match="0 bins"):
+        distributions.summarize(np.ones(2)).histogram(0)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_large_arrays_that_are_spread_out(dtype):
+    base = np.random.default_rng(0).normal(size=400_000).astype(dtype)
+    for view in (base[::2], base[::-1], base.reshape(-1, 2)[:, 1], base.reshape(-1, 400)[::-1, ::-1]):
+        assert distributions.summarize(view) == distributions.summarize(view.copy(order="C"))
 
 
 def test_infinities_are_told_apart():

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 import naive
 import strategies
 from secateur import distributions, scores, thresholds
-from secateur.errors import EmptyInputError, InvalidTensorError, OutOfRangeError, RecipeError
+from secateur.errors import (
+    EmptyInputError,
+    InvalidTensorError,
+    OutOfRangeError,
+    RecipeError,
+    ShapeMismatchError,
+    UnsupportedDtypeError,
+)
 
 percents = st.one_of(st.sampled_from([0, 25, 50, 90, 100, 0.0, 33.3, 99.99]), st.floats(0.0, 100.0))
 
@@ -114,6 +121,15 @@ def test_a_fitted_percentile_is_the_quantile_of_the_fitted_distribution():
         thresholds.fitted_percentile(weights, 101.0)
     with pytest.raises(RecipeError, match="cauchy"):
         thresholds.fitted_percentile(weights, 50.0, "cauchy")
+
+
+def test_a_callable_that_does_not_give_the_same_again_is_refused():
+    calls = iter(range(2, 99))
+    data = np.random.default_rng(0).random(200_000)
+    with pytest.raises(ShapeMismatchError, match="the same arrays anew"):
+        thresholds.percentile(lambda: [data[: 200_000 // next(calls)]], 90)
+    with pytest.raises(UnsupportedDtypeError, match="gives a NoneType"):
+        thresholds.percentile(lambda: None, 90)
 
 
 def test_thresholds_of_a_callable_cannot_be_per_array():

@@ -176,3 +176,14 @@ def test_arguments_out_of_range_are_refused():
         with pytest.raises(error, match=message):
             call()
     assert weight.sum() == 24.0
+
+
+def test_memory_that_would_be_written_twice_is_refused():
+    weight = np.arange(1.0, 9.0)
+    with pytest.raises(ShapeMismatchError, match="array 0 and array 1 share memory"):
+        masks.zero_smallest([weight, weight[::-1]], 8)
+    with pytest.raises(ReadOnlyArrayError, match="share their memory"):
+        masks.zero_below(np.lib.stride_tricks.as_strided(weight, (8, 2), (8, 0)), 3.0)
+    assert weight.tolist() == list(range(1, 9))
+    masks.zero_smallest([weight[::2], weight[1::2]], 3)
+    assert weight.tolist() == [0, 0, 0, 0, 0, 6, 7, 8]

@@ -38,7 +38,12 @@ def constant(kind: Any, value: int) -> Any:
 
 
 def pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any, target: Any) -> Any:
-    """The address of an element of a contiguous array, as that of a value of type ``target``."""
+    """The address of an element of a contiguous array, as that of a value of type ``target``.
+
+    Raises TypeError, when code for an array that need not be contiguous is to be made.
+    """
+    if kind.layout != "C":
+        raise TypeError(f"{kind} need not be contiguous: vectors would read what lies beside its elements")
     memory = context.make_array(kind)(context, builder, array)
     return builder.bitcast(builder.gep(memory.data, [index]), target.as_pointer())
 

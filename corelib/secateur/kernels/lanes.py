@@ -11,6 +11,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from secateur.kernels.bitwise import pointer
 from secateur.kernels.compiled import generated
 
 LANES = 16
@@ -46,10 +47,11 @@ def digest_lanes(typing_context: Any, patterns: Any, magic: Any, tables: Any, st
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        table = context.make_array(signature.args[2])(context, builder, arguments[2]).data
+        data = pointer(context, builder, signature.args[0], arguments[0], _INT64(0), _INT32)
+        table = pointer(context, builder, signature.args[2], arguments[2], _INT64(0), _INT32)
         starts = [builder.gep(table, [builder.mul(arguments[3], _INT64(i))]) for i in range(TABLES)]
         count = cgutils.unpack_tuple(builder, array.shape, 1)[0]
-        return context.make_tuple(builder, result, _loop(builder, array.data, count, arguments[1], starts))
+        return context.make_tuple(builder, result, _loop(builder, data, count, arguments[1], starts))
 
     return result(patterns, types.float64, tables, types.intp), generate
 

@@ -127,5 +127,5 @@ def pieces(arrays: Iterable[Array], size: int) -> Iterator[list[Array]]:
 
 def joined(piece: Sequence[Array], dtype: np.dtype[Any]) -> Array:
     """The elements of a piece as one line of ``dtype``, which holds their values; a copy if they are not."""
-    lines = [view.reshape(-1) if view.dtype == dtype else values(view, dtype) for view in piece]
+    lines = [line(view) if view.dtype == dtype else values(view, dtype) for view in piece]
     return lines[0] if len(lines) == 1 else np.concatenate(lines)

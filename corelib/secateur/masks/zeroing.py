@@ -21,6 +21,7 @@ from secateur.arrays import (
     dtype_of,
     is_array,
     is_cuda,
+    require_apart,
     require_one_device,
     require_writable,
     single_dtype,
@@ -53,11 +54,13 @@ def zero_smallest(weights: Any, keep: int, names: Sequence[str] | None = None) -
 
     Raises:
         OutOfRangeError: keep is below 0 or above the number of elements.
+        ShapeMismatchError: two of the arrays share memory.
     """
     values = [weights] if is_array(weights) else list(weights)
     items = as_arrays(values, ["the weight"] if is_array(weights) and names is None else names)
     for value, item in zip(values, items, strict=True):
         require_writable(value, Named(item.name, as_array(value, item.name, writable=True)))
+    require_apart(items)
     keep = count("keep", keep, sum(math.prod(item.array.shape) for item in items))
     threshold, first_kept = largest(items, keep, absolute=True)
     for (_, array), first in zip(items, first_kept, strict=True):
