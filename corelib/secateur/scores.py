@@ -124,7 +124,7 @@ def reduce(score: Any, axis: int = 0, norm: Norm = 1, name: str = "the score") -
             kernel they are the *last* axis.
         axis: the axis that is kept; all others are summed over.
         norm: of the magnitudes: 1, their sum; 2, the root of the sum of squares; ``math.inf``, the largest;
-            ``"mean"``, the mean.
+            ``"mean"``, the rounded sum divided by the number.
         name: what error messages call the array.
 
     Returns:
