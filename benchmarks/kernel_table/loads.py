@@ -14,7 +14,6 @@ import numpy as np
 from secateur import masks, scores, thresholds
 
 ARRAYS = 50
-CASES = ("normal", "80 % zeros", "constant", "sorted", "few values")
 DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
 
 

@@ -31,7 +31,6 @@ Bytes = npt.NDArray[np.uint8]
 
 _AT_ONCE = 4096
 _ONE = np.uint64(1)
-_BYTE = np.uint64(8)
 _WORD_BYTES = 8
 
 
