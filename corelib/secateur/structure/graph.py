@@ -4,26 +4,65 @@ Tensors are numbered; an operation names its kind from a small vocabulary (below
 and the parameters that it uses by their part in the operation. Shapes are those of the traced example, batch included.
 Parameter shapes and axes are those of the canonical view (see :class:`secateur.adapter.Parameter`).
 
-======================  ====================================================================================
-kind                    meaning and ``settings``
-======================  ====================================================================================
-``linear``              contracts axis ``axis`` (may be negative) of its input with axis 1 of ``kernel``
-``convolution``         ``channel_axis``, ``groups``; ``kernel`` is (out, in // groups, *spatial)
-``normalize``           per-channel affine map in inference (batch normalisation): ``axis``
-``elementwise``         any number of inputs, broadcast as NumPy does: activations, dropout, add, multiply;
-                        ``parameters`` (a learned scale, a PReLU slope) broadcast with them
-``concat``              ``axis``
-``reshape``             row-major reshape to the output's shape: view, flatten, unflatten, squeeze
-``permute``             ``order``: output axis i is input axis ``order[i]``
-``pool``                keeps batch and ``channel_axis``; the other axes may change size: pooling, padding, upsampling
-``reduce``              ``axes``, ``keepdims``: mean, sum, max over axes
-``softmax``             normalises over ``axis``, all indices of which depend on one another
-``unknown``             anything else: freezes all that it touches, and is listed
-======================  ====================================================================================
+Weights and where they meet:
 
-Parts in ``Operation.parameters``: ``kernel``, ``bias``, ``scale``, ``shift``, ``mean``, ``variance``; operations of
-kind ``elementwise`` and ``unknown`` may use any names. A tensor that no operation writes is an input or a constant:
-nothing of it can go. An operation of a kind that is not in the table counts as ``unknown``.
+===============  =======================================================================================================
+kind             meaning and ``settings``
+===============  =======================================================================================================
+``linear``       contracts axis ``axis`` (may be negative) of its input with the ``in`` axis of ``kernel``; ``rows``
+                 (start, stop): of the kernel's and bias's ``out`` indices only these
+``convolution``  ``channel_axis``, ``groups``; ``kernel`` is (out, in // groups, \*spatial), a transposed one too. With
+                 ``transposed`` and more than one group it is (group, out // groups, in // groups, \*spatial)
+``bilinear``     two inputs, whose last axes are contracted with axes 1 and 2 of ``kernel``
+``embedding``    looks entries of ``table`` (entries, features) up: the input's axes, then the features
+``recurrent``    one layer in one direction: inputs are a sequence and any starting states, ``axis`` is the sequence's
+                 feature axis; ``kernel`` and ``recurrent`` are (gate, out, in), ``bias`` and ``recurrent_bias`` end in
+                 (gate, out), ``projection`` is (out, in); the last axis of every output and state holds the units, or
+                 where ``projected`` (output numbers) and for the first state the projection's ``out``
+``weight``       the parameter ``weight`` as a tensor, for whatever is then done with it
+``normalize``    per-channel affine map in inference (batch normalisation): ``axis``
+``standardize``  by the input's own mean and variance: ``axes`` are averaged over; with ``groups`` (group and instance
+                 normalisation) ``axes`` is the one channel axis, which is divided into so many, and whatever else is
+                 averaged over is space; ``rms``: by the mean square alone; ``scale`` and ``shift`` lie along the axes
+===============  =======================================================================================================
+
+Between tensors:
+
+===============  =======================================================================================================
+``elementwise``  any number of inputs, broadcast as NumPy does: activations, dropout, add, multiply; ``parameters`` (a
+                 learned scale, a PReLU slope) broadcast with them; ``zero``: the result is 0 where ``"all"`` operands
+                 are, or where ``"any"`` is (products); without it, nothing is known
+``contract``     a sum of products, as ``einsum``: ``labels``, for each input a tuple of whole numbers, one an axis;
+                 ``result``, those of the output; an axis of size 1 may share a label with a longer one (broadcast)
+``attention``    scaled dot products: queries (..., heads, time, features), keys, values, and any masks that are added;
+                 ``scaled``: by a factor that depends on the number of features. Keys and values may have fewer heads,
+                 each of which serves as many neighbouring query heads
+``concat``       ``axis``
+``reduce``       ``axes``, ``keepdims``: mean, max over axes; ``sum``: it adds up, so that what is 0 may go
+``softmax``      over ``axis``, all indices of which depend on one another; also sort, cumulative sum and the like
+``pool``         keeps batch and ``channel_axis``; the other axes may change size: pooling, padding, upsampling
+===============  =======================================================================================================
+
+Views, which only move indices:
+
+===============  =======================================================================================================
+``reshape``      row-major reshape to the output's shape: view, flatten, unflatten, squeeze
+``permute``      ``order``: output axis i is input axis ``order[i]``
+``slice``        ``axis``, ``start``, ``stop``, ``step`` as in Python, ``start`` and ``stop`` not negative
+``take``         ``axis``, ``indices``: by a constant array of whole numbers; also roll and flip
+``split``        ``axis``, ``sizes``: one output for each; ``equal``: they must stay equally long (chunk)
+``pad``          ``axis``, ``before``, ``after``: so many constants
+``expand``       broadcasts axes of size 1, and adds axes in front
+``fill``         a new tensor with the same number everywhere, which takes the size of what it meets; ``zero``: 0
+``unknown``      anything else: freezes all that it touches, and is listed
+===============  =======================================================================================================
+
+Parts in ``Operation.parameters`` are those above, ``bias`` and ``projection`` where there is one, and ``scale``,
+``shift``, ``mean``, ``variance``; operations of kind ``elementwise`` and ``unknown`` may use any names. The ``out`` and
+``in`` axes of a kernel are those of these names in its :class:`ParameterShape`, else (tied embeddings) the first and the
+second. A tensor that no operation writes is an input or a constant: nothing of it can go. An operation of a kind that is
+not in the table counts as ``unknown``. ``zero=False`` in ``settings`` of any kind that only passes values on says that it
+does not keep zeros.
 """
 
 from __future__ import annotations
