@@ -12,6 +12,7 @@ from secateur import distributions, errors, masks, schedules, scores, thresholds
 from secateur.errors import SecateurError
 from secateur.recipe import (
     Gradient,
+    Heads,
     KSigma,
     Magnitude,
     Neurons,
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Cubic",
     "Gradient",
+    "Heads",
     "KSigma",
     "Linear",
     "Magnitude",

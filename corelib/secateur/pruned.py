@@ -19,7 +19,7 @@ from secateur import storage
 from secateur.adapter import Adapter, Hold, Parameter, prunable
 from secateur.errors import CopyError, ExampleError, HoldError, ShapeMismatchError, TraceError, VerificationError
 from secateur.ranking import Statistics, units
-from secateur.recipe import Recipe
+from secateur.recipe import Recipe, Units
 from secateur.report.collect import Outcome, details, measured
 from secateur.report.numbers import PruningReport, StageMetrics
 from secateur.report.overview import Overview
@@ -27,7 +27,7 @@ from secateur.report.words import recipe_words
 from secateur.structure.cost import Cost, cost
 from secateur.structure.graph import Graph
 from secateur.structure.removal import STATISTICS, Plan, plan, removable
-from secateur.verification import BAKED, largest_error, require_telling
+from secateur.verification import BAKED, INEXACT, largest_error, require_telling
 
 Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
@@ -120,8 +120,8 @@ class Pruned:
         Raises:
             ExampleError: no example is known and the framework needs one, or the outputs for it could not show a
                 difference: no row, or nothing but zeros.
-            VerificationError: the smaller model does not run or gives other outputs, and is thrown away; or the masked
-                model gives NaN.
+            VerificationError: the smaller model does not run or, unless the recipe allows it (``exact=False``), gives
+                other outputs, and is thrown away; or the masked model gives NaN.
         """
         self._enforce()
         example = self._example if example is None else example
@@ -129,11 +129,16 @@ class Pruned:
         expected = self.adapter.outputs(self.model, example)
         require_telling(expected)
         small = self.adapter.compact(self.model, self._traced(example), removal)
-        error = largest_error(expected, self._small_outputs(small, example))
+        error = largest_error(expected, self._small_outputs(small, example), exact=self._is_exact)
         if self._traced(example).has_training:
             self._small_outputs(small, example, training=True)
         self.max_error = error
         return small
+
+    @property
+    def _is_exact(self) -> bool:
+        """Whether the recipe removes only what leaves the outputs as they are."""
+        return not isinstance(self.recipe.granularity, Units) or self.recipe.granularity.exact
 
     def summary(self, example: Any | None = None) -> Overview:
         """A table for people: each prunable layer with its shape, what is kept, and what it costs before and after.
@@ -221,7 +226,8 @@ class Pruned:
     def _notes(self) -> tuple[str, ...]:
         """What a reader of the tables should know besides."""
         revived = self._revived() if self._hold is None else {}
-        return (f"{_places(revived)}, since the masks were released.",) if revived else ()
+        notes = [] if self._is_exact else [INEXACT]
+        return (*notes, f"{_places(revived)}, since the masks were released.") if revived else tuple(notes)
 
     def _traced(self, example: Any | None) -> Graph:
         if self._graph is None:

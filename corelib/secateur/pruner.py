@@ -23,8 +23,9 @@ from secateur.checks import given_statistics, require_data, require_numbers, req
 from secateur.errors import CopyError, ExampleError, FileFormatError, RecipeError, TraceError
 from secateur.pruned import Pruned, count_nonzero
 from secateur.ranking import NeuronRanking, Statistics, ranking, remedy, sparing
-from secateur.recipe import Neurons, Recipe
+from secateur.recipe import Recipe, Units
 from secateur.report.collect import Outcome, sampled
+from secateur.report.words import what
 from secateur.schedules import OneShot
 from secateur.structure.graph import Graph
 
@@ -139,7 +140,7 @@ class Pruner(Pruned):
                 warnings.warn(self._spared_words(name), stacklevel=2)
 
     def _spared_words(self, name: str) -> str:
-        best = "neuron" if isinstance(self.recipe.granularity, Neurons) else "weight"
+        best = what(self.recipe).removesuffix("s")
         return (
             f"At step {self._spared[name]} the recipe would have emptied {name}. Its best {best} stays, and others are "
             f"pruned in its place. To avoid that, {remedy(self.recipe.scope)}."
@@ -230,11 +231,11 @@ def _trace(adapter: Adapter, model: Any, recipe: Recipe, example: Any | None) ->
     try:
         return adapter.graph(model, example)
     except TraceError:
-        if isinstance(recipe.granularity, Neurons):
+        if isinstance(recipe.granularity, Units):
             raise
         return None
     except ExampleError:
-        if isinstance(recipe.granularity, Neurons) or example is not None:
+        if isinstance(recipe.granularity, Units) or example is not None:
             raise
         return None
 

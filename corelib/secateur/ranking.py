@@ -16,10 +16,10 @@ import numpy.typing as npt
 from secateur import scores
 from secateur.adapter import Parameter, prunable
 from secateur.errors import EmptyLayerError, ExampleError, MissingDataError, NoMatchError, ParametrizationError
-from secateur.recipe import Neurons, Recipe
+from secateur.recipe import Heads, Recipe, Units
 from secateur.recipe.allocation import best
 from secateur.recipe.score import Score
-from secateur.structure.coupling import Coupling, couple
+from secateur.structure.coupling import Coupling, couple, only
 from secateur.structure.graph import Graph
 from secateur.structure.removal import plan, unit_masks
 
@@ -48,9 +48,14 @@ class Ranking(Protocol):
 
 
 def units(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph) -> Coupling:
-    """The model's units; those of layers that the recipe leaves out stay. Raises as :func:`ranking`."""
+    """The units that the recipe may remove; those of layers that it leaves out stay. Raises as :func:`ranking`."""
     chosen = _chosen(recipe, parameters)
-    return couple(graph, exclude=[parameter.name for parameter in prunable(parameters) if parameter.name not in chosen])
+    left_out = [parameter.name for parameter in prunable(parameters) if parameter.name not in chosen]
+    kind = recipe.granularity
+    if not isinstance(kind, Units):
+        return couple(graph, exclude=left_out)
+    coupling = couple(graph, exclude=left_out, heads=kind.whole_heads, exact=kind.exact)
+    return only(coupling, coupling.heads, "it is no head of an attention") if isinstance(kind, Heads) else coupling
 
 
 def ranking(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph | None) -> Ranking:
@@ -60,19 +65,21 @@ def ranking(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph | None
         NoMatchError: a pattern of the recipe matches nothing, or no unit can be removed.
         ParametrizationError: a chosen weight is computed from others.
     """
-    if not isinstance(recipe.granularity, Neurons):
+    kind = recipe.granularity
+    if not isinstance(kind, Units):
         return WeightRanking(_chosen(recipe, parameters), recipe.scope)
+    words = "head" if isinstance(kind, Heads) else "neuron"
     if graph is None:
         raise ExampleError(
-            "neurons can only be pruned where the structure is known: pass example=, an input of the model"
+            f"{words}s can only be pruned where the structure is known: pass example=, an input of the model"
         )
     coupling = units(recipe, parameters, graph)
     if coupling.count == 0:
         reasons = "; ".join(f"{frozen.where}: {frozen.reason}" for frozen in coupling.frozen) or "nothing feeds on them"
         raise NoMatchError(
-            f"no neuron of the chosen layers can be removed ({reasons}); choose other layers or Weights()"
+            f"no {words} of the chosen layers can be removed ({reasons}); choose other layers or Weights()"
         )
-    return NeuronRanking(graph, coupling, recipe.granularity.norm, recipe.scope)
+    return NeuronRanking(graph, coupling, kind, recipe.scope)
 
 
 def remedy(scope: str) -> str:
@@ -149,24 +156,25 @@ class NeuronRanking:
 
     graph: Graph
     coupling: Coupling
-    norm: int | str
+    kind: Units
     scope: str = "model"
 
     def scores(self, parameters: Sequence[Parameter], score: Score, statistics: Statistics) -> dict[str, Array]:
-        """Layer -> float64 score of each of its units: the norm of its incoming weights, over all its producers."""
-        makers = [(parameter, *made) for parameter in parameters if (made := self._made_by(parameter)) is not None]
-        rows = _Rows([units for _, _, units in makers], self.coupling.count, self.norm)
+        """Layer -> float64 score of each of its units: the norm of its slices, over all parameters that have some."""
+        makers = [(parameter, *part) for parameter in parameters for part in self._slices(parameter)]
+        rows = _Rows([units for _, _, units in makers], self.coupling.count, self.kind.norm)
         for parameter, axis, units in makers:
             rows.add(np.moveaxis(_score(parameter, score, statistics), axis, 0), units)
         total = rows.reduced()
-        return {layer: total[members] for layer, members in self._layers()}
+        found = {layer: total[members] for layer, members in self._layers()}
+        return {layer: _relative(each) for layer, each in found.items()} if self.kind.relative else found
 
     def masks(self, kept: Mapping[str, BoolArray]) -> dict[str, BoolArray]:
         """False on every slice of a removed unit: its own weights and bias, and what its consumers read from it."""
         for layer, members in self._layers():
             if not kept[layer].any():
                 raise EmptyLayerError(
-                    f"this recipe would remove all {len(members)} neurons of {layer}; {remedy(self.scope)}"
+                    f"this recipe would remove all {len(members)} units of {layer}; {remedy(self.scope)}"
                 )
         removed = self._removed(kept)
         plan(self.graph, self.coupling, removed)  # raises if an axis between the layers would become empty
@@ -183,13 +191,20 @@ class NeuronRanking:
                 found[name] = {layer: own[members] for layer, members in self._layers() if own[members].any()}
         return found
 
-    def _made_by(self, parameter: Parameter) -> tuple[int, npt.NDArray[np.int64]] | None:
-        """The axis along which a parameter makes units, and the unit of each of its indices."""
-        axis = parameter.producing_axis
-        units = None if axis is None else self.coupling.units.get((parameter.name, axis))
-        if axis is None or units is None or not (units >= 0).any() or not parameter.view.size:
-            return None
-        return axis, units
+    def _slices(self, parameter: Parameter) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+        """Axes of a parameter along which it has slices of units that count, and the unit of each of their indices."""
+        for axis in range(parameter.view.ndim) if parameter.view.size else ():
+            units = self.coupling.units.get((parameter.name, axis))
+            if units is not None and (units >= 0).any() and self._part(parameter, axis) in self.kind.slices:
+                yield axis, units
+
+    def _part(self, parameter: Parameter, axis: int) -> str:
+        """What a slice along this axis is to its unit, in the words of :data:`secateur.recipe.granularity.SLICES`."""
+        if axis == parameter.producing_axis:
+            return "out"
+        if (parameter.name, axis) in self.coupling.readers:
+            return "in"
+        return {"bias": "bias", "scale": "norm", "shift": "norm"}.get(parameter.role, "")
 
     def _removed(self, kept: Mapping[str, BoolArray]) -> BoolArray:
         """One flag a unit."""
@@ -219,7 +234,7 @@ class _Rows:
     Args:
         makers: for each kernel the unit of each row, -1 where it makes none.
         count: number of units.
-        norm: as in :class:`secateur.recipe.Neurons`.
+        norm: as in :class:`secateur.recipe.Units`.
     """
 
     def __init__(self, makers: Sequence[npt.NDArray[np.int64]], count: int, norm: int | str) -> None:
@@ -254,6 +269,12 @@ class _Rows:
                 own = order[np.isin(units[order], members)]
                 parts.append(rows[own].reshape(len(members), -1))
         return np.concatenate(parts, axis=1)
+
+
+def _relative(scores: Array) -> Array:
+    """Divided by their mean; zeros alone stay zeros."""
+    mean = scores.mean()
+    return scores / mean if mean > 0 else scores
 
 
 def _score(parameter: Parameter, score: Score, statistics: Statistics) -> Array:

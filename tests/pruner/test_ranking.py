@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import naive
 from secateur.adapter import Parameter
 from secateur.ranking import NeuronRanking
-from secateur.recipe import Magnitude
+from secateur.recipe import Magnitude, Neurons
 from secateur.structure.coupling import couple
 from secateur.structure.graph import Graph
 from structure.building import GraphBuilder
@@ -48,7 +48,7 @@ def test_the_norm_runs_over_all_kernels_that_make_a_unit(graph, seed, norm, dtyp
     coupling = couple(graph)
     assume(coupling.count)
     given = parameters(graph, seed, dtype)
-    found = NeuronRanking(graph, coupling, norm).scores(given, Magnitude(), {})
+    found = NeuronRanking(graph, coupling, Neurons(norm)).scores(given, Magnitude(), {})
     expected = by_hand(graph, given, norm)
     assert {name: score.tolist() for name, score in found.items()} == expected
 
@@ -61,7 +61,7 @@ def test_a_unit_of_two_kernels_is_not_worth_more_by_that(norm: Any) -> None:
     joined = builder.combine(wide, builder.linear(x, 4, name="beside"))
     graph = builder.build(builder.combine(builder.linear(plain, 2), builder.linear(joined, 2)))
     given = parameters(graph, 3)
-    found = NeuronRanking(graph, couple(graph), norm).scores(given, Magnitude(), {})
+    found = NeuronRanking(graph, couple(graph), Neurons(norm)).scores(given, Magnitude(), {})
     assert set(found) == {"plain", "wide"}
     views = {item.name: np.abs(item.view) for item in given}
     both = np.concatenate([views["wide"], views["beside"]], axis=1)
@@ -78,5 +78,5 @@ def test_a_kernel_without_elements_scores_its_units_zero() -> None:
     builder = GraphBuilder()
     hidden = builder.linear(builder.input(2, 0), 4, name="nothing")
     graph = builder.build(builder.linear(hidden, 3, name="head"))
-    found = NeuronRanking(graph, couple(graph), "mean").scores(parameters(graph, 0), Magnitude(), {})
+    found = NeuronRanking(graph, couple(graph), Neurons()).scores(parameters(graph, 0), Magnitude(), {})
     assert {name: score.tolist() for name, score in found.items()} == {"nothing": [0.0] * 4}

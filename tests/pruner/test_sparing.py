@@ -66,7 +66,7 @@ def test_weights_the_count_is_exact_nothing_comes_back_and_no_layer_is_empty(sha
 def test_neurons_no_axis_anywhere_is_emptied(graph, steps, scope, data) -> None:  # type: ignore[no-untyped-def]
     coupling = couple(graph)
     assume(coupling.count)
-    recipe, ranking, kept = Recipe(0.5, scope=scope), NeuronRanking(graph, coupling, "mean"), None
+    recipe, ranking, kept = Recipe(0.5, scope=scope), NeuronRanking(graph, coupling, Neurons()), None
     shapes = {name: (int((coupling.layers == index).sum()),) for index, name in enumerate(coupling.layer_names)}
     groups = [list(shapes)] if scope == "model" else [[name] for name in shapes]
     for fraction in steps:

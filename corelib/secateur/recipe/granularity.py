@@ -1,13 +1,17 @@
-"""What is pruned as one: single weights, or whole neurons (units, channels, filters)."""
+"""What is pruned as one: single weights, or whole units: neurons, channels, filters, heads."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from secateur.errors import RecipeError
 from secateur.scalars import is_real, whole
 
 NORMS = (1, 2, "inf", "mean")
+
+SLICES = ("out", "in", "bias", "norm")
+"""The slices of a unit that its score can combine: what makes it, what reads it, its biases, its scales and shifts."""
 
 
 @dataclass(frozen=True)
@@ -16,23 +20,75 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Neurons:
-    """Whole output units of a layer: neurons of a dense layer, channels (filters) of a convolution.
+class Units:
+    """What all structured granularities share; use :class:`Neurons` or :class:`Heads`.
 
     Args:
-        norm: how the scores of a unit's incoming weights become one score: ``1`` their sum of absolute values, ``2``
-            the Euclidean norm, ``"inf"`` the largest, ``"mean"`` the mean absolute value. Only ``"mean"`` lets layers
-            of different fan-in compete fairly in scope ``"model"``; within one layer it ranks as ``1`` does.
+        norm: how the scores of a unit's weights become one score: ``1`` their sum of absolute values, ``2`` the
+            Euclidean norm, ``"inf"`` the largest, ``"mean"`` the mean absolute value. Only ``"mean"`` lets layers of
+            different fan-in compete fairly in scope ``"model"``; within one layer it ranks as ``1`` does.
+        slices: which of a unit's slices its score combines: ``"out"`` the weights that make it, ``"in"`` those that
+            read it, ``"bias"`` its biases, ``"norm"`` the scales and shifts of its normalisations.
+        relative: whether a score is divided by the mean score of its layer, so that layers whose weights are small
+            throughout compete fairly.
+        exact: whether everything stays whose removal changes the outputs: the axes that a layer or group normalisation
+            averages over, as a Transformer's residual stream. If False these may go; the smaller model then differs
+            from the masked one, by ``pruned.max_error``.
     """
 
     norm: int | str = "mean"
+    slices: Sequence[str] = ("out",)
+    relative: bool = False
+    exact: bool = True
 
     def __post_init__(self) -> None:
+        name = type(self).__name__
         if is_real(self.norm):
             object.__setattr__(self, "norm", whole("the norm", self.norm))
         if not isinstance(self.norm, (int, str)) or isinstance(self.norm, bool) or self.norm not in NORMS:
-            raise RecipeError(f"Neurons(norm={self.norm!r}): use one of {', '.join(map(repr, NORMS))}")
+            raise RecipeError(f"{name}(norm={self.norm!r}): use one of {', '.join(map(repr, NORMS))}")
+        listed = tuple(self.slices) if isinstance(self.slices, Iterable) and not isinstance(self.slices, str) else ()
+        if not listed or any(part not in SLICES for part in listed):
+            raise RecipeError(f"{name}(slices={self.slices!r}): give a list of some of {', '.join(map(repr, SLICES))}")
+        object.__setattr__(self, "slices", listed)
+        for option in ("relative", "exact"):
+            if not isinstance(getattr(self, option), bool):
+                raise RecipeError(f"{name}({option}={getattr(self, option)!r}): use True or False")
+
+    @property
+    def whole_heads(self) -> bool:
+        """Where either whole heads or the same features of all heads can go: whether heads do."""
+        return True
 
 
-Granularity = Weights | Neurons
-GRANULARITIES: dict[str, type] = {"Weights": Weights, "Neurons": Neurons}
+@dataclass(frozen=True)
+class Neurons(Units):
+    """Every unit that can go: neurons of dense and recurrent layers, channels (filters) of convolutions, features.
+
+    An attention loses whole heads or, with ``heads=False``, the same features of every head where that is exact.
+
+    Args:
+        norm: see :class:`Units`, as for ``slices``, ``relative`` and ``exact``.
+        heads: whether an attention loses whole heads, which then compete with all other units.
+    """
+
+    heads: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.heads, bool):
+            raise RecipeError(f"Neurons(heads={self.heads!r}): use True (whole heads) or False (features of all heads)")
+
+    @property
+    def whole_heads(self) -> bool:
+        """See :class:`Units`."""
+        return self.heads
+
+
+@dataclass(frozen=True)
+class Heads(Units):
+    """Whole heads of attention layers, and nothing else; heads that share keys and values (grouped queries) as one."""
+
+
+Granularity = Weights | Neurons | Heads
+GRANULARITIES: dict[str, type] = {"Weights": Weights, "Neurons": Neurons, "Heads": Heads}

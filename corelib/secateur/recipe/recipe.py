@@ -39,7 +39,7 @@ class Recipe:
 
     Args:
         target: how much: a :class:`Sparsity`, :class:`Percentile` or :class:`KSigma`; a number is a sparsity.
-        granularity: what is pruned as one: :class:`Weights` or :class:`Neurons`.
+        granularity: what is pruned as one: :class:`Weights`, :class:`Neurons` or :class:`Heads`.
         score: what ranks the weights: :class:`Magnitude`, :class:`Gradient` or :class:`Taylor`.
         scope: ``"model"``: everything competes with everything; ``"layer"``: the target holds in each layer by itself.
         schedule: when, for pruning during training: :class:`OneShot`, :class:`Linear` or :class:`Cubic`.

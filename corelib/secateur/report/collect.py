@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur.adapter import Masks, Parameter, prunable
-from secateur.recipe import Gradient, Magnitude, Neurons, Recipe
+from secateur.recipe import Gradient, Magnitude, Recipe, Units
 from secateur.report.measure import distribution, kept_map, with_after
 from secateur.report.numbers import Details, Distribution, LayerRow, Removal
 from secateur.report.words import reason, what
@@ -70,7 +70,7 @@ class Outcome:
     @property
     def by_units(self) -> bool:
         """Whether whole units were pruned, not single weights."""
-        return isinstance(self.recipe.granularity, Neurons)
+        return isinstance(self.recipe.granularity, Units)
 
     def threshold(self, layer: str) -> float | None:
         """The score up to which elements of a layer were pruned; None if none was."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from secateur.recipe import Gradient, KSigma, Magnitude, Neurons, Percentile, Recipe, Sparsity, Taylor
+from secateur.recipe import Gradient, Heads, KSigma, Magnitude, Percentile, Recipe, Sparsity, Taylor, Units
 from secateur.report.formats import number
 from secateur.schedules import OneShot
 
@@ -29,8 +29,10 @@ def target_words(recipe: Recipe) -> str:
 
 
 def what(recipe: Recipe) -> str:
-    """What is removed as one: ``neurons`` or ``weights``."""
-    return "neurons" if isinstance(recipe.granularity, Neurons) else "weights"
+    """What is removed as one: ``heads``, ``neurons`` or ``weights``."""
+    if isinstance(recipe.granularity, Heads):
+        return "heads"
+    return "neurons" if isinstance(recipe.granularity, Units) else "weights"
 
 
 def recipe_words(recipe: Recipe) -> dict[str, str]:
@@ -51,7 +53,15 @@ def recipe_words(recipe: Recipe) -> dict[str, str]:
 def reason(recipe: Recipe, threshold: float | None) -> str:
     """Why something went: ``|weight| is 0.3 or less: percentile 90 over the whole model``."""
     score = SCORES[type(recipe.score)]
-    if isinstance(recipe.granularity, Neurons):
-        score = f"the {_NORMS[recipe.granularity.norm]} {score} over all weights into the neuron"
+    if isinstance(recipe.granularity, Units):
+        one = what(recipe).removesuffix("s")
+        score = (
+            f"the {_NORMS[recipe.granularity.norm]} {score} over all weights {_slices(recipe.granularity)} the {one}"
+        )
     reached = "is lowest" if threshold is None else f"is {number(threshold)} or less"
     return f"{score} {reached}: {target_words(recipe)} {_SCOPES[recipe.scope]}"
+
+
+def _slices(kind: Units) -> str:
+    words = {"out": "into", "in": "out of", "bias": "in the biases of", "norm": "in the normalisations of"}
+    return " and ".join(words[part] for part in kind.slices)

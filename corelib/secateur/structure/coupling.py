@@ -104,6 +104,37 @@ def couple(graph: Graph, exclude: Collection[str] = (), heads: bool = True, exac
     return _number(components, elements, layouts, producers)
 
 
+def only(coupling: Coupling, chosen: Flags, reason: str) -> Coupling:
+    """The same with none but the chosen units, numbered anew; the layers of the others are told to be held back.
+
+    Args:
+        coupling: the units of a graph.
+        chosen: bool, one for each unit.
+        reason: why the others stay.
+    """
+    numbers = np.append(np.where(chosen, np.cumsum(chosen) - 1, -1), -1)
+
+    def chosen_of(units: Mapping[Key, Units]) -> dict[Key, Units]:
+        renumbered = {key: numbers[each] for key, each in units.items()}
+        return {key: each for key, each in renumbered.items() if (each >= 0).any()}
+
+    used, layers = np.unique(coupling.layers[chosen], return_inverse=True)
+    others = np.setdiff1d(coupling.layers, used)
+    held = Frozen("", "recipe", reason, tuple(coupling.layer_names[index] for index in others))
+    return Coupling(
+        count=int(chosen.sum()),
+        units=chosen_of(coupling.units),
+        layers=layers.astype(np.int64),
+        layer_names=tuple(coupling.layer_names[index] for index in used),
+        frozen=(*coupling.frozen, held) if others.size else coupling.frozen,
+        tensors=chosen_of(coupling.tensors),
+        groups=chosen_of(coupling.groups),
+        readers=coupling.readers,
+        heads=coupling.heads[chosen],
+        products=coupling.products[chosen],
+    )
+
+
 def _freeze_ends(elements: Elements, layouts: Sequence[Layout], exclude: Collection[str]) -> None:
     for tensor in elements.graph.outputs:
         for nodes in layouts[tensor]:
