@@ -21,9 +21,8 @@ def layout(module: nn.Module, name: str, shape: Shape) -> Layout:
     """The layout of the tensor ``name`` of ``module``; what no rule knows keeps its shape, with role ``other``."""
     if isinstance(module, _ConvTransposeNd) and name == "weight":
         return _transposed(module, shape)
-    if isinstance(module, tuple(GATES)) and re.match(r"weight_(ih|hh)", name):
-        gates = next(count for kind, count in GATES.items() if isinstance(module, kind))
-        return Layout("recurrent", ("gate", "out", "in"), shape, (gates, shape[0] // gates, shape[1]), (0, 1, 2))
+    if isinstance(module, tuple(GATES)) and re.match(r"(weight|bias)_(ih|hh)", name):
+        return _gated(module, name, shape)
     role, axes = _role(module, name, shape)
     return Layout(role, axes, shape, shape, tuple(range(len(shape))))
 
@@ -34,6 +33,10 @@ def _role(module: nn.Module, name: str, shape: Shape) -> tuple[str, tuple[str, .
         return "kernel", ("out", "in", *SPACE[len(shape) - 2])
     if isinstance(module, nn.MultiheadAttention) and name.endswith("proj_weight"):
         return "kernel", ("out", "in")
+    if isinstance(module, nn.LSTM) and name.startswith("weight_hr"):
+        return "kernel", ("out", "in")
+    if isinstance(module, nn.Bilinear) and name == "weight":
+        return "kernel", ("out", "in", "in2")
     if isinstance(module, nn.Embedding | nn.EmbeddingBag) and name == "weight":
         return "embedding", ("entries", "features")
     if len(shape) != 1:
@@ -42,6 +45,15 @@ def _role(module: nn.Module, name: str, shape: Shape) -> tuple[str, tuple[str, .
         roles = {"weight": "scale", "bias": "shift", "running_mean": "mean", "running_var": "variance"}
         return roles.get(name, "other"), ("out",)
     return ("bias", ("out",)) if name.startswith("bias") else ("other", plain)
+
+
+def _gated(module: nn.Module, name: str, shape: Shape) -> Layout:
+    """``(gates * out, in)``, and biases ``(gates * out,)``."""
+    gates = next(count for kind, count in GATES.items() if isinstance(module, kind))
+    split = (gates, shape[0] // gates, *shape[1:])
+    if name.startswith("bias"):
+        return Layout("bias", ("gate", "out"), shape, split, (0, 1))
+    return Layout("recurrent", ("gate", "out", "in"), shape, split, (0, 1, 2))
 
 
 def _transposed(module: _ConvTransposeNd, shape: Shape) -> Layout:

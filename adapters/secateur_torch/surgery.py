@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from torch.nn.modules.conv import _ConvNd
 from secateur.errors import TraceError
 from secateur.structure.graph import Graph, Operation
 from secateur.structure.removal import Plan
+from secateur_torch.layouts import GATES
 from secateur_torch.masking import free_copy
+from secateur_torch.normalisation import epsilon_name
 from secateur_torch.parameters import Weight, weights
 
 Kept = dict[int, torch.Tensor]
@@ -45,6 +48,7 @@ def compact(model: nn.Module, graph: Graph, plan: Plan) -> nn.Module:
                 _change(modules[path], operation, plan.shapes, plan.settings.get(index, {}))
     for module in changed:
         _mend(module)
+    _rescale(modules, graph, plan, {weight.name: weight.tensor for weight in weights(small)})
     return small
 
 
@@ -103,26 +107,106 @@ def _change(
     module: nn.Module, operation: Operation, shapes: Sequence[tuple[int, ...]], settings: Mapping[str, Any]
 ) -> None:
     """What a module that runs the operation holds as attributes, and no tensor of it tells."""
-    if "groups" in settings and getattr(module, "groups", None) == operation.settings["groups"]:
-        module.groups = settings["groups"]
+    if "groups" in settings:
+        name = "num_groups" if operation.label == "group_norm" else "groups"
+        if getattr(module, name, None) == operation.settings["groups"]:
+            setattr(module, name, settings["groups"])
     if isinstance(module, nn.Unflatten) and "shape" in settings:
         axis, rank = int(module.dim), len(module.unflattened_size)
         start = axis if axis >= 0 else len(settings["shape"]) - rank + 1 + axis
         module.unflattened_size = tuple(settings["shape"][start : start + rank])
     if isinstance(module, _NormBase) and operation.label in ("batch_norm", "instance_norm"):
         module.num_features = shapes[operation.inputs[0]][1]
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm) and operation.kind == "standardize":
+        module.normalized_shape = shapes[operation.inputs[0]][-len(module.normalized_shape) :]
+    if isinstance(module, nn.GroupNorm) and operation.kind == "standardize":
+        module.num_channels = shapes[operation.inputs[0]][1]
+
+
+def _rescale(modules: Mapping[str, nn.Module], graph: Graph, plan: Plan, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Mean squares over fewer features, made those over all by a larger scale and epsilon."""
+    scaled: dict[str, float] = {}
+    raised: dict[str, float] = {}
+    for index, settings in plan.settings.items():
+        if "rescale" in settings:
+            operation = graph.operations[index]
+            scaled[operation.parameters["scale"]] = settings["rescale"]
+            raised[_running(operation)] = settings["rescale"]
+    with torch.no_grad():
+        for name, ratio in scaled.items():
+            tensors[name].mul_(math.sqrt(ratio))
+    for path, ratio in raised.items():
+        name = epsilon_name(modules[path]) if path in modules else None
+        if name is not None:
+            epsilon = getattr(modules[path], name)
+            setattr(modules[path], name, ratio * (torch.finfo(_dtype(modules[path])).eps if epsilon is None else epsilon))
+
+
+def _dtype(module: nn.Module) -> torch.dtype:
+    return next(module.parameters()).dtype
 
 
 def _mend(module: nn.Module) -> None:
     """Bring a module's size attributes into line with its tensors."""
-    if isinstance(module, nn.Linear):
-        module.out_features, module.in_features = module.weight.shape
-    elif isinstance(module, _ConvNd):
-        first, second = module.weight.shape[:2]
-        sizes = (second * module.groups, first) if module.transposed else (first, second * module.groups)
-        module.out_channels, module.in_channels = sizes
-    elif isinstance(module, _NormBase):
-        known = [tensor for tensor in (module.weight, module.running_mean) if tensor is not None]
-        module.num_features = known[0].numel() if known else module.num_features
-    elif isinstance(module, nn.PReLU):
-        module.num_parameters = module.weight.numel()
+    for kinds, mend in _MENDED.items():
+        if isinstance(module, kinds):
+            mend(module)
+
+
+def _mend_linear(module: Any) -> None:
+    module.out_features, module.in_features = module.weight.shape
+
+
+def _mend_bilinear(module: Any) -> None:
+    module.out_features, module.in1_features, module.in2_features = module.weight.shape
+
+
+def _mend_convolution(module: Any) -> None:
+    first, second = module.weight.shape[:2]
+    sizes = (second * module.groups, first) if module.transposed else (first, second * module.groups)
+    module.out_channels, module.in_channels = sizes
+
+
+def _mend_channel_norm(module: Any) -> None:
+    known = [tensor for tensor in (module.weight, module.running_mean) if tensor is not None]
+    module.num_features = known[0].numel() if known else module.num_features
+
+
+def _mend_axis_norm(module: Any) -> None:
+    if module.weight is not None:
+        module.normalized_shape = tuple(module.weight.shape)
+
+
+def _mend_prelu(module: Any) -> None:
+    module.num_parameters = module.weight.numel()
+
+
+def _mend_embedding(module: Any) -> None:
+    module.num_embeddings, module.embedding_dim = module.weight.shape
+
+
+def _mend_recurrent(module: Any) -> None:
+    """The list of its weights, too, which PyTorch keeps besides the parameters."""
+    gates = next(count for kind, count in GATES.items() if isinstance(module, kind))
+    module.hidden_size = module.weight_ih_l0.shape[0] // gates
+    module.input_size = module.weight_ih_l0.shape[1]
+    module.proj_size = module.weight_hr_l0.shape[0] if module.proj_size else 0
+    module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
+    module.flatten_parameters()
+
+
+def _mend_cell(module: Any) -> None:
+    module.hidden_size, module.input_size = module.weight_hh.shape[1], module.weight_ih.shape[1]
+
+
+_MENDED: dict[type | tuple[type, ...], Callable[[Any], None]] = {
+    nn.Linear: _mend_linear,
+    nn.Bilinear: _mend_bilinear,
+    _ConvNd: _mend_convolution,
+    _NormBase: _mend_channel_norm,
+    (nn.LayerNorm, nn.RMSNorm): _mend_axis_norm,
+    nn.PReLU: _mend_prelu,
+    (nn.Embedding, nn.EmbeddingBag): _mend_embedding,
+    nn.RNNBase: _mend_recurrent,
+    nn.RNNCellBase: _mend_cell,
+}

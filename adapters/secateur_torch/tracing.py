@@ -10,21 +10,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateur.errors import ExampleError, TraceError
-from secateur.structure.graph import Graph, Operation, ParameterShape
-from secateur_torch.inference import inference_mode, results, run, tensors, training_mode, version
-from secateur_torch.operations import Call, Kind, describe, reads_values
-from secateur_torch.parameters import Weight, weights
+from secateur.structure.graph import Graph
+from secateur_torch.inference import inference_mode, results, run, training_mode
+from secateur_torch.normalisation import Began, begin, end
+from secateur_torch.operations import Call
+from secateur_torch.parameters import weights
+from secateur_torch.recording import Recorder
 
 __all__ = ["graph"]
 
@@ -56,8 +58,10 @@ def graph(model: nn.Module, example: Any | None) -> Graph:
 
 
 def _traced(model: nn.Module, example: Any | None, mode: Callable[[nn.Module], AbstractContextManager[None]]) -> Graph:
-    recorder = _Recorder(model)
-    with mode(model), torch.no_grad(), _module_names(model, recorder.modules), _Below(recorder), recorder:
+    modules: list[_Running] = []
+    recorder = Recorder(model, lambda: _source(modules))
+    names = _module_names(model, modules, recorder)
+    with mode(model), torch.no_grad(), _slow_path(), names, _Below(recorder), recorder:
         result = run(model, example, recorder.begin)
     return recorder.graph(results(result))
 
@@ -83,13 +87,44 @@ def _joined(inference: Graph, training: Graph) -> Graph:
 
 
 @contextmanager
-def _module_names(model: nn.Module, stack: list[tuple[str, bool]]) -> Iterator[None]:
-    """Keep on ``stack`` the module whose forward is running, as ``name (Class)``, and whether it is PyTorch's own."""
+def _slow_path() -> Iterator[None]:
+    """Transformer layers in the operations that they are made of, not in one that nobody can look into."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A module whose forward is running: ``name (Class)``, whether it is PyTorch's own, and where its record began."""
+
+    label: str
+    is_library: bool
+    began: Began | None
+
+
+@contextmanager
+def _module_names(model: nn.Module, stack: list[_Running], recorder: Recorder) -> Iterator[None]:
+    """Keep the modules whose forward is running on ``stack``; those that are one known operation are recorded as it."""
+
+    def enter(module: nn.Module, arguments: Any, label: str) -> None:
+        is_library = type(module).__module__.startswith("torch.")
+        stack.append(_Running(label, is_library, None if is_library else begin(module, arguments, recorder)))
+
+    def leave(module: nn.Module, arguments: Any, result: Any) -> None:
+        began = stack[-1].began
+        if began is not None:
+            end(module, began, result, recorder)
+        stack.pop()
+
     handles = []
     for path, module in model.named_modules():
-        label = f"{path or 'model'} ({type(module).__name__})", type(module).__module__.startswith("torch.")
-        handles.append(module.register_forward_pre_hook(lambda *_, label=label: stack.append(label), prepend=True))
-        handles.append(module.register_forward_hook(lambda *_: _leave(stack), always_call=True))
+        named = partial(enter, label=f"{path or 'model'} ({type(module).__name__})")
+        handles.append(module.register_forward_pre_hook(named, prepend=True))
+        handles.append(module.register_forward_hook(leave, always_call=True))
     try:
         yield
     finally:
@@ -97,8 +132,11 @@ def _module_names(model: nn.Module, stack: list[tuple[str, bool]]) -> Iterator[N
             handle.remove()
 
 
-def _leave(stack: list[tuple[str, bool]]) -> None:
-    stack.pop()
+def _source(modules: list[_Running]) -> str:
+    """The running module; with the line of its code where it calls a function by itself."""
+    if not modules:
+        return "model" + _line()
+    return modules[-1].label if modules[-1].is_library else modules[-1].label + _line()
 
 
 def _line() -> str:
@@ -109,117 +147,10 @@ def _line() -> str:
     return f" at {Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame is not None else ""
 
 
-class _Recorder(TorchFunctionMode):
-    """Numbers tensors as they appear and writes down what is done with them."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.modules: list[tuple[str, bool]] = []
-        self.inside = False
-        self._weights = {id(weight.tensor): weight for weight in weights(model)}
-        self._numbers: dict[int, int] = {}
-        self._alive: list[torch.Tensor] = []  # an id is unique only as long as its tensor lives
-        self._shapes: list[tuple[int, ...]] = []
-        self._operations: list[Operation] = []
-        self._inputs: tuple[int, ...] = ()
-        self._used: dict[str, ParameterShape] = {}
-
-    def begin(self, arguments: Any) -> None:
-        """The model is about to be called with these."""
-        self._inputs = tuple(self._new(tensor) for tensor in tensors(arguments))
-
-    def graph(self, results: list[torch.Tensor]) -> Graph:
-        """What was recorded."""
-        returned = {f"weight{i}": self._use(tensor, "") for i, tensor in enumerate(results) if self._weight(tensor)}
-        if returned:
-            self._operations.append(Operation("unknown", (), (), returned, {}, "model", "return"))
-        outputs = tuple(self._number(tensor) for tensor in results)
-        return Graph(tuple(self._shapes), tuple(self._operations), self._inputs, outputs, self._used)
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Run the function; record it if tensors of the model went in."""
-        kwargs = dict(kwargs or {})
-        given = tensors([args, kwargs])
-        before = {id(tensor): version(tensor) for tensor in given}
-        self.inside = True
-        try:
-            result = func(*args, **kwargs)
-            if any(self._is_known(tensor) for tensor in given):
-                changed = [tensor for tensor in given if before[id(tensor)] != version(tensor)]
-                self._record(Call(func, args, kwargs, result), given, changed)
-        finally:
-            self.inside = False
-        return result
-
-    def record_below(self, call: Call) -> None:
-        """Something ran that the function mode did not see: whatever it reads and writes stays."""
-        given = tensors([call.args, call.kwargs])
-        if not self.inside and any(self._is_known(tensor) for tensor in given):
-            self._unknown(call, given, tensors(call.result))
-
-    def _record(self, call: Call, given: list[torch.Tensor], changed: list[torch.Tensor]) -> None:
-        produced = tensors(call.result)
-        produced += [tensor for tensor in changed if all(tensor is not other for other in produced)]
-        if not produced and not reads_values(call):
-            return
-        kind = describe(call, self._weight)
-        bases = [tensor._base for tensor in changed if tensor._base is not None]
-        if kind is None or (bases and (kind.name != "elementwise" or len(produced) > 1)):
-            self._unknown(call, [*given, *bases], [*produced, *bases])
-        else:
-            self._add(kind, call, produced)
-
-    def _add(self, kind: Kind, call: Call, produced: list[torch.Tensor]) -> None:
-        inputs = tuple(self._number(tensor) for tensor in kind.inputs)
-        names = {part: self._use(tensor, part) for part, tensor in kind.parameters.items()}
-        outputs = tuple(self._new(tensor) for tensor in produced)
-        settings = dict(kind.settings)
-        self._operations.append(Operation(kind.name, inputs, outputs, names, settings, self._source(), call.name))
-
-    def _unknown(self, call: Call, given: list[torch.Tensor], produced: list[torch.Tensor]) -> None:
-        touched = [tensor for tensor in given if self._is_known(tensor)]
-        names = {f"weight{i}": self._use(tensor, "") for i, tensor in enumerate(touched) if id(tensor) in self._weights}
-        inputs = tuple(self._number(tensor) for tensor in touched if id(tensor) not in self._weights)
-        outputs = tuple(self._new(tensor) for tensor in produced)
-        self._operations.append(Operation("unknown", inputs, outputs, names, {}, self._source(), call.name))
-
-    def _is_known(self, tensor: torch.Tensor) -> bool:
-        return id(tensor) in self._numbers or id(tensor) in self._weights
-
-    def _weight(self, tensor: Any) -> Weight | None:
-        return self._weights.get(id(tensor))
-
-    def _use(self, tensor: torch.Tensor, part: str) -> str:
-        """The name of a weight, noted with its shape; a weight of no known role that is used as kernel is one."""
-        weight = self._weights[id(tensor)]
-        shape = self._used.setdefault(weight.name, weight.shape)
-        if part == "kernel" and shape.role == "other":
-            axes = ("out", "in", *(f"axis{axis}" for axis in range(2, len(shape.shape))))
-            self._used[weight.name] = replace(shape, role="kernel", axes=axes)
-        return weight.name
-
-    def _number(self, tensor: torch.Tensor) -> int:
-        """The number of a tensor; one that was never seen is a constant."""
-        return self._numbers[id(tensor)] if id(tensor) in self._numbers else self._new(tensor)
-
-    def _new(self, tensor: torch.Tensor) -> int:
-        self._numbers[id(tensor)] = len(self._shapes)
-        self._alive.append(tensor)
-        self._shapes.append(tuple(tensor.shape))
-        return len(self._shapes) - 1
-
-    def _source(self) -> str:
-        """The running module; with the line of its code where it calls a function by itself."""
-        module, is_library = self.modules[-1] if self.modules else ("model", False)
-        return module if is_library else module + _line()
-
-
 class _Below(TorchDispatchMode):
     """Tells a recorder what runs outside of every function that it sees."""
 
-    def __init__(self, recorder: _Recorder) -> None:
+    def __init__(self, recorder: Recorder) -> None:
         super().__init__()
         self._recorder = recorder
 

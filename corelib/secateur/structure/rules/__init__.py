@@ -1,8 +1,8 @@
 """One small rule for each kind of operation: which indices of its tensors and parameters go together.
 
 A rule gets the layouts of its inputs and returns those of its outputs; on the way it ties and freezes nodes, and notes
-which outputs are zero at the indices of masked units. To teach the solver a new kind, add a rule to :data:`RULES`;
-nothing else knows the kinds.
+along which axes outputs are zero at the indices of masked units. To teach the solver a new kind, add a rule to
+:data:`RULES`; nothing else knows the kinds.
 """
 
 from __future__ import annotations

@@ -1,0 +1,246 @@
+"""The recorder: numbers tensors as they appear in a forward pass, and writes down what is done with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from secateur.structure.graph import Graph, Operation, ParameterShape
+from secateur_torch.inference import tensors, version
+from secateur_torch.operations import Call, Step, Steps, describe, makes, reads_values
+from secateur_torch.operations.calls import Chain, stand_in
+from secateur_torch.parameters import Weight, weights
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place in a recording."""
+
+    operations: int
+    tensors: int
+    used: Mapping[str, ParameterShape]
+
+
+class Recorder(TorchFunctionMode):
+    """Sees every call of a PyTorch function; ``source`` tells where in the model it stands.
+
+    Attributes:
+        inside: whether a function that it sees is running, or something that is none of the model's business.
+    """
+
+    def __init__(self, model: nn.Module, source: Callable[[], str]) -> None:
+        super().__init__()
+        self.inside = False
+        self._source = source
+        self._weights = {id(weight.tensor): weight for weight in weights(model)}
+        self._numbers: dict[int, int] = {}
+        self._transposed: dict[int, torch.Tensor] = {}
+        self._stored: dict[int, dict[int, torch.Tensor]] = {}  # by storage, then by id
+        self._alive: list[torch.Tensor] = []  # an id is unique only as long as its tensor lives
+        self._shapes: list[tuple[int, ...]] = []
+        self._operations: list[Operation] = []
+        self._optional: set[int] = set()  # by the number of the first output
+        self._inputs: tuple[int, ...] = ()
+        self._used: dict[str, ParameterShape] = {}
+        for weight in self._weights.values():
+            self._keep(weight.tensor)
+
+    def begin(self, arguments: Any) -> None:
+        """The model is about to be called with these."""
+        self._inputs = tuple(self._new(tensor) for tensor in tensors(arguments))
+
+    def graph(self, results: list[torch.Tensor]) -> Graph:
+        """What was recorded."""
+        returned = {f"weight{i}": self._use(tensor, "") for i, tensor in enumerate(results) if self.weight(tensor)}
+        if returned:
+            self._operations.append(Operation("unknown", (), (), returned, {}, "model", "return"))
+        outputs = tuple(self._number(tensor) for tensor in results)
+        return Graph(tuple(self._shapes), self._needed(outputs), self._inputs, outputs, self._used)
+
+    def weight(self, tensor: Any) -> Weight | None:
+        """The weight that a tensor is."""
+        return self._weights.get(id(tensor))
+
+    def transposed(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """The weight whose transposed matrix a tensor is."""
+        return self._transposed.get(id(tensor))
+
+    def described(self, weight: Weight) -> ParameterShape:
+        """A weight, with the names of its axes as it has been used so far."""
+        return self._used.get(weight.name, weight.shape)
+
+    def is_constant(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor depends neither on inputs nor on weights."""
+        return not self._is_known(tensor)
+
+    def number(self, tensor: torch.Tensor) -> int | None:
+        """The number of a tensor, if it has one."""
+        return self._numbers.get(id(tensor))
+
+    def mark(self) -> Mark:
+        """How far the recording has come."""
+        return Mark(len(self._operations), len(self._shapes), dict(self._used))
+
+    def instead(self, mark: Mark, step: Step, label: str) -> None:
+        """Forget what was recorded since the mark, and record this step in its place."""
+        del self._operations[mark.operations :]
+        self._used = dict(mark.used)
+        for key in self._weights:  # weights that became tensors since then
+            if self._numbers.get(key, 0) >= mark.tensors:
+                del self._numbers[key]
+        self._add(step, label)
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run the function; record it if tensors of the model went in."""
+        if func is torch.Tensor.__iter__:
+            return iter(self.__torch_function__(torch.Tensor.unbind, types, args, kwargs))
+        kwargs = dict(kwargs or {})
+        given = tensors([args, kwargs])
+        before = {id(tensor): version(tensor) for tensor in given}
+        self.inside = True
+        try:
+            result = func(*args, **kwargs)
+            call = Call(func, args, kwargs, result)
+            if any(self._is_known(tensor) for tensor in given) or makes(call):
+                changed = [tensor for tensor in given if before[id(tensor)] != version(tensor)]
+                self._record(call, given, changed)
+        finally:
+            self.inside = False
+        return result
+
+    def record_below(self, call: Call) -> None:
+        """Something ran that the function mode did not see: whatever it reads and writes stays."""
+        given = tensors([call.args, call.kwargs])
+        if not self.inside and any(self._is_known(tensor) for tensor in given):
+            self._unknown(call, given, tensors(call.result))
+
+    def _record(self, call: Call, given: list[torch.Tensor], changed: list[torch.Tensor]) -> None:
+        produced = tensors(call.result)
+        produced += [tensor for tensor in changed if all(tensor is not other for other in produced)]
+        if not produced and not reads_values(call):
+            return
+        if not changed and all(self.weight(tensor) for tensor in produced) and produced:
+            return  # a cast that had nothing to do
+        steps, sharing = describe(call, self), self._sharing(changed)
+        if steps is None or not self._is_whole(steps, produced) or not self._may_write(steps, changed, sharing):
+            self._unknown(call, [*given, *sharing], [*produced, *sharing])
+            return
+        for step in steps:
+            self._add(step, call.name)
+        self._note_transposed(call, steps)
+        if not (len(steps[-1].inputs) == 1 and steps[-1].settings.get("zero")):
+            for tensor in sharing:
+                self._add(Step("elementwise", [tensor], [tensor]), call.name)
+
+    def _is_whole(self, steps: Steps, produced: Sequence[torch.Tensor]) -> bool:
+        made = {id(tensor) for step in steps for tensor in step.outputs}
+        return all(id(tensor) in made for tensor in produced)
+
+    def _may_write(self, steps: Steps, changed: Sequence[torch.Tensor], sharing: Sequence[torch.Tensor]) -> bool:
+        """Weights stay as they are; what others see is only written place by place."""
+        if any(self.weight(tensor) for tensor in (*changed, *sharing)):
+            return False
+        return not sharing or (steps[-1].kind == "elementwise" and len(changed) == 1)
+
+    def _sharing(self, changed: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Other tensors in the memory that was written."""
+        found: dict[int, torch.Tensor] = {}
+        for tensor in changed:
+            found |= self._stored.get(_storage(tensor), {})
+        return [tensor for key, tensor in found.items() if all(tensor is not other for other in changed)]
+
+    def _note_transposed(self, call: Call, steps: Steps) -> None:
+        """Remember whose transposed matrix this is; what is done with weights alone is needed only if it is read."""
+        first = steps[0]
+        if len(steps) == 1 and first.kind == "permute" and first.settings["order"] == (1, 0):
+            (source,) = first.inputs
+            if self.weight(source) is not None:
+                self._transposed[id(call.result)] = source
+
+    def _add(self, step: Step, label: str) -> None:
+        inputs = tuple(self._number(tensor) for tensor in step.inputs)
+        names = {part: self._use(tensor, part, step.axes.get(part)) for part, tensor in step.parameters.items()}
+        outputs = tuple(self._new(tensor) for tensor in step.outputs)
+        if step.optional or (step.kind == "permute" and inputs[0] in self._optional):
+            self._optional.add(outputs[0])
+        self._operations.append(
+            Operation(step.kind, inputs, outputs, names, dict(step.settings), self._source(), label)
+        )
+
+    def _unknown(self, call: Call, given: list[torch.Tensor], produced: list[torch.Tensor]) -> None:
+        touched = [tensor for tensor in given if self._is_known(tensor)]
+        names = {f"weight{i}": self._use(tensor, "") for i, tensor in enumerate(touched) if id(tensor) in self._weights}
+        inputs = tuple(self._number(tensor) for tensor in touched if id(tensor) not in self._weights)
+        outputs = tuple(self._new(tensor) for tensor in produced)
+        self._operations.append(Operation("unknown", inputs, outputs, names, {}, self._source(), call.name))
+
+    def _needed(self, outputs: Sequence[int]) -> tuple[Operation, ...]:
+        """All operations but the optional ones that nothing reads."""
+        read = set(outputs)
+        needed = []
+        for operation in reversed(self._operations):
+            is_optional = bool(operation.outputs) and operation.outputs[0] in self._optional
+            if not is_optional or not read.isdisjoint(operation.outputs):
+                read.update(operation.inputs)
+                needed.append(operation)
+        return tuple(reversed(needed))
+
+    def _is_known(self, tensor: torch.Tensor) -> bool:
+        return id(tensor) in self._numbers or id(tensor) in self._weights
+
+    def _use(self, tensor: torch.Tensor, part: str, axes: tuple[str, ...] | None = None) -> str:
+        """The name of a weight, noted with its shape; one of no known role gets that of its use."""
+        weight = self._weights[id(tensor)]
+        shape = self._used.setdefault(weight.name, weight.shape)
+        if shape.role == "other" and part in ("kernel", "table"):
+            named = axes or ("out", "in")
+            named = (*named, *(f"axis{axis}" for axis in range(len(named), len(shape.shape))))
+            role = "kernel" if part == "kernel" else shape.role
+            self._used[weight.name] = replace(shape, role=role, axes=named)
+        return weight.name
+
+    def _number(self, tensor: torch.Tensor) -> int:
+        """The number of a tensor; a weight becomes a tensor by itself, one that was never seen is a constant."""
+        if id(tensor) not in self._numbers and id(tensor) in self._weights:
+            return self._as_tensor(self._weights[id(tensor)])
+        return self._numbers[id(tensor)] if id(tensor) in self._numbers else self._new(tensor)
+
+    def _as_tensor(self, weight: Weight) -> int:
+        """The canonical form, and from it the stored one."""
+        layout = weight.layout
+        canonical = stand_in(layout.shape)
+        self._add(Step("weight", [], [canonical], {}, {"weight": weight.tensor}, optional=True), "weight")
+        chain = Chain(canonical)
+        if layout.inverse != tuple(range(len(layout.order))):
+            chain.permute(layout.inverse)
+        for step in chain.reshape(layout.native).steps:
+            self._add(replace(step, optional=True), "weight")
+        number = self._numbers[id(weight.tensor)] = self._numbers[id(chain.tensor)]
+        return number
+
+    def _new(self, tensor: torch.Tensor) -> int:
+        self._numbers[id(tensor)] = len(self._shapes)
+        self._keep(tensor)
+        self._shapes.append(tuple(tensor.shape))
+        return len(self._shapes) - 1
+
+    def _keep(self, tensor: torch.Tensor) -> None:
+        self._alive.append(tensor)
+        if not tensor.is_meta:
+            self._stored.setdefault(_storage(tensor), {})[id(tensor)] = tensor
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    """What tensors that share memory have in common."""
+    try:
+        with torch._C.DisableTorchFunction():
+            return int(tensor.untyped_storage()._cdata)
+    except (NotImplementedError, RuntimeError):  # sparse, or wrapped by a transform of torch.func
+        return id(tensor)
