@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from secateur.adapter import Masks, Parameter
+from secateur.adapter import Masks, Parameter, Smaller
 from secateur.structure.graph import Graph
 from secateur.structure.removal import Plan
 from secateur_keras import files, masking, parameters, reading, statistics, surgery, tracing
@@ -64,9 +64,9 @@ class KerasAdapter:
         """See :func:`secateur_keras.masking.hold`."""
         return masking.hold(model, masks, optimizer)
 
-    def compact(self, model: keras.Model, graph: Graph, plan: Plan) -> keras.Model:
+    def compact(self, model: keras.Model, graph: Graph, plan: Plan, example: Any | None) -> Iterator[Smaller]:
         """See :func:`secateur_keras.surgery.compact`."""
-        return surgery.compact(model, graph, plan)
+        yield Smaller(surgery.compact(model, graph, plan), "a model of the same layers, made smaller")
 
     def write_model(self, model: keras.Model, folder: Path) -> None:
         """See :func:`secateur_keras.files.write_model`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from secateur.adapter import Masks, Parameter
+from secateur.adapter import Masks, Parameter, Smaller
 from secateur.structure.graph import Graph
 from secateur.structure.removal import Plan
-from secateur_torch import files, inference, masking, parameters, statistics, surgery, tracing
+from secateur_torch import exported, files, inference, masking, parameters, statistics, surgery, tracing
 
 Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
@@ -63,9 +63,10 @@ class TorchAdapter:
         """See :func:`secateur_torch.masking.hold`."""
         return masking.hold(model, masks, optimizer)
 
-    def compact(self, model: nn.Module, graph: Graph, plan: Plan) -> nn.Module:
-        """See :func:`secateur_torch.surgery.compact`."""
-        return surgery.compact(model, graph, plan)
+    def compact(self, model: nn.Module, graph: Graph, plan: Plan, example: Any | None) -> Iterator[Smaller]:
+        """See :func:`secateur_torch.surgery.compact`; then :func:`secateur_torch.exported.compact`."""
+        yield Smaller(surgery.compact(model, graph, plan), "your own module, with smaller weights")
+        yield Smaller(exported.compact(model, plan, example), "the graph that torch.export writes of your module")
 
     def write_model(self, model: nn.Module, folder: Path) -> None:
         """See :func:`secateur_torch.files.write_model`."""

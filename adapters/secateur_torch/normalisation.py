@@ -55,7 +55,9 @@ def end(module: nn.Module, began: Began, result: Any, recorder: Recorder) -> Non
     try:
         if _is_normalised(module, began.x, weight, result):
             settings = {"axes": (-1,), "rms": True}
-            recorder.instead(began.mark, Step("standardize", [began.x], [result], settings, {"scale": weight}), "rms_norm")
+            recorder.instead(
+                began.mark, Step("standardize", [began.x], [result], settings, {"scale": weight}), "rms_norm"
+            )
     finally:
         recorder.inside = False
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from secateur.structure.graph import Graph, Operation, ParameterShape
 from secateur_torch.inference import tensors, version
 from secateur_torch.operations import Call, Step, Steps, describe, makes, reads_values
 from secateur_torch.operations.calls import Chain, stand_in
-from secateur_torch.parameters import Weight, weights
+from secateur_torch.parameters import Weight
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,11 @@ class Recorder(TorchFunctionMode):
         inside: whether a function that it sees is running, or something that is none of the model's business.
     """
 
-    def __init__(self, model: nn.Module, source: Callable[[], str]) -> None:
+    def __init__(self, known: Iterable[Weight], source: Callable[[], str]) -> None:
         super().__init__()
         self.inside = False
         self._source = source
-        self._weights = {id(weight.tensor): weight for weight in weights(model)}
+        self._weights = {id(weight.tensor): weight for weight in known}
         self._numbers: dict[int, int] = {}
         self._transposed: dict[int, torch.Tensor] = {}
         self._stored: dict[int, dict[int, torch.Tensor]] = {}  # by storage, then by id

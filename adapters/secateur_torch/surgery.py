@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -36,11 +36,7 @@ def compact(model: nn.Module, graph: Graph, plan: Plan) -> nn.Module:
         TraceError: PyTorch cannot copy the model.
     """
     small = _copy(model)
-    kept = _kept(plan)
-    replaced = {
-        id(weight.tensor): _sliced(weight, kept[weight.name]) for weight in weights(small) if weight.name in kept
-    }
-    changed = [module for module in small.modules() if _replace(module, replaced)]
+    changed = replace_weights(small, weights(small), plan)
     modules = dict(small.named_modules())
     for index, operation in enumerate(graph.operations):
         for path in {_running(operation), _layer(operation.parameters.get("kernel", ""))}:
@@ -50,6 +46,13 @@ def compact(model: nn.Module, graph: Graph, plan: Plan) -> nn.Module:
         _mend(module)
     _rescale(modules, graph, plan, {weight.name: weight.tensor for weight in weights(small)})
     return small
+
+
+def replace_weights(module: nn.Module, known: Iterable[Weight], plan: Plan) -> list[nn.Module]:
+    """Put slices of the weights in their place, wherever below ``module`` they are; returns where that was."""
+    kept = _kept(plan)
+    replaced = {id(weight.tensor): _sliced(weight, kept[weight.name]) for weight in known if weight.name in kept}
+    return [each for each in module.modules() if _replace(each, replaced)]
 
 
 def _copy(model: nn.Module) -> nn.Module:
@@ -125,21 +128,31 @@ def _change(
 
 def _rescale(modules: Mapping[str, nn.Module], graph: Graph, plan: Plan, tensors: Mapping[str, torch.Tensor]) -> None:
     """Mean squares over fewer features, made those over all by a larger scale and epsilon."""
-    scaled: dict[str, float] = {}
-    raised: dict[str, float] = {}
-    for index, settings in plan.settings.items():
-        if "rescale" in settings:
-            operation = graph.operations[index]
-            scaled[operation.parameters["scale"]] = settings["rescale"]
-            raised[_running(operation)] = settings["rescale"]
-    with torch.no_grad():
-        for name, ratio in scaled.items():
-            tensors[name].mul_(math.sqrt(ratio))
+    rescale_weights(graph, plan, tensors)
+    raised = {
+        _running(graph.operations[index]): settings["rescale"]
+        for index, settings in plan.settings.items()
+        if "rescale" in settings
+    }
     for path, ratio in raised.items():
         name = epsilon_name(modules[path]) if path in modules else None
         if name is not None:
             epsilon = getattr(modules[path], name)
-            setattr(modules[path], name, ratio * (torch.finfo(_dtype(modules[path])).eps if epsilon is None else epsilon))
+            setattr(
+                modules[path], name, ratio * (torch.finfo(_dtype(modules[path])).eps if epsilon is None else epsilon)
+            )
+
+
+def rescale_weights(graph: Graph, plan: Plan, tensors: Mapping[str, torch.Tensor]) -> None:
+    """The scales of such normalisations, each once however often it is used."""
+    scaled = {
+        graph.operations[index].parameters["scale"]: settings["rescale"]
+        for index, settings in plan.settings.items()
+        if "rescale" in settings
+    }
+    with torch.no_grad():
+        for name, ratio in scaled.items():
+            tensors[name].mul_(math.sqrt(ratio))
 
 
 def _dtype(module: nn.Module) -> torch.dtype:

@@ -59,7 +59,7 @@ def graph(model: nn.Module, example: Any | None) -> Graph:
 
 def _traced(model: nn.Module, example: Any | None, mode: Callable[[nn.Module], AbstractContextManager[None]]) -> Graph:
     modules: list[_Running] = []
-    recorder = Recorder(model, lambda: _source(modules))
+    recorder = Recorder(weights(model), lambda: _source(modules))
     names = _module_names(model, modules, recorder)
     with mode(model), torch.no_grad(), _slow_path(), names, _Below(recorder), recorder:
         result = run(model, example, recorder.begin)

@@ -7,7 +7,7 @@ written against this protocol alone, which is what makes both frameworks give on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from secateur.structure.removal import Plan
 Array = npt.NDArray[Any]
 Masks = Mapping[str, npt.NDArray[np.bool_]]
 
-__all__ = ["PRUNABLE_ROLES", "Adapter", "Array", "Hold", "Masks", "Parameter", "prunable"]
+__all__ = ["PRUNABLE_ROLES", "Adapter", "Array", "Hold", "Masks", "Parameter", "Smaller", "prunable"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,19 @@ class Parameter:
 def prunable(parameters: Sequence[Parameter]) -> list[Parameter]:
     """The kernels, recurrent kernels and embeddings that hold at least one number."""
     return [parameter for parameter in parameters if parameter.role in PRUNABLE_ROLES and parameter.view.size]
+
+
+@dataclass(frozen=True)
+class Smaller:
+    """A model without the units that a plan removes.
+
+    Args:
+        model: the framework's own model object.
+        form: in words, how it came about: ``your own module, with smaller weights``.
+    """
+
+    model: Any
+    form: str
 
 
 class Hold(Protocol):
@@ -117,8 +130,12 @@ class Adapter(Protocol):
     def hold(self, model: Any, masks: Masks, optimizer: Any | None = None) -> Hold:
         """Apply the masks and keep them through any optimizer's steps; ``optimizer`` must own some of the weights."""
 
-    def compact(self, model: Any, graph: Graph, plan: Plan) -> Any:
-        """A new, ordinary, smaller model, in the training mode of ``model``, which is not touched."""
+    def compact(self, model: Any, graph: Graph, plan: Plan, example: Any | None) -> Iterator[Smaller]:
+        """New, ordinary, smaller models, in the training mode of ``model``, which is not touched; best form first.
+
+        The next one is made only if it is asked for, when the one before did not give the right outputs. Raises
+        TraceError where there is no way, or no further way, to make one.
+        """
 
     def write_model(self, model: Any, folder: Path) -> None:
         """Write weights (safetensors) and what is needed to rebuild the architecture. Never pickle."""

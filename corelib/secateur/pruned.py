@@ -44,6 +44,8 @@ class Pruned:
         recipe: what was asked for.
         max_error: after :meth:`compact`, the largest difference between the outputs of the masked and of the smaller
             model, relative to the largest output; None before.
+        form: after :meth:`compact`, in words, what the smaller model is: the user's own module with smaller weights, or
+            one made anew; None before.
         statistics: statistic -> parameter name -> array in canonical layout, as of the last pruning; empty if the score
             needs none.
         thresholds: the largest pruned score: of ``"model"``, or of each layer if the layers were ranked one by one.
@@ -54,6 +56,7 @@ class Pruned:
         self.model = model
         self.recipe = recipe
         self.max_error: float | None = None
+        self.form: str | None = None
         self.statistics: Statistics = {}
         self.thresholds: dict[str, float] = {}
         self._example = example
@@ -128,12 +131,32 @@ class Pruned:
         removal = self.plan(example)
         expected = self.adapter.outputs(self.model, example)
         require_telling(expected)
-        small = self.adapter.compact(self.model, self._traced(example), removal)
+        return self._smaller(removal, expected, example)
+
+    def _smaller(self, removal: Plan, expected: Sequence[Array], example: Any | None) -> Any:
+        """The first form of the smaller model that gives these outputs. Raises VerificationError, TraceError."""
+        refused: VerificationError | None = None
+        try:
+            for candidate in self.adapter.compact(self.model, self._traced(example), removal, example):
+                try:
+                    self.max_error = self._difference(candidate.model, expected, example)
+                except VerificationError as error:
+                    refused = refused or error
+                else:
+                    self.form = candidate.form
+                    return candidate.model
+        except TraceError as error:
+            if refused is None:
+                raise
+            raise VerificationError(f"{refused} Nor can it be made in another way: {error}") from error
+        raise refused or TraceError("the adapter knows no way to make the model smaller")
+
+    def _difference(self, small: Any, expected: Sequence[Array], example: Any | None) -> float:
+        """How far the smaller model's outputs are off. Raises VerificationError."""
         error = largest_error(expected, self._small_outputs(small, example), exact=self._is_exact)
         if self._traced(example).has_training:
             self._small_outputs(small, example, training=True)
-        self.max_error = error
-        return small
+        return error
 
     @property
     def _is_exact(self) -> bool:

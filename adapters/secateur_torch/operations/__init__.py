@@ -17,6 +17,7 @@ from secateur_torch.operations import (
     reductions,
     views,
 )
+from secateur_torch.operations.aten import as_function
 from secateur_torch.operations.calls import Call, Known, Reader, Step, Steps
 
 __all__ = ["Call", "Known", "Step", "Steps", "describe", "makes", "reads_values"]
@@ -37,6 +38,7 @@ METADATA = frozenset(
         *("size", "dim", "ndimension", "numel", "nelement", "len", "stride", "storage_offset", "element_size"),
         *("is_contiguous", "is_floating_point", "is_complex", "is_signed", "is_same_size", "is_inference"),
         *("get_device", "is_tensor", "is_pinned", "is_shared", "has_names", "is_conj", "is_neg", "result_type"),
+        *("sym_size", "sym_stride", "sym_numel", "assert_scalar", "assert_tensor_metadata"),
         *("type", "repr", "format", "hash", "data_ptr", "register_hook", "can_cast"),
     )
 )
@@ -45,6 +47,7 @@ METADATA = frozenset(
 
 def describe(call: Call, known: Known) -> Steps | None:
     """The steps of the graph that the call is, which give all tensors that it gives; None if it is none of them."""
+    call = as_function(call)
     reader, results = READERS.get(call.name), tensors(call.result)
     if reader is None or not results:
         return None

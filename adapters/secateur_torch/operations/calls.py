@@ -29,8 +29,10 @@ class Call:
 
     @property
     def name(self) -> str:
-        """``conv2d``, ``add``, ``T``: without the underscores that mark operators and in-place forms."""
+        """``conv2d``, ``add``, ``T``: without the underscores that mark operators and in-place forms, and overloads."""
         name = getattr(self.function, "__name__", str(self.function))
+        if isinstance(self.function, torch._ops.OpOverload):
+            name = name.partition(".")[0]
         if name == "__get__":
             name = getattr(getattr(self.function, "__self__", None), "__name__", name)
         return name if name in ("__getitem__", "__setitem__") else name.strip("_")

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from secateur_torch.operations.calls import Call, Chain, Known, Reader, Step, Steps, lies_as_stored, stand_in
+from secateur_torch.operations.calls import Call, Known, Reader, Step, Steps, lies_as_stored, stand_in
 
 
 def elementwise(call: Call, known: Known) -> Steps | None:
@@ -40,7 +40,11 @@ def kept_zeros(call: Call, operands: Sequence[torch.Tensor]) -> str | None:
         return None
     if at_zero != 0 or len(operands) == 1:
         return "" if at_zero != 0 else "all"
-    alone = [[0.0 if other == i else value for other in range(len(operands))] for i in range(len(operands)) for value in (-2.5, 1.0)]
+    alone = [
+        [0.0 if other == i else value for other in range(len(operands))]
+        for i in range(len(operands))
+        for value in (-2.5, 1.0)
+    ]
     return "any" if all(_probed(call, values) == 0 for values in alone) else "all"
 
 
@@ -149,7 +153,11 @@ READERS: dict[str, Reader] = {
     ),
     "glu": gated,
     **dict.fromkeys(
-        (f"{before}{kind}{after}" for kind in ("zeros", "ones", "full") for before, after in (("", ""), ("", "_like"), ("new_", ""))),
+        (
+            f"{before}{kind}{after}"
+            for kind in ("zeros", "ones", "full")
+            for before, after in (("", ""), ("", "_like"), ("new_", ""))
+        ),
         filled,
     ),
 }

@@ -105,4 +105,8 @@ def index_select(call: Call, known: Known) -> Steps | None:
     return chain.end(call.result)
 
 
-READERS: dict[str, Reader] = {"__getitem__": getitem, "index_select": index_select}
+READERS: dict[str, Reader] = {
+    "__getitem__": getitem,
+    **dict.fromkeys(("slice", "index"), getitem),
+    "index_select": index_select,
+}

@@ -167,6 +167,10 @@ def _sliding(call: Call, batched: bool, unbatched: bool = False) -> Steps | None
     return chain.step("pool", shape, {"channel_axis": 1}).reshape(call.result.shape).end(call.result)
 
 
+_UPSAMPLINGS = [
+    f"upsample_{kind}" for kind in ("nearest1d", "nearest2d", "nearest3d", "linear1d", "bilinear2d", "bicubic2d")
+]
+
 READERS: dict[str, Reader] = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), convolution),
     **{f"conv_transpose{n}d": transposed_convolution for n in (1, 2, 3)},
@@ -179,5 +183,5 @@ READERS: dict[str, Reader] = {
     "group_norm": group_norm,
     "prelu": prelu,
     **{f"{kind}_pool{n}d": pool for n in (1, 2, 3) for kind in ("max", "avg", "adaptive_max", "adaptive_avg", "lp")},
-    **dict.fromkeys(("interpolate", "upsample"), resizing),
+    **dict.fromkeys(("interpolate", "upsample", *_UPSAMPLINGS), resizing),
 }

@@ -1,0 +1,260 @@
+"""Removing units from a graph that :func:`torch.export.export` wrote down, where the user's own code cannot shrink.
+
+A ``forward`` that spells sizes out (``x.view(-1, 400)``, ``split(64)``, the heads of ``nn.MultiheadAttention``) runs at
+one width alone. The exported graph is the same computation with every size in plain sight: it is run once on the
+example, operation by operation, and each size that does not fit what is left is written anew. The result is a module
+with the parameter names of the original.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.export import Dim
+
+from secateur.errors import TraceError
+from secateur.structure.coupling import Coupling, couple
+from secateur.structure.graph import Graph
+from secateur.structure.removal import Plan, plan
+from secateur_torch.inference import arguments, inference_mode, results, tensors
+from secateur_torch.masking import free_copy
+from secateur_torch.parameters import Weight, weights
+from secateur_torch.recording import Recorder
+from secateur_torch.sizes import Site, rewrite
+from secateur_torch.surgery import replace_weights, rescale_weights
+
+
+class Training(nn.Module):
+    """Tells the operations of an exported graph whether the model that holds them trains."""
+
+    def forward(self) -> bool:
+        """Whether it does."""
+        return self.training
+
+
+def compact(model: nn.Module, removal: Plan, example: Any) -> nn.Module:
+    """A smaller module that computes what ``model`` does, from its exported graph; ``model`` itself is not touched.
+
+    Parameters and buffers have the names that they have in ``model``. Sizes of the example's axes that the code does
+    not fix stay open, the batch among them. Dropout and normalisation follow ``train()`` and ``eval()``; branches of
+    the user's own code are those that the example took in evaluation mode.
+
+    Args:
+        model: the model that was traced.
+        removal: which indices of which weights stay.
+        example: an input, as for :func:`secateur_torch.tracing.graph`.
+
+    Raises:
+        TraceError: the model cannot be exported, or its graph does not allow this removal.
+    """
+    copied = free_copy(model)
+    with inference_mode(copied), torch.no_grad():
+        positional, named = _widened(copied, arguments(copied, example))
+        written = _exported(copied, positional, named)
+        known = _weights(copied, written)
+        tracer = _Tracer(written, Recorder(known, lambda: "the exported graph"))
+        graph = tracer.trace(positional, named)
+        within = _within(graph, removal)
+        replace_weights(written, known, within)
+        rescale_weights(graph, within, _owned(written))
+        _Rewriter(written, tracer, graph, within).rewrite(_flat(written, positional, named))
+        _follow_mode(written)
+    return _finished(written, model)
+
+
+def _widened(model: nn.Module, given: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A batch of one is doubled: what is 1 in the example counts as fixed, what is 2 as any number."""
+    listed = tensors(list(given))
+    if not listed or any(tensor.ndim == 0 or tensor.shape[0] != 1 for tensor in listed):
+        return given
+    doubled = _mapped(given, lambda tensor: torch.cat([tensor, tensor]))
+    try:
+        model(*doubled[0], **doubled[1])
+    except Exception:  # whatever it dislikes: the batch stays what it was
+        return given
+    return doubled
+
+
+def _mapped(nested: Any, function: Any) -> Any:
+    return torch.utils._pytree.tree_map_only(torch.Tensor, function, nested)
+
+
+def _exported(model: nn.Module, positional: tuple[Any, ...], named: Mapping[str, Any]) -> fx.GraphModule:
+    sizes = _mapped((positional, dict(named)), lambda tensor: dict.fromkeys(range(tensor.ndim), Dim.AUTO))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dynamic = _by_name(model, *sizes)
+            program = torch.export.export(model, positional, dict(named), dynamic_shapes=dynamic, strict=False)
+            return program.module(check_guards=False)
+    except Exception as error:  # torch.export raises errors of many kinds
+        raise TraceError(f"torch.export cannot write the model down ({type(error).__name__}: {error})") from error
+
+
+def _by_name(
+    model: nn.Module, positional: tuple[Any, ...], named: Mapping[str, Any]
+) -> dict[str, Any] | tuple[Any, ...]:
+    """Open sizes as torch.export wants them: by the names of ``forward``'s arguments."""
+    bound = inspect.signature(model.forward).bind(*positional, **named)
+    return dict(bound.arguments)
+
+
+def _weights(model: nn.Module, written: fx.GraphModule) -> list[Weight]:
+    """The model's weights, as the exported graph holds them."""
+    owned = _owned(written)
+    return [replace(weight, tensor=owned[weight.name]) for weight in weights(model) if weight.name in owned]
+
+
+def _owned(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers by all of their names."""
+    return {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
+
+
+def _flat(written: fx.GraphModule, positional: tuple[Any, ...], named: Mapping[str, Any]) -> list[Any]:
+    """The arguments as the graph's placeholders take them."""
+    return list(written.graph._codegen.process_inputs(*positional, **named))
+
+
+def _within(graph: Graph, removal: Plan) -> Plan:
+    """The same removal in the terms of the exported graph."""
+    for heads in (True, False):
+        coupling = couple(graph, heads=heads)
+        found = plan(graph, coupling, _gone(coupling, removal))
+        if _same_cuts(found, removal):
+            return found
+    raise TraceError("the graph that torch.export writes does not allow the same units to be removed")
+
+
+def _gone(coupling: Coupling, removal: Plan) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Units of which nothing stays."""
+    gone = np.zeros(coupling.count + 1, np.bool_)
+    for key in coupling.units:
+        if key in removal.keep:
+            gone[coupling.units[key][~removal.keep[key]]] = True
+    for key, units in coupling.units.items():
+        gone[units[removal.keep.get(key, np.ones(units.size, np.bool_))]] = False
+    return gone[:-1]
+
+
+def _same_cuts(found: Plan, wanted: Plan) -> bool:
+    return found.keep.keys() == wanted.keep.keys() and all(
+        np.array_equal(kept, wanted.keep[key]) for key, kept in found.keep.items()
+    )
+
+
+class _Tracer(fx.Interpreter):
+    """Runs the exported graph under a recorder, and notes which tensors each of its nodes gives."""
+
+    def __init__(self, written: fx.GraphModule, recorder: Recorder) -> None:
+        super().__init__(written)
+        self._written = written
+        self.made: dict[fx.Node, range] = {}
+        self.given: dict[fx.Node, list[int | None]] = {}
+        self._recorder = recorder
+
+    def trace(self, positional: tuple[Any, ...], named: Mapping[str, Any]) -> Graph:
+        """The structure."""
+        self._recorder.begin([positional, named])
+        with self._recorder:
+            flat = self.run(*_flat(self._written, positional, named), enable_io_processing=False)
+        return self._recorder.graph(results(flat))
+
+    def run_node(self, n: fx.Node) -> Any:
+        """As usual; what it makes is noted."""
+        before = self._recorder.mark().tensors
+        result = super().run_node(n)
+        self.made[n] = range(before, self._recorder.mark().tensors)
+        self.given[n] = [self._recorder.number(tensor) for tensor in tensors(result)]
+        return result
+
+
+class _Rewriter(fx.Interpreter):
+    """Runs the graph with its smaller weights, and mends the sizes of each node before it runs."""
+
+    def __init__(self, written: fx.GraphModule, tracer: _Tracer, graph: Graph, removal: Plan) -> None:
+        super().__init__(written, garbage_collect_values=False)
+        self._written, self._given, self._removal = written, tracer.given, removal
+        self._changes: dict[fx.Node, dict[str, Any]] = {}
+        makers = {number: node for node, made in tracer.made.items() for number in made}
+        for index, changed in removal.settings.items():
+            node = makers.get(graph.operations[index].outputs[0])
+            if node is not None:
+                self._changes.setdefault(node, {}).update({"kind": graph.operations[index].kind, **changed})
+
+    def rewrite(self, flat: Sequence[Any]) -> None:
+        """All nodes, in order; then the new code is compiled."""
+        self.run(*flat, enable_io_processing=False)
+        self._written.graph.lint()
+        self._written.recompile()
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Mended first."""
+        if n.op == "call_function":
+            shapes = [self._removal.shapes[number] for number in self._given[n] if number is not None]
+            rewrite(Site(self._written, n, shapes, self._changes.get(n, {}), self._value))
+            self._value(n.all_input_nodes)
+        result = super().run_node(n)
+        self._check(n, result)
+        return result
+
+    def _value(self, argument: Any) -> Any:
+        """What an argument of a node is, in this run."""
+        return fx.map_arg(argument, lambda node: self._computed(node))
+
+    def _computed(self, node: fx.Node) -> Any:
+        """The value of a node, which may be new."""
+        if node not in self.env:
+            self._value(node.all_input_nodes)
+            self.env[node] = super().run_node(node)
+        return self.env[node]
+
+    def _check(self, node: fx.Node, result: Any) -> None:
+        for tensor, number in zip(tensors(result), self._given.get(node, []), strict=False):
+            if number is not None and tuple(tensor.shape) != self._removal.shapes[number]:
+                raise TraceError(
+                    f"{node.format_node()} gives shape {tuple(tensor.shape)} instead of {self._removal.shapes[number]} "
+                    "in the smaller graph: Secateur does not know which of its arguments is a size"
+                )
+
+
+MODES = {"dropout": 2, "feature_dropout": 2, "alpha_dropout": 2, "batch_norm": 5, "lstm": 6, "gru": 6, "rnn_tanh": 6}
+"""Operations, and which of their arguments tells whether the model trains."""
+
+
+def _follow_mode(written: fx.GraphModule) -> None:
+    """Let operations that differ in training ask the module whether it trains."""
+    asked: fx.Node | None = None
+    for node in list(written.graph.nodes):
+        position = MODES.get(str(getattr(node.target, "__name__", "")).partition(".")[0], len(node.args))
+        if node.op != "call_function" or position >= len(node.args) or not isinstance(node.args[position], bool):
+            continue
+        if asked is None:
+            written.add_submodule("_training", Training())
+            with written.graph.inserting_before(next(iter(written.graph.nodes))):
+                asked = written.graph.call_module("_training")
+        node.update_arg(position, asked)
+    written.recompile()
+
+
+def _finished(written: fx.GraphModule, model: nn.Module) -> nn.Module:
+    """An ordinary module: what torch.export adds to its own is left behind."""
+    name = type(model).__name__
+    small = fx.GraphModule(written, written.graph, name if name.isidentifier() else "Exported")
+    for parameter, original in _pairs(small, model):
+        parameter.requires_grad_(original.requires_grad)
+    return small.train(model.training)
+
+
+def _pairs(small: nn.Module, model: nn.Module) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
+    originals = dict(model.named_parameters(remove_duplicate=False))
+    return ((item, originals[name]) for name, item in small.named_parameters() if name in originals)
