@@ -252,6 +252,9 @@ def _finished(written: fx.GraphModule, model: nn.Module) -> nn.Module:
     small = fx.GraphModule(written, written.graph, name if name.isidentifier() else "Exported")
     for parameter, original in _pairs(small, model):
         parameter.requires_grad_(original.requires_grad)
+    for path, module in (*written.named_modules(), *model.named_modules()):
+        if path in dict(small.named_modules()):  # what the graph does not use is gone
+            small.get_submodule(path)._non_persistent_buffers_set |= module._non_persistent_buffers_set
     return small.train(model.training)
 
 

@@ -63,12 +63,11 @@ class Site:
         self.node.target, self.node.args, self.node.kwargs = target, arguments, {}
 
     def constant(self, indices: Sequence[int]) -> fx.Node:
-        """A buffer of indices, which is no part of the state that is saved."""
-        name = f"_indices_{sum(1 for _ in self.module.named_buffers())}"
-        device = self.value(self.node.args[0]).device
-        self.module.register_buffer(name, torch.tensor(list(indices), device=device), persistent=False)
+        """A tensor of indices, where the first argument is."""
         with self.module.graph.inserting_before(self.node):
-            return self.module.graph.get_attr(name)
+            return self.module.graph.call_method(
+                "new_tensor", (self.node.args[0], list(indices)), {"dtype": torch.int64}
+            )
 
 
 def rewrite(site: Site) -> None:

@@ -1,0 +1,194 @@
+"""Models whose code spells sizes out: the smaller model is the exported graph, and an ordinary module all the same."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import secateur_torch as st
+from secateur import Heads, Magnitude, Neurons, Recipe
+from secateur.errors import VerificationError
+
+WRITTEN = "the graph that torch.export writes of your module"
+HALF = Recipe(0.5, Neurons(), Magnitude(), scope="layer")
+
+
+class Encoder(nn.Module):
+    """``nn.MultiheadAttention`` takes its kernel for three times as wide as its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(8, 12)
+        self.attention = nn.MultiheadAttention(12, 4, batch_first=True)
+        self.norm = nn.LayerNorm(12)
+        self.wide, self.narrow = nn.Linear(12, 20), nn.Linear(20, 12)
+        self.dropout = nn.Dropout(0.5)
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.embed(x)
+        x = self.norm(x + self.attention(x, x, x, need_weights=False)[0])
+        return self.head(x + self.narrow(self.dropout(functional.gelu(self.wide(x)))))
+
+
+class Flattened(nn.Module):
+    """A flat size in numbers, groups, and a batch norm that goes on training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.grouped = nn.Conv2d(8, 16, 3, groups=4, padding=1)
+        self.head = nn.Linear(256, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.grouped(functional.relu(self.norm(self.first(x))))
+        return self.head(functional.max_pool2d(x, 2).view(-1, 256))
+
+
+class Causal(nn.Module):
+    """One kernel for queries, keys and values, split at 12 and 24; tied embeddings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(30, 12)
+        self.norm = nn.RMSNorm(12)
+        self.qkv, self.out = nn.Linear(12, 36), nn.Linear(12, 12)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = self.table(tokens)
+        batch, time, _ = x.shape
+        parts = [part.view(batch, time, 3, 4).transpose(1, 2) for part in self.qkv(self.norm(x)).split(12, dim=2)]
+        mixed = functional.scaled_dot_product_attention(*parts, is_causal=True)
+        x = x + self.out(mixed.transpose(1, 2).reshape(batch, time, 12))
+        return functional.linear(x, self.table.weight)
+
+
+class Sliced(nn.Module):
+    """Pieces of an axis by number, one of them rolled, and constants of a fixed width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(6, 12), nn.Linear(5, 7), nn.Linear(14, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.tanh(self.first(x))
+        kept = torch.cat([x[:, 2:5], x[:, 7:11].roll(1, dims=1)], dim=1)
+        other = torch.sigmoid(self.second(kept[:, :5]) + torch.ones(7, dtype=x.dtype))
+        return self.head(torch.cat([kept, other], dim=1))
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], torch.Tensor]]] = {
+    "attention": (Encoder, lambda batch: torch.randn(batch, 5, 8).double()),
+    "layer": (
+        lambda: nn.Sequential(nn.Linear(6, 12), nn.TransformerEncoderLayer(12, 4, 24, batch_first=True)),
+        lambda batch: torch.randn(batch, 5, 6).double(),
+    ),
+    "flattened": (Flattened, lambda batch: torch.randn(batch, 3, 8, 8).double()),
+    "causal": (Causal, lambda batch: torch.randint(0, 30, (batch, 6))),
+    "sliced": (Sliced, lambda batch: torch.randn(batch, 6).double()),
+}
+
+
+@pytest.fixture(params=MODELS)
+def case(request: pytest.FixtureRequest) -> tuple[nn.Module, Callable[[int], torch.Tensor]]:
+    torch.manual_seed(0)
+    make, example = MODELS[request.param]
+    return make().double().eval(), example
+
+
+def compacted(case: tuple[nn.Module, Any], batch: int = 1) -> tuple[st.Pruned, nn.Module]:
+    pruned = st.prune(case[0], HALF, example=case[1](batch))
+    return pruned, pruned.compact()
+
+
+def test_the_exported_graph_gives_what_the_masked_model_gives(case: tuple[nn.Module, Any]) -> None:
+    pruned, small = compacted(case)
+    assert pruned.form == WRITTEN
+    assert pruned.max_error is not None and pruned.max_error < 1e-12
+    for batch in (1, 4):
+        x = case[1](batch)
+        torch.testing.assert_close(small(x), case[0](x), rtol=1e-10, atol=1e-12)
+    assert sum(p.numel() for p in small.parameters()) < 0.85 * sum(p.numel() for p in case[0].parameters())
+    assert list(small.state_dict()) == list(case[0].state_dict())
+
+
+def test_it_trains_is_copied_and_saved_as_any_module(case: tuple[nn.Module, Any], tmp_path: Path) -> None:
+    small = compacted(case)[1].train()
+    optimizer = torch.optim.SGD(small.parameters(), lr=0.1)
+    before = [parameter.clone() for parameter in small.parameters()]
+    small(case[1](3)).square().mean().backward()
+    optimizer.step()
+    assert any(not torch.equal(old, new) for old, new in zip(before, small.parameters(), strict=True))
+    twin, x = copy.deepcopy(small).eval(), case[1](2)
+    torch.testing.assert_close(twin(x), small.eval()(x), rtol=0, atol=0)
+    torch.save(small.state_dict(), tmp_path / "weights.pt")
+    twin.load_state_dict(torch.load(tmp_path / "weights.pt"))
+    again = torch.export.export(small, (x,))
+    torch.testing.assert_close(again.module()(x), small(x), rtol=1e-12, atol=1e-12)
+
+
+def test_dropout_and_batch_normalisation_follow_the_mode() -> None:
+    torch.manual_seed(1)
+    small = compacted((Encoder().double(), MODELS["attention"][1]))[1]
+    x = MODELS["attention"][1](2)
+    small.train()
+    assert not torch.equal(small(x), small(x))
+    small.eval()
+    assert torch.equal(small(x), small(x))
+    small = compacted((Flattened().double(), MODELS["flattened"][1]))[1].train()
+    before = small.get_buffer("norm.running_mean").clone()
+    small(MODELS["flattened"][1](4))
+    assert not torch.equal(before, small.get_buffer("norm.running_mean"))
+
+
+def test_heads_alone() -> None:
+    torch.manual_seed(2)
+    model = Encoder().double()
+    pruned = st.prune(model, Recipe(0.5, Heads()), example=torch.randn(1, 5, 8).double())
+    small = pruned.compact()
+    assert small.get_parameter("attention.in_proj_weight").shape == (18, 12)
+    assert small.get_parameter("wide.weight").shape == (20, 12)
+
+
+class Resized(nn.Module):
+    """Computes with a size: no form of it gives the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 12), nn.Linear(12, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        return self.second(x) / x.shape[-1]
+
+
+def test_a_model_that_computes_with_a_size_is_exported_with_the_number_it_had() -> None:
+    pruned = st.prune(Resized().double(), HALF, example=torch.randn(2, 6).double())
+    small = pruned.compact()
+    assert pruned.form == WRITTEN and small.get_parameter("first.weight").shape == (6, 6)
+
+
+class Branching(nn.Module):
+    """Neither a fixed width nor a branch on numbers can be helped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 12), nn.Linear(12, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.first(x).view(-1, 12)
+        return self.second(hidden if bool(x.sum() > 0) else -hidden)
+
+
+def test_what_can_be_made_smaller_in_no_form_is_refused_with_both_reasons() -> None:
+    model = Branching().double()
+    pruned = st.prune(model, HALF, example=torch.ones(2, 6).double())
+    with pytest.raises(VerificationError, match=r"spell out a size.*Nor can it be made in another way.*torch\.export"):
+        pruned.compact()
