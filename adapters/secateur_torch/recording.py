@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import _disable_current_modes
 
 from secateur.structure.graph import Graph, Operation, ParameterShape
 from secateur_torch.inference import tensors, version
-from secateur_torch.operations import Call, Step, Steps, describe, makes, reads_values
+from secateur_torch.operations import Call, Step, Steps, describe, does_nothing, makes, reads_values
 from secateur_torch.operations.calls import Chain, stand_in
 from secateur_torch.parameters import Weight
 
@@ -116,8 +117,10 @@ class Recorder(TorchFunctionMode):
 
     def record_below(self, call: Call) -> None:
         """Something ran that the function mode did not see: whatever it reads and writes stays."""
+        if self.inside:
+            return
         given = tensors([call.args, call.kwargs])
-        if not self.inside and any(self._is_known(tensor) for tensor in given):
+        if any(self._is_known(tensor) for tensor in given):
             self._unknown(call, given, tensors(call.result))
 
     def _record(self, call: Call, given: list[torch.Tensor], changed: list[torch.Tensor]) -> None:
@@ -125,9 +128,11 @@ class Recorder(TorchFunctionMode):
         produced += [tensor for tensor in changed if all(tensor is not other for other in produced)]
         if not produced and not reads_values(call):
             return
-        if not changed and all(self.weight(tensor) for tensor in produced) and produced:
-            return  # a cast that had nothing to do
-        steps, sharing = describe(call, self), self._sharing(changed)
+        if does_nothing(call):
+            return
+        with _disable_current_modes():
+            steps = describe(call, self)
+        sharing = self._sharing(changed)
         if steps is None or not self._is_whole(steps, produced) or not self._may_write(steps, changed, sharing):
             self._unknown(call, [*given, *sharing], [*produced, *sharing])
             return

@@ -20,7 +20,7 @@ from secateur_torch.operations import (
 from secateur_torch.operations.aten import as_function
 from secateur_torch.operations.calls import Call, Known, Reader, Step, Steps
 
-__all__ = ["Call", "Known", "Step", "Steps", "describe", "makes", "reads_values"]
+__all__ = ["Call", "Known", "Step", "Steps", "describe", "does_nothing", "makes", "reads_values"]
 
 READERS: dict[str, Reader] = {
     **layers.READERS,
@@ -62,6 +62,11 @@ def describe(call: Call, known: Known) -> Steps | None:
 def makes(call: Call) -> bool:
     """Whether the call makes a tensor of one number, which may depend on no other tensor."""
     return READERS.get(call.name) is elementwise.filled
+
+
+def does_nothing(call: Call) -> bool:
+    """Whether it is a cast or copy that was not needed, and gave the tensor itself."""
+    return READERS.get(call.name) is elementwise.cast and call.result is call.argument(0, "input")
 
 
 def reads_values(call: Call) -> bool:

@@ -6,19 +6,20 @@ exactly zero, would make its result or its gradient infinite.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
 
-from secateur_torch.operations.calls import Call, Known, Reader, Step, Steps, lies_as_stored, stand_in
+from secateur_torch.operations.calls import Call, Chain, Known, Reader, Step, Steps, lies_as_stored, stand_in
 
 
 def elementwise(call: Call, known: Known) -> Steps | None:
     """Operands are broadcast, learned ones among them."""
     operands = call.operands
-    zero = kept_zeros(call, operands)
+    zero = kept_zeros(call)
     if zero is None or torch.broadcast_shapes(*(item.shape for item in operands)) != call.result.shape:
         return None
     return [_combined(operands, call.result, zero, known)]
@@ -33,47 +34,67 @@ def _combined(operands: Sequence[torch.Tensor], result: torch.Tensor, zero: str,
     return Step("elementwise", inputs, [result], {"zero": zero} if zero else {}, learned)
 
 
-def kept_zeros(call: Call, operands: Sequence[torch.Tensor]) -> str | None:
+@dataclass(frozen=True)
+class _Operand:
+    """What matters of an argument that is a tensor."""
+
+    rank: int
+    dtype: torch.dtype
+
+
+def kept_zeros(call: Call) -> str | None:
     """``"all"``, ``"any"``, or ``""`` where zeros give other numbers; None if they give infinite ones or gradients."""
-    at_zero = _probed(call, [0.0] * len(operands))
+    args = tuple(_operand(item) for item in call.args)
+    kwargs = tuple((name, _operand(item)) for name, item in call.kwargs.items() if name != "out")
+    try:
+        return _found_out(call.function, args, kwargs)
+    except TypeError:  # an argument that cannot be looked up
+        return _found_out.__wrapped__(call.function, args, kwargs)
+
+
+def _operand(item: Any) -> Any:
+    return _Operand(item.ndim, item.dtype) if isinstance(item, torch.Tensor) else item
+
+
+@lru_cache(maxsize=4096)
+def _found_out(function: Callable[..., Any], args: tuple[Any, ...], kwargs: tuple[tuple[str, Any], ...]) -> str | None:
+    count = sum(isinstance(item, _Operand) for item in (*args, *(item for _, item in kwargs)))
+    at_zero = _probed(function, args, kwargs, [0.0] * count)
     if at_zero is None:
         return None
-    if at_zero != 0 or len(operands) == 1:
+    if at_zero != 0 or count == 1:
         return "" if at_zero != 0 else "all"
-    alone = [
-        [0.0 if other == i else value for other in range(len(operands))]
-        for i in range(len(operands))
-        for value in (-2.5, 1.0)
-    ]
-    return "any" if all(_probed(call, values) == 0 for values in alone) else "all"
+    alone = ([0.0 if at == zero else value for at in range(count)] for zero in range(count) for value in (-2.5, 1.0))
+    return "any" if all(_probed(function, args, kwargs, values) == 0 for values in alone) else "all"
 
 
-def _probed(call: Call, values: Sequence[float]) -> float | None:
+def _probed(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: Sequence[tuple[str, Any]], values: Sequence[float]
+) -> float | None:
     """What the function gives where its operands have these values; None if that or a gradient is not finite."""
     found = iter(values)
     probes: list[torch.Tensor] = []
 
     def probe(item: Any) -> Any:
-        if not isinstance(item, torch.Tensor):
+        if not isinstance(item, _Operand):
             return item
-        made = torch.full((1,) * item.ndim, next(found)).to(item.dtype)
-        probes.append(made.requires_grad_(made.is_floating_point()))
-        return probes[-1] * 1 if made.is_floating_point() else made
+        made = torch.full((1,) * item.rank, next(found)).to(item.dtype)
+        if not made.is_floating_point():
+            return made
+        probes.append(made.requires_grad_())
+        return made * 1  # not the probe itself, into which nothing can be written
 
     with torch.enable_grad():
-        args, kwargs = [probe(item) for item in call.args], {name: probe(item) for name, item in call.kwargs.items()}
-        kwargs.pop("out", None)
-        result = call.function(*args, **kwargs)
+        result = function(*(probe(item) for item in args), **{name: probe(item) for name, item in kwargs})
         slopes = _slopes(result, probes)
     numbers = [float(number.detach().double().abs().max()) for number in (result, *slopes)]
     return numbers[0] if all(number < float("inf") for number in numbers) else None
 
 
 def _slopes(result: torch.Tensor, probes: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    floats = [probe for probe in probes if probe.requires_grad]
-    if not result.requires_grad or not floats:
+    if not result.requires_grad or not probes:
         return []
-    return [slope for slope in torch.autograd.grad(result.sum(), floats, allow_unused=True) if slope is not None]
+    return [slope for slope in torch.autograd.grad(result.sum(), probes, allow_unused=True) if slope is not None]
 
 
 def quotient(call: Call, known: Known) -> Steps | None:
@@ -153,11 +174,7 @@ READERS: dict[str, Reader] = {
     ),
     "glu": gated,
     **dict.fromkeys(
-        (
-            f"{before}{kind}{after}"
-            for kind in ("zeros", "ones", "full")
-            for before, after in (("", ""), ("", "_like"), ("new_", ""))
-        ),
+        (f"{before}{kind}{after}" for kind in ("zeros", "ones", "full") for before, after in (("", ""), ("", "_like"), ("new_", ""))),
         filled,
     ),
 }

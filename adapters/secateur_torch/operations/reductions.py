@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from secateur_torch.operations.calls import Call, Chain, Known, Reader, Step, Steps, axes_from_front, stand_in
+from secateur_torch.operations.elementwise import elementwise
 
 ADDING = ("sum", "nansum", "count_nonzero", "any", "norm", "vector_norm")
 """To which what is zero adds nothing."""
@@ -43,7 +44,7 @@ def _reduced(call: Call, axes: Sequence[int], results: Sequence[torch.Tensor]) -
 def extreme(call: Call, known: Known) -> Steps | None:
     """``max``, ``min``, ``median``: of two tensors, of all numbers, or along an axis with the places."""
     if isinstance(call.argument(1, "other"), torch.Tensor):
-        return None
+        return elementwise(call, known)
     axis = call.dimension
     results = [call.result] if isinstance(call.result, torch.Tensor) else list(call.result)
     return _reduced(call, axes_from_front(axis, call.input.ndim), results)
