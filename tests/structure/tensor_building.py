@@ -12,6 +12,7 @@ ZERO = {
     "tanh": "all",
     "silu": "all",
     "square": "all",
+    "negative": "all",
     "add": "all",
     "subtract": "all",
     "maximum": "all",

@@ -14,6 +14,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": np.tanh,
     "silu": lambda x: x * sigmoid(x),
     "square": np.square,
+    "negative": np.negative,
     "sigmoid": sigmoid,
     "cosine": np.cos,
 }
