@@ -88,10 +88,17 @@ def unknown(inputs: Sequence[Array], own: Mapping[str, Array], settings: Setting
 
 
 def cut_out(inputs: Sequence[Array], own: Mapping[str, Array], settings: Settings) -> list[Array]:
+    """After a removal what is left may be no slice, then it is picked by its indices."""
+    if "indices" in settings:
+        return take(inputs, own, settings)
     start, stop, step = (settings[key] for key in ("start", "stop", "step"))
     assert start >= 0, settings
     assert stop >= 0, settings
     return [np.moveaxis(np.moveaxis(inputs[0], settings["axis"], 0)[start:stop:step], 0, settings["axis"])]
+
+
+def take(inputs: Sequence[Array], own: Mapping[str, Array], settings: Settings) -> list[Array]:
+    return [np.take(inputs[0], settings["indices"], axis=settings["axis"])]
 
 
 def split(inputs: Sequence[Array], own: Mapping[str, Array], settings: Settings) -> list[Array]:
@@ -120,7 +127,7 @@ TENSOR_KINDS: dict[str, Kind] = {
     "reshape": lambda inputs, own, settings: [inputs[0].reshape(settings["shape"])],
     "permute": lambda inputs, own, settings: [inputs[0].transpose(settings["order"])],
     "slice": cut_out,
-    "take": lambda inputs, own, settings: [np.take(inputs[0], settings["indices"], axis=settings["axis"])],
+    "take": take,
     "split": split,
     "pad": pad,
     "expand": lambda inputs, own, settings: [np.broadcast_to(inputs[0], settings["shape"])],
