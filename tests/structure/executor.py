@@ -1,49 +1,38 @@
 """Runs a :class:`Graph` in NumPy, dense or after a removal plan: the oracle of the structure tests.
 
-Slow and obvious. Kinds whose numbers the graph leaves open (which activation, which pooling) name them in
-``settings["function"]``, which only this executor reads. After a removal every parameter is cut as the plan says,
-settings come from the plan, and each tensor must have the shape that the plan foretells.
+Slow and obvious. What the graph leaves open (which activation, which pooling, which cell) stands in settings that only
+this executor reads: ``function``, ``cell``, ``reverse``, ``value``. After a removal every parameter is cut as the plan
+says, settings come from the plan, and each tensor must have the shape that the plan foretells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
-from secateur.structure.graph import Graph
+from secateur.structure.graph import Graph, Operation, ParameterShape
 from secateur.structure.removal import Plan
+from structure.tensor_kinds import TENSOR_KINDS
+from structure.weight_kinds import WEIGHT_KINDS, Array
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
-Arrays = Mapping[int, Array]
-Settings = Mapping[str, Any]
-
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "relu": lambda x: np.maximum(x, 0.0),
-    "tanh": np.tanh,
-    "sigmoid": lambda x: 0.5 + 0.5 * np.tanh(0.5 * x),
-    "cosine": np.cos,
-}
-COMBINATIONS: dict[str, Callable[[Array, Array], Array]] = {
-    "add": np.add,
-    "multiply": np.multiply,
-    "maximum": np.maximum,
-}
+KINDS = {**TENSOR_KINDS, **WEIGHT_KINDS}
+GIVEN_A_SHAPE = ("reshape", "expand", "fill")
 
 
-def run(graph: Graph, parameters: Mapping[str, Array], given: Arrays, plan: Plan | None = None) -> dict[int, Array]:
+def run(
+    graph: Graph, parameters: Mapping[str, Array], given: Mapping[int, Array], plan: Plan | None = None
+) -> dict[int, Array]:
     """Every tensor of the graph; ``given`` holds its inputs and constants, ``parameters`` the dense arrays."""
     parameters = parameters if plan is None else cut(parameters, plan)
     tensors = dict(given)
     for index, operation in enumerate(graph.operations):
         settings = dict(operation.settings)
-        if operation.kind == "reshape":
+        if operation.kind in GIVEN_A_SHAPE:
             settings["shape"] = graph.tensors[operation.outputs[0]]
         settings.update({} if plan is None else plan.settings.get(index, {}))
-        own = {part: parameters[name] for part, name in operation.parameters.items()}
-        results = KINDS[operation.kind]([tensors[tensor] for tensor in operation.inputs], own, settings)
+        inputs = [tensors[tensor] for tensor in operation.inputs]
+        results = KINDS[operation.kind](inputs, _own(graph, operation, parameters), settings)
         for tensor, array in zip(operation.outputs, results, strict=True):
             assert array.shape == (graph.tensors if plan is None else plan.shapes)[tensor], (index, operation)
             tensors[tensor] = array
@@ -58,82 +47,16 @@ def cut(parameters: Mapping[str, Array], plan: Plan) -> dict[str, Array]:
     return small
 
 
-def linear(inputs: Sequence[Array], own: Mapping[str, Array], settings: Settings) -> list[Array]:
-    moved = np.moveaxis(inputs[0], settings["axis"], -1) @ own["kernel"].T
-    return [np.moveaxis(moved + own.get("bias", 0.0), -1, settings["axis"])]
+def _own(graph: Graph, operation: Operation, parameters: Mapping[str, Array]) -> dict[str, Array]:
+    own = {part: parameters[name] for part, name in operation.parameters.items()}
+    if operation.kind == "linear":
+        own["kernel"] = _oriented(own["kernel"], graph.parameters[operation.parameters["kernel"]])
+    return own
 
 
-def convolution(inputs: Sequence[Array], own: Mapping[str, Array], settings: Settings) -> list[Array]:
-    """Stride 1, zero padding that keeps the size (odd windows), any number of space axes."""
-    x, kernel, groups = np.moveaxis(inputs[0], settings["channel_axis"], 1), own["kernel"], settings.get("groups", 1)
-    window = kernel.shape[2:]
-    space = tuple(range(2, x.ndim))
-    padded = np.pad(x, [(0, 0), (0, 0), *((size // 2, size // 2) for size in window)])
-    patches = np.lib.stride_tricks.sliding_window_view(padded, window, axis=space)
-    parts = zip(np.split(patches, groups, axis=1), np.split(kernel, groups, axis=0), strict=True)
-    contracted = (1, *range(x.ndim, patches.ndim)), tuple(range(1, kernel.ndim))
-    y = np.concatenate([np.moveaxis(np.tensordot(patch, part, contracted), -1, 1) for patch, part in parts], axis=1)
-    y = y + _along(own["bias"], 1, y.ndim) if "bias" in own else y
-    return [np.moveaxis(y, 1, settings["channel_axis"])]
-
-
-def normalize(inputs: Sequence[Array], own: Mapping[str, Array], settings: Settings) -> list[Array]:
-    parts = {part: _along(array, settings["axis"], inputs[0].ndim) for part, array in own.items()}
-    centred = (inputs[0] - parts.get("mean", 0.0)) / np.sqrt(parts.get("variance", 1.0) + 1e-3)
-    return [centred * parts.get("scale", 1.0) + parts.get("shift", 0.0)]
-
-
-def elementwise(inputs: Sequence[Array], own: Mapping[str, Array], settings: Settings) -> list[Array]:
-    operands = [*inputs, *own.values()]
-    if settings["function"] in ACTIVATIONS:
-        return [ACTIVATIONS[settings["function"]](operands[0])]
-    return [reduce(COMBINATIONS[settings["function"]], operands)]
-
-
-def pool(inputs: Sequence[Array], own: Mapping[str, Array], settings: Settings) -> list[Array]:
-    x = np.moveaxis(inputs[0], settings["channel_axis"], 1)
-    if settings["function"] == "double":
-        x = reduce(lambda array, axis: np.repeat(array, 2, axis=axis), range(2, x.ndim), x)
-    elif settings["function"] == "pad":
-        x = np.pad(x, [(0, 0), (0, 0), *[(1, 0)] * (x.ndim - 2)], constant_values=1.0)
-    else:
-        x = x.max(axis=tuple(range(2, x.ndim)), keepdims=True)
-    return [np.moveaxis(x, 1, settings["channel_axis"])]
-
-
-def softmax(inputs: Sequence[Array], own: Mapping[str, Array], settings: Settings) -> list[Array]:
-    powers = np.exp(inputs[0] - inputs[0].max(axis=settings["axis"], keepdims=True))
-    return [powers / powers.sum(axis=settings["axis"], keepdims=True)]
-
-
-def reduction(inputs: Sequence[Array], own: Mapping[str, Array], settings: Settings) -> list[Array]:
-    function = {"mean": np.mean, "sum": np.sum, "max": np.max}[settings["function"]]
-    return [np.asarray(function(inputs[0], axis=tuple(settings["axes"]), keepdims=settings["keepdims"]))]
-
-
-def unknown(inputs: Sequence[Array], own: Mapping[str, Array], settings: Settings) -> list[Array]:
-    """Something that mixes every index with every other one."""
-    seed = sum((np.cos(array).sum() for array in own.values()), 0.0)
-    return [np.sin(np.cumsum(array[..., ::-1], axis=-1) + array.mean() + seed) for array in inputs]
-
-
-def _along(array: Array, axis: int, rank: int) -> Array:
-    return array.reshape([-1 if position == axis % rank else 1 for position in range(rank)])
-
-
-KINDS: dict[str, Callable[[Sequence[Array], Mapping[str, Array], Settings], list[Array]]] = {
-    "linear": linear,
-    "convolution": convolution,
-    "normalize": normalize,
-    "elementwise": elementwise,
-    "concat": lambda inputs, own, settings: [np.concatenate(inputs, axis=settings["axis"])],
-    "reshape": lambda inputs, own, settings: [inputs[0].reshape(settings["shape"])],
-    "permute": lambda inputs, own, settings: [inputs[0].transpose(settings["order"])],
-    "pool": pool,
-    "reduce": reduction,
-    "softmax": softmax,
-    "unknown": unknown,
-}
+def _oriented(kernel: Array, described: ParameterShape) -> Array:
+    """(out, in), wherever these axes are; a table (entries, features) as it lies."""
+    return kernel.T if described.axes[0] == "in" else kernel
 
 
 def random_parameters(graph: Graph, seed: int) -> dict[str, Array]:

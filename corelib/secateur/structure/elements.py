@@ -58,7 +58,7 @@ class Elements:
 
     Attributes:
         exact: whether everything stays whose removal would change the results.
-        zero: tensors that are exactly zero at the indices of masked units.
+        zero: (tensor, axis) along which the tensor is exactly zero at the indices of masked units, or has no units.
         groups: operation -> the nodes of its groups.
         heads: nodes of axes along which whole products lie side by side, as an attention's heads do.
         contracted: what a kernel or a product of tensors sums over.
@@ -76,7 +76,7 @@ class Elements:
         self.choices: list[Choice] = []
         self.parameters: dict[tuple[str, int], Nodes] = {}
         self.groups: dict[int, Nodes] = {}
-        self.zero: set[int] = set()
+        self.zero: set[tuple[int, int]] = set()
         self.heads: list[Nodes] = []
         self.contracted: list[Nodes] = []
         self.readers: dict[tuple[str, int], None] = {}
@@ -139,6 +139,14 @@ class Elements:
             self.products.append(nodes)
         else:
             self.readers[kernel] = None
+
+    def mark_zero(self, tensor: int, *axes: int) -> None:
+        """The tensor is zero wherever a masked unit lies on these axes, which may be negative."""
+        self.zero.update((tensor, axis % len(self.graph.tensors[tensor])) for axis in axes)
+
+    def is_zero(self, tensor: int, axis: int) -> bool:
+        """Whether the tensor is known to be zero wherever a masked unit lies on this axis, which may be negative."""
+        return (tensor, axis % len(self.graph.tensors[tensor])) in self.zero
 
     def choose(self, options: tuple[Option, ...], reason: str) -> None:
         """Leave it open which option holds."""

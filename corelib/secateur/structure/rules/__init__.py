@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from secateur.structure.elements import Elements, Layout, plain
+from secateur.structure.elements import Elements, Layout, is_plain, plain
 from secateur.structure.graph import Operation
 from secateur.structure.rules import between, moving, norms, weights
 from secateur.structure.rules.common import Rule, parameter_layout
@@ -60,6 +60,9 @@ def read(elements: Elements) -> list[Layout]:
     """
     graph = elements.graph
     layouts = [plain(shape) for shape in graph.tensors]
+    written = {tensor for operation in graph.operations for tensor in operation.outputs}
+    for tensor in set(range(len(layouts))) - written:
+        _without_units(elements, tensor, layouts[tensor])
     for elements.operation, operation in enumerate(graph.operations):
         rule = RULES.get(operation.kind, unknown)
         results = rule(elements, operation, [layouts[tensor] for tensor in operation.inputs])
@@ -68,4 +71,10 @@ def read(elements: Elements) -> list[Layout]:
             if shape != graph.tensors[tensor]:
                 elements.refuse(f"should give shape {shape}, traced was {graph.tensors[tensor]}")
             layouts[tensor] = layout
+            _without_units(elements, tensor, layout)
     return layouts
+
+
+def _without_units(elements: Elements, tensor: int, layout: Layout) -> None:
+    """An axis of which nothing can go has no index at which a tensor would have to be zero."""
+    elements.mark_zero(tensor, *(axis for axis, nodes in enumerate(layout) if is_plain(nodes)))

@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 
-from secateur.structure.elements import Elements, Layout, Nodes, is_plain
+from secateur.structure.elements import Elements, Layout, Nodes
 from secateur.structure.graph import Operation
 from secateur.structure.rules.common import (
     COMBINED,
@@ -34,14 +34,18 @@ def elementwise(elements: Elements, operation: Operation, inputs: Sequence[Layou
     operands = _operands(elements, operation, inputs)
     layouts = [layout for layout, _ in operands]
     result = tuple(_broadcast(elements, layouts, axis) for axis in range(-max(map(len, layouts)), 0))
-    if vanishes(result, operands, operation.settings.get("zero")):
-        elements.zero.update(operation.outputs)
+    for output in operation.outputs:
+        elements.mark_zero(output, *vanishes(result, operands, operation.settings.get("zero")))
     return [result] * len(operation.outputs)
 
 
 def _operands(elements: Elements, operation: Operation, inputs: Sequence[Layout]) -> list[Operand]:
-    tensors = [(layout, tensor in elements.zero) for layout, tensor in zip(inputs, operation.inputs, strict=True)]
-    return [*tensors, *((parameter_layout(elements, name), True) for name in operation.parameters.values())]
+    tensors = [
+        (layout, [elements.is_zero(tensor, axis) for axis in range(len(layout))])
+        for layout, tensor in zip(inputs, operation.inputs, strict=True)
+    ]
+    own = [parameter_layout(elements, name) for name in operation.parameters.values()]
+    return [*tensors, *((layout, [True] * len(layout)) for layout in own)]
 
 
 def _broadcast(elements: Elements, layouts: Sequence[Layout], axis: int) -> Nodes:
@@ -59,8 +63,8 @@ def contract(elements: Elements, operation: Operation, inputs: Sequence[Layout])
     known = {label: _labelled(elements, labels, inputs, label) for label in dict.fromkeys(sum(map(tuple, labels), ()))}
     if unknown := [label for label in result if label not in known]:
         elements.refuse(f"gives axes {unknown} that no input has")
-    zero = [tensor in elements.zero for tensor in operation.inputs]
-    carried = {label: _factors(labels, inputs, label, nodes, zero) for label, nodes in known.items()}
+    operands = _operands(elements, operation, inputs)
+    carried = {label: _factors(labels, operands, label, nodes) for label, nodes in known.items()}
     summed = [label for label in known if label not in result]
     for label in summed:
         sum_over(elements, known[label], any(carried[label]), ADDED)
@@ -68,8 +72,7 @@ def contract(elements: Elements, operation: Operation, inputs: Sequence[Layout])
         for label in result:
             if len(carried[label]) > 1:
                 elements.heads.append(known[label])
-    if all(any(carried[label]) for label in result if not is_plain(known[label])):
-        elements.zero.update(operation.outputs)
+    elements.mark_zero(operation.outputs[0], *(axis for axis, label in enumerate(result) if any(carried[label])))
     return [tuple(known[label] for label in result)]
 
 
@@ -78,29 +81,26 @@ def _labelled(elements: Elements, labels: Sequence[Sequence[int]], inputs: Seque
     return _broadcast(elements, [(nodes,) for own, nodes in pairs if own == label], -1)
 
 
-def _factors(
-    labels: Sequence[Sequence[int]], inputs: Sequence[Layout], label: int, nodes: Nodes, zero: Sequence[bool]
-) -> list[bool]:
-    """For each input that has the label at full length, whether it is zero where a unit is masked."""
-    rows = zip(labels, inputs, zero, strict=True)
-    return [
-        is_zero
-        for own, layout, is_zero in rows
-        if any(name == label and side.size == nodes.size for name, side in zip(own, layout, strict=True))
-    ]
+def _factors(labels: Sequence[Sequence[int]], operands: Sequence[Operand], label: int, nodes: Nodes) -> list[bool]:
+    """For each input that has the label at full length, whether it is zero there where a unit is masked."""
+    factors = []
+    for own, (layout, zero) in zip(labels, operands, strict=True):
+        sides = [axis for axis, name in enumerate(own) if name == label and layout[axis].size == nodes.size]
+        factors += [any(zero[axis] for axis in sides)] if sides else []
+    return factors
 
 
 def attention(elements: Elements, operation: Operation, inputs: Sequence[Layout]) -> Sequence[Layout]:
     """Ties queries, keys and values head by head; the features of the products stay if they set the scale."""
     query, key, value, *masks = inputs
-    query_zero, key_zero, value_zero = (tensor in elements.zero for tensor in operation.inputs[:3])
     for sides in zip(query[:-3], key[:-3], value[:-3], strict=True):
         tie_all(elements, sides, COMBINED)
     for nodes in (key[-2], value[-2]):
         elements.freeze(nodes, ATTENDED)
     elements.tie(query[-1], key[-1], "it multiplies queries and keys along this axis")
     scaled = operation.settings.get("scaled", True)
-    sum_over(elements, query[-1], (query_zero or key_zero) and not scaled, SCALED if scaled else ADDED)
+    is_zero = any(elements.is_zero(tensor, -1) for tensor in operation.inputs[:2])
+    sum_over(elements, query[-1], is_zero and not scaled, SCALED if scaled else ADDED)
     heads = query[-3] if len(query) > 2 else None
     if heads is not None:
         for side in (key[-3], value[-3]):
@@ -108,9 +108,9 @@ def attention(elements: Elements, operation: Operation, inputs: Sequence[Layout]
         elements.heads.append(heads)
     for mask in masks:
         _masked(elements, (*query[:-1], key[-2]), mask)
-    shared = heads is None or is_plain(heads) or value[-3].size > 1
-    if value_zero and shared:
-        elements.zero.update(operation.outputs)
+    same = [axis for axis in range(-len(value), 0) if axis != -2 and (axis != -3 or value[-3].size > 1)]
+    values = operation.inputs[2]
+    elements.mark_zero(operation.outputs[0], *(axis for axis in same if elements.is_zero(values, axis)))
     return [(*query[:-1], value[-1])]
 
 
@@ -151,7 +151,7 @@ def pool(elements: Elements, operation: Operation, inputs: Sequence[Layout]) -> 
     freeze_others(elements, layout, (axis,), SPATIAL)
     result = like_output(elements, operation)
     result[0], result[axis] = layout[0], layout[axis]
-    pass_on(elements, operation)
+    pass_on(elements, operation, {0: (0,), axis: (axis,)})
     return [tuple(result)]
 
 
@@ -159,10 +159,12 @@ def reduce(elements: Elements, operation: Operation, inputs: Sequence[Layout]) -
     """Freezes the axes that it averages: a removed index would change the result. Zeros may be left out of a sum."""
     (layout,) = inputs
     reduced = {axis % len(layout) for axis in cast(Sequence[int], operation.settings["axes"])}
-    adds_zero = operation.settings.get("sum") is True and operation.inputs[0] in elements.zero
+    adds = operation.settings.get("sum") is True
     for axis in sorted(reduced):
+        adds_zero = adds and elements.is_zero(operation.inputs[0], axis)
         sum_over(elements, layout[axis], adds_zero, "it reduces over this axis")
-    pass_on(elements, operation)
+    kept = [axis for axis in range(len(layout)) if operation.settings.get("keepdims", False) or axis not in reduced]
+    pass_on(elements, operation, {new: (old,) for new, old in enumerate(kept) if old not in reduced})
     if operation.settings.get("keepdims", False):
         return [tuple(frozen(1) if axis in reduced else nodes for axis, nodes in enumerate(layout))]
     return [tuple(nodes for axis, nodes in enumerate(layout) if axis not in reduced)]

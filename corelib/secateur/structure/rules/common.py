@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from secateur.structure.elements import FROZEN, Elements, Layout, Nodes, is_plain, plain
+from secateur.structure.elements import FROZEN, Elements, Layout, Nodes, plain
 from secateur.structure.graph import Operation, in_axis, out_axis
 
 Rule = Callable[[Elements, Operation, Sequence[Layout]], Sequence[Layout]]
-Operand = tuple[Layout, bool]
-"""The layout of a tensor or parameter, and whether it is zero at the indices of masked units."""
+Operand = tuple[Layout, Sequence[bool]]
+"""The layout of a tensor or parameter, and for each axis whether it is zero at the indices of masked units."""
 
 CONTRACTED = "it reads an input that cannot shrink"
 SPATIAL = "its window slides along this axis"
@@ -76,32 +76,41 @@ def sum_over(elements: Elements, nodes: Nodes, is_zero: bool, reason: str) -> No
         elements.freeze(nodes, reason)
 
 
-def pass_on(elements: Elements, operation: Operation) -> None:
-    """The outputs are zero where the inputs are, unless the operation says otherwise."""
-    if operation.settings.get("zero") is not False and all(tensor in elements.zero for tensor in operation.inputs):
-        elements.zero.update(operation.outputs)
+def pass_on(elements: Elements, operation: Operation, origins: Mapping[int, Sequence[int]] | None = None) -> None:
+    """The outputs are zero where the inputs are, unless the operation says otherwise.
+
+    Args:
+        origins: output axis -> the axes that it comes from, along all of which all inputs must be zero; None: itself.
+    """
+    if operation.settings.get("zero") is False:
+        return
+    for output in operation.outputs:
+        own = {axis: (axis,) for axis in range(len(elements.graph.tensors[output]))}
+        for axis, sources in (own if origins is None else origins).items():
+            if all(elements.is_zero(tensor, source) for tensor in operation.inputs for source in sources):
+                elements.mark_zero(output, axis)
 
 
-def vanishes(result: Layout, operands: Sequence[Operand], mode: object) -> bool:
-    """Whether the broadcast operands give zero at the indices of a masked unit.
+def vanishes(result: Layout, operands: Sequence[Operand], mode: object) -> list[int]:
+    """The axes, counted from the last, along which broadcast operands give zero at the indices of a masked unit.
 
     Args:
         result: the layout of what they give.
         operands: in any number of axes, which are aligned at the last one.
-        mode: ``"all"``: it is zero where all operands are; ``"any"``: where one of them is.
+        mode: ``"all"``: it is zero where all operands are; ``"any"``: where one of them is; else nothing is known.
     """
     combine = {"all": all, "any": any}.get(mode) if isinstance(mode, str) else None
-    if combine is None:
-        return False
-    return all(
-        combine(is_zero and _carries(layout, axis - len(result), nodes) for layout, is_zero in operands)
-        for axis, nodes in enumerate(result)
-        if not is_plain(nodes)
-    )
+    return [
+        axis
+        for axis in range(-len(result), 0)
+        if combine and combine(_is_zero(operand, axis, result[axis].size) for operand in operands)
+    ]
 
 
-def _carries(layout: Layout, axis: int, nodes: Nodes) -> bool:
-    return len(layout) >= -axis and layout[axis].size == nodes.size and not is_plain(layout[axis])
+def _is_zero(operand: Operand, axis: int, size: int) -> bool:
+    """What is repeated along an axis is not zero at one index of it."""
+    layout, zero = operand
+    return len(layout) >= -axis and layout[axis].size == size and zero[axis]
 
 
 def like_output(elements: Elements, operation: Operation, number: int = 0) -> list[Nodes]:

@@ -15,15 +15,18 @@ from secateur.structure.rules.common import axis_setting, frozen, pass_on, repla
 
 def reshape(elements: Elements, operation: Operation, inputs: Sequence[Layout]) -> Sequence[Layout]:
     """Moves indices in row-major order."""
-    pass_on(elements, operation)
-    return [reshaping.reshape(elements, inputs[0], elements.graph.tensors[operation.outputs[0]])]
+    shape = elements.graph.tensors[operation.outputs[0]]
+    result = reshaping.reshape(elements, inputs[0], shape)
+    runs = reshaping.matching_axes([nodes.size for nodes in inputs[0]], shape)
+    pass_on(elements, operation, {axis: before for before, after in runs for axis in after})
+    return [result]
 
 
 def permute(elements: Elements, operation: Operation, inputs: Sequence[Layout]) -> Sequence[Layout]:
     """Reorders the axes."""
     (layout,) = inputs
     order = cast(Sequence[int], operation.settings["order"])
-    pass_on(elements, operation)
+    pass_on(elements, operation, {new: (old,) for new, old in enumerate(order)})
     return [tuple(layout[axis] for axis in order)]
 
 
@@ -74,8 +77,8 @@ def expand(elements: Elements, operation: Operation, inputs: Sequence[Layout]) -
     shape = elements.graph.tensors[operation.outputs[0]]
     aligned: list[Nodes | None] = [*[None] * (len(shape) - len(layout)), *layout]
     carried = [nodes is not None and nodes.size == size for nodes, size in zip(aligned, shape, strict=True)]
-    if all(is_carried or size == 1 for is_carried, size in zip(carried, shape, strict=True)):
-        pass_on(elements, operation)
+    added = len(shape) - len(layout)
+    pass_on(elements, operation, {axis: (axis - added,) for axis, is_carried in enumerate(carried) if is_carried})
     return [
         tuple(
             nodes if is_carried and nodes is not None else elements.free(size)
@@ -87,5 +90,5 @@ def expand(elements: Elements, operation: Operation, inputs: Sequence[Layout]) -
 def fill(elements: Elements, operation: Operation, inputs: Sequence[Layout]) -> Sequence[Layout]:
     """The same number everywhere, in the size of what it meets."""
     if operation.settings.get("zero"):
-        elements.zero.update(operation.outputs)
+        elements.mark_zero(operation.outputs[0], *range(len(elements.graph.tensors[operation.outputs[0]])))
     return [tuple(map(elements.free, elements.graph.tensors[output])) for output in operation.outputs]

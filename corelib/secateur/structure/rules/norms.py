@@ -18,7 +18,7 @@ def normalize(elements: Elements, operation: Operation, inputs: Sequence[Layout]
     axis = axis_setting(elements, operation, "axis", len(layout))
     for name in operation.parameters.values():
         elements.tie(layout[axis], elements.parameter(name, 0), "its channels cannot go")
-    _scaled_to_zero(elements, operation, keeps_zero=not {"mean", "shift"} & set(operation.parameters))
+    _scaled_to_zero(elements, operation, [axis], keeps_zero="mean" not in operation.parameters)
     return [layout]
 
 
@@ -36,10 +36,11 @@ def standardize(elements: Elements, operation: Operation, inputs: Sequence[Layou
     if isinstance(groups, int):
         _in_groups(elements, layout[axes[0]], groups)
         freeze_others(elements, layout, axes, SPATIAL)
-    elif not _is_mended(operation):
-        _averaged(elements, layout, axes)
-    alone = groups == layout[axes[0]].size
-    _scaled_to_zero(elements, operation, keeps_zero=bool(operation.settings.get("rms")) or alone)
+    elif elements.exact:
+        for axis in axes:
+            if not (_is_mended(operation) and elements.is_zero(operation.inputs[0], axis)):
+                elements.freeze(layout[axis], AVERAGED)
+    _scaled_to_zero(elements, operation, axes, keeps_zero=True)
     return [layout]
 
 
@@ -55,20 +56,23 @@ def _in_groups(elements: Elements, channels: Nodes, groups: int) -> None:
         elements.freeze(channels, AVERAGED)
 
 
-def _averaged(elements: Elements, layout: Layout, axes: Sequence[int]) -> None:
-    if elements.exact:
-        for axis in axes:
-            elements.freeze(layout[axis], AVERAGED)
-
-
 def _is_mended(operation: Operation) -> bool:
-    """Whether a smaller ``scale`` makes up for it: a mean square over n of N indices is N / n times that over all."""
+    """Whether a smaller ``scale`` makes up for it: a mean square over n of N indices is N / n times that over all.
+
+    So it is where what goes adds nothing to the squares, since it is zero.
+    """
     return bool(operation.settings.get("rms")) and "scale" in operation.parameters
 
 
-def _scaled_to_zero(elements: Elements, operation: Operation, keeps_zero: bool) -> None:
-    """A masked channel's scale and shift are zero; without them zeros may pass."""
+def _scaled_to_zero(elements: Elements, operation: Operation, axes: Sequence[int], keeps_zero: bool) -> None:
+    """A masked channel's scale and shift are zero; without a scale, zeros may pass.
+
+    Other axes have zeros where the input has, unless a shift is added to them. What is averaged over can only go where
+    it is zero to begin with, or in whole groups, so that zeros are as far from the average as from zero.
+    """
     if "scale" in operation.parameters:
-        elements.zero.update(operation.outputs)
-    elif keeps_zero:
-        pass_on(elements, operation)
+        elements.mark_zero(operation.outputs[0], *axes)
+    own = set(axes) if keeps_zero else set()
+    shifted = not keeps_zero or "shift" in operation.parameters
+    others = set() if shifted else set(range(len(elements.graph.tensors[operation.outputs[0]])))
+    pass_on(elements, operation, {axis: (axis,) for axis in own | others})

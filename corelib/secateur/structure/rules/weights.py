@@ -16,6 +16,7 @@ from secateur.structure.rules.common import (
     freeze_others,
     like_output,
     parameter_layout,
+    pass_on,
     produced,
     replaced,
 )
@@ -28,7 +29,7 @@ def linear(elements: Elements, operation: Operation, inputs: Sequence[Layout]) -
     (layout,) = inputs
     axis = axis_setting(elements, operation, "axis", len(layout))
     contract_with(elements, layout[axis], operation.parameters["kernel"])
-    elements.zero.update(operation.outputs)
+    _zero_along(elements, operation, axis, through=range(len(layout)))
     return [replaced(layout, axis, _outgoing(elements, operation))]
 
 
@@ -39,7 +40,7 @@ def bilinear(elements: Elements, operation: Operation, inputs: Sequence[Layout])
         contract_with(elements, layout[-1], operation.parameters["kernel"], axis)
     for left, right in zip(first[:-1], second[:-1], strict=True):
         elements.tie(left, right, "it combines both inputs along this axis")
-    elements.zero.update(operation.outputs)
+    _zero_along(elements, operation, len(first) - 1)
     return [(*first[:-1], _outgoing(elements, operation))]
 
 
@@ -47,14 +48,15 @@ def embedding(elements: Elements, operation: Operation, inputs: Sequence[Layout]
     """Its entries stay; its features follow the axes of the indices."""
     entries, features = parameter_layout(elements, operation.parameters["table"])
     elements.freeze(entries, "its entries are looked up by number")
-    elements.zero.update(operation.outputs)
+    elements.mark_zero(operation.outputs[0], -1)
     return [(*inputs[0], features)]
 
 
 def weight(elements: Elements, operation: Operation, inputs: Sequence[Layout]) -> Sequence[Layout]:
     """The parameter itself, which is zero where it is masked."""
-    elements.zero.update(operation.outputs)
-    return [parameter_layout(elements, operation.parameters["weight"])]
+    layout = parameter_layout(elements, operation.parameters["weight"])
+    elements.mark_zero(operation.outputs[0], *range(len(layout)))
+    return [layout]
 
 
 def convolution(elements: Elements, operation: Operation, inputs: Sequence[Layout]) -> Sequence[Layout]:
@@ -80,7 +82,7 @@ def convolution(elements: Elements, operation: Operation, inputs: Sequence[Layou
     freeze_others(elements, layout, (axis,), SPATIAL)
     result = like_output(elements, operation)
     result[0], result[axis] = layout[0], outgoing
-    elements.zero.update(operation.outputs)
+    _zero_along(elements, operation, axis)
     return [tuple(result)]
 
 
@@ -161,13 +163,21 @@ def _states(
         elements.tie(state[-1], fed_back if number == 0 else units, "it starts from a state that cannot shrink")
         for nodes in state[:-1]:
             elements.freeze(nodes, RECURRENCE)
-    if all(tensor in elements.zero for tensor in operation.inputs[1:]):
-        elements.zero.update(operation.outputs)
+    if all(elements.is_zero(tensor, -1) for tensor in operation.inputs[1:]):
+        for tensor in operation.outputs:
+            elements.mark_zero(tensor, -1)
     projected = cast(Sequence[int], operation.settings.get("projected", ()))
     return [
         (*like_output(elements, operation, number)[:-1], fed_back if number in projected else units)
         for number in range(len(operation.outputs))
     ]
+
+
+def _zero_along(elements: Elements, operation: Operation, axis: int, through: Sequence[int] = ()) -> None:
+    """Masked rows of kernel and bias make zeros along ``axis``; without a bias, zeros pass along axes ``through``."""
+    if "bias" not in operation.parameters:
+        pass_on(elements, operation, {other: (other,) for other in through if other != axis})
+    elements.mark_zero(operation.outputs[0], axis)
 
 
 def _outgoing(elements: Elements, operation: Operation) -> Nodes:
