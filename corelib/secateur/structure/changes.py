@@ -75,16 +75,16 @@ def _picked(context: _Context, operation: Operation) -> dict[str, Any]:
     positions = (np.cumsum(kept) - 1)[chosen[kept[chosen]]]
     steps = np.unique(np.diff(positions))
     if operation.kind == "take" or steps.size > 1 or (steps <= 0).any():
-        return {"indices": positions.tolist()}
+        return {"indices": tuple(positions.tolist())}
     step = int(steps[0]) if steps.size else 1
-    start = int(positions[0])
+    start = int(positions[0]) if positions.size else 0
     return {"start": start, "stop": start + step * (positions.size - 1) + 1, "step": step}
 
 
 def _divided(context: _Context, operation: Operation) -> dict[str, Any]:
     kept = context.kept(operation.inputs[0], operation.settings["axis"])
     ends = np.cumsum(operation.settings["sizes"])[:-1]
-    return {} if kept.all() else {"sizes": [int(part.sum()) for part in np.split(kept, ends)]}
+    return {} if kept.all() else {"sizes": tuple(int(part.sum()) for part in np.split(kept, ends))}
 
 
 def _rows(context: _Context, operation: Operation) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def _rows(context: _Context, operation: Operation) -> dict[str, Any]:
     if "rows" not in operation.settings or units is None or not context.gone[units].any():
         return {}
     before = np.concatenate([[0], np.cumsum(~context.gone[units])])
-    return {"rows": [int(before[end]) for end in operation.settings["rows"]]}
+    return {"rows": tuple(int(before[end]) for end in operation.settings["rows"])}
 
 
 def _rescaled(context: _Context, operation: Operation) -> dict[str, Any]:

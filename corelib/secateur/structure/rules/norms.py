@@ -36,10 +36,9 @@ def standardize(elements: Elements, operation: Operation, inputs: Sequence[Layou
     if isinstance(groups, int):
         _in_groups(elements, layout[axes[0]], groups)
         freeze_others(elements, layout, axes, SPATIAL)
-    elif elements.exact:
+    else:
         for axis in axes:
-            if not (_is_mended(operation) and elements.is_zero(operation.inputs[0], axis)):
-                elements.freeze(layout[axis], AVERAGED)
+            _averaged(elements, layout[axis], _is_mended(operation) and elements.is_zero(operation.inputs[0], axis))
     _scaled_to_zero(elements, operation, axes, keeps_zero=True)
     return [layout]
 
@@ -54,6 +53,14 @@ def _in_groups(elements: Elements, channels: Nodes, groups: int) -> None:
         elements.tie(channels.reshape(groups, -1), rows[:, None], "it normalises groups of channels, which go as one")
     elif elements.exact:
         elements.freeze(channels, AVERAGED)
+
+
+def _averaged(elements: Elements, nodes: Nodes, is_mended: bool) -> None:
+    """Also what is mended can only go once it is zero, as in a sum of products."""
+    if is_mended:
+        elements.products.append(nodes)
+    elif elements.exact:
+        elements.freeze(nodes, AVERAGED)
 
 
 def _is_mended(operation: Operation) -> bool:
