@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from secateur.errors import TraceError
+from secateur.layout import Layout
 from secateur.structure.graph import Graph, Operation
 from secateur.structure.removal import Plan
 from secateur_torch.layouts import GATES
@@ -50,7 +51,7 @@ def compact(model: nn.Module, graph: Graph, plan: Plan) -> nn.Module:
 
 def replace_weights(module: nn.Module, known: Iterable[Weight], plan: Plan) -> list[nn.Module]:
     """Put slices of the weights in their place, wherever below ``module`` they are; returns where that was."""
-    kept = _kept(plan)
+    kept = kept_indices(plan)
     replaced = {id(weight.tensor): _sliced(weight, kept[weight.name]) for weight in known if weight.name in kept}
     return [each for each in module.modules() if _replace(each, replaced)]
 
@@ -65,7 +66,7 @@ def _copy(model: nn.Module) -> nn.Module:
         ) from error
 
 
-def _kept(plan: Plan) -> dict[str, Kept]:
+def kept_indices(plan: Plan) -> dict[str, Kept]:
     """Weight -> canonical axis -> the indices that stay."""
     kept: dict[str, Kept] = {}
     for (name, axis), flags in plan.keep.items():
@@ -83,15 +84,20 @@ def _layer(name: str) -> str:
 
 
 def _sliced(weight: Weight, indices: Kept) -> torch.Tensor:
-    """The tensor (PyTorch's layout) with only these indices of its canonical axes; a parameter stays one."""
-    tensor, layout = weight.tensor, weight.layout
+    """The weight with only these indices of its canonical axes; a parameter stays one."""
+    native = cut(weight.tensor, weight.layout, indices)
+    is_parameter = isinstance(weight.tensor, nn.Parameter)
+    return nn.Parameter(native, weight.tensor.requires_grad) if is_parameter else native
+
+
+def cut(tensor: torch.Tensor, layout: Layout, indices: Kept) -> torch.Tensor:
+    """A new tensor of PyTorch's layout, with only these indices of its canonical axes."""
     canonical = tensor.detach().reshape(layout.split).permute(layout.order)
     for axis, kept in indices.items():
         canonical = canonical.index_select(axis, kept.to(tensor.device))
     merged = len(layout.split) - len(layout.native)
     native = canonical.permute(layout.inverse)
-    native = (native.flatten(0, merged) if merged else native).contiguous()
-    return nn.Parameter(native, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else native
+    return (native.flatten(0, merged) if merged else native).contiguous()
 
 
 def _replace(module: nn.Module, replaced: Mapping[int, torch.Tensor]) -> bool:
