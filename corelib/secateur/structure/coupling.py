@@ -1,8 +1,8 @@
 """Which slices of which parameters can only be removed together: the units of a traced model.
 
 A unit is a connected component of the element graph (:mod:`secateur.structure.elements`) that some kernel produces,
-that some kernel reads, and of which nothing must stay. Its removal is exact: with all its slices at zero, the model
-gives the same outputs as the model without them. What must stay is explained, operation by operation.
+that some kernel or product sums over, and of which nothing must stay. Its removal is exact: with all its slices at
+zero, the model gives the same outputs as the model without them. What must stay is explained, operation by operation.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from secateur.structure.elements import MODEL, Elements, Freeze, Layout, Nodes
+from secateur.structure.elements import FROZEN, MODEL, Elements, Freeze, Layout, Nodes
 from secateur.structure.graph import Graph, producing_axis
 from secateur.structure.rules import read
 from secateur.structure.solver import Components, solve
 
 Units = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 Key = TypeVar("Key")
 
 
@@ -57,7 +58,11 @@ class Coupling:
         layer_names: kernels that produce units, in execution order.
         frozen: what stays, and why.
         tensors: (tensor, axis) -> like ``units``, for the graph's tensors.
-        groups: operation index -> unit of each group of a grouped convolution, -1 where it stays; where any can go.
+        groups: operation index -> unit of each group of a convolution or normalisation, -1 where it stays; where any
+            can go.
+        readers: (parameter, axis) of the kernels that sum over the axis: what they read of a removed unit is masked.
+        heads: bool[count], units that are heads of an attention, or of any products that lie side by side.
+        products: bool[count], units that are also summed over where no kernel reads them.
     """
 
     count: int
@@ -67,14 +72,20 @@ class Coupling:
     frozen: tuple[Frozen, ...] = ()
     tensors: Mapping[tuple[int, int], Units] = field(default_factory=dict)
     groups: Mapping[int, Units] = field(default_factory=dict)
+    readers: tuple[tuple[str, int], ...] = ()
+    heads: Flags = field(default_factory=lambda: np.zeros(0, np.bool_))
+    products: Flags = field(default_factory=lambda: np.zeros(0, np.bool_))
 
 
-def couple(graph: Graph, exclude: Collection[str] = ()) -> Coupling:
+def couple(graph: Graph, exclude: Collection[str] = (), heads: bool = True, exact: bool = True) -> Coupling:
     """Find the units of a graph.
 
     Args:
         graph: the traced model.
-        exclude: parameters whose ``out`` axis must stay; names that the graph does not use have no effect.
+        exclude: parameters whose features must stay; names that the graph does not use have no effect.
+        heads: where either whole heads or the same features of all heads can go, whether heads do.
+        exact: whether everything stays whose removal would change the results: axes that a layer or group
+            normalisation averages over. Else these units can go, but masked does not equal removed.
 
     Returns:
         The units, near-linear in the number of indices of all axes.
@@ -82,15 +93,15 @@ def couple(graph: Graph, exclude: Collection[str] = ()) -> Coupling:
     Raises:
         TraceError: the graph contradicts itself (shapes, unknown parameters).
     """
-    elements = Elements(graph)
+    elements = Elements(graph, exact)
     layouts = read(elements)
     elements.operation = MODEL
     _freeze_ends(elements, layouts, exclude)
-    components = solve(elements)
+    components = solve(elements, heads)
     _freeze_last(components, elements, layouts)
-    kernels = _kernels(elements)
-    _freeze_unread(components, elements, kernels)
-    return _number(components, elements, layouts, kernels)
+    producers = _producers(elements)
+    _freeze_unread(components, elements, producers)
+    return _number(components, elements, layouts, producers)
 
 
 def _freeze_ends(elements: Elements, layouts: Sequence[Layout], exclude: Collection[str]) -> None:
@@ -98,9 +109,10 @@ def _freeze_ends(elements: Elements, layouts: Sequence[Layout], exclude: Collect
         for nodes in layouts[tensor]:
             elements.freeze(nodes, "it is an output of the model")
     for name in sorted(set(exclude) & set(elements.graph.parameters)):
-        for axis, label in enumerate(elements.graph.parameters[name].axes):
-            if label == "out":
-                elements.freeze(elements.parameter(name, axis), "it is excluded")
+        described = elements.graph.parameters[name]
+        axis = producing_axis(described.role, described.axes)
+        if axis is not None:
+            elements.freeze(elements.parameter(name, axis), "it is excluded")
 
 
 def _freeze_last(components: Components, elements: Elements, layouts: Sequence[Layout]) -> None:
@@ -124,34 +136,39 @@ def _axes_by_operation(elements: Elements, layouts: Sequence[Layout]) -> Iterato
             yield from ((index, elements.parameters[key]) for key in keys if key in elements.parameters)
 
 
-def _kernels(elements: Elements) -> dict[str, int]:
-    """Every kernel and the operation that first uses it, in execution order."""
-    kernels: dict[str, int] = {}
+def _producers(elements: Elements) -> dict[str, tuple[int, Nodes]]:
+    """Whatever makes features, the operation that first uses it, and the nodes of these features; in that order."""
+    found: dict[str, tuple[int, Nodes]] = {}
     for index, operation in enumerate(elements.graph.operations):
         for name in operation.parameters.values():
-            if elements.graph.parameters[name].role == "kernel" and (name, 0) in elements.parameters:
-                kernels.setdefault(name, index)
-    return kernels
+            axis = producing_axis(elements.graph.parameters[name].role, elements.graph.parameters[name].axes)
+            if axis is not None and (name, axis) in elements.parameters:
+                found.setdefault(name, (index, elements.parameters[name, axis]))
+    return found
 
 
-def _freeze_unread(components: Components, elements: Elements, kernels: Mapping[str, int]) -> None:
-    """What no kernel's ``in`` axis reads stays: no mask could make its removal exact."""
-    is_read = np.zeros(components.frozen.size, dtype=np.bool_)
-    for name in kernels:
-        if (name, 1) in elements.parameters:
-            is_read[components.labels(elements.parameters[name, 1])] = True
-    for name, operation in kernels.items():
-        nodes = elements.parameters[name, 0]
+def _freeze_unread(components: Components, elements: Elements, producers: Mapping[str, tuple[int, Nodes]]) -> None:
+    """What nothing sums over stays: no mask could make its removal exact."""
+    is_read = _flagged(components, elements.contracted)
+    for operation, nodes in producers.values():
         unread = nodes[~is_read[components.labels(nodes)] & ~components.stays(nodes)]
         components.freeze(Freeze(unread, operation, "no later kernel reads it, so no mask stands for its removal"))
 
 
+def _flagged(components: Components, groups: Sequence[Nodes]) -> Flags:
+    """Components of which one of these has a node."""
+    flags = np.zeros(components.frozen.size, dtype=np.bool_)
+    for nodes in groups:
+        flags[components.labels(nodes[nodes != FROZEN])] = True
+    return flags
+
+
 def _number(
-    components: Components, elements: Elements, layouts: Sequence[Layout], kernels: Mapping[str, int]
+    components: Components, elements: Elements, layouts: Sequence[Layout], producers: Mapping[str, tuple[int, Nodes]]
 ) -> Coupling:
     """Number the live components, and translate nodes into units everywhere."""
-    names = tuple(kernels)
-    outs = [elements.parameters[name, 0] for name in names]
+    names = tuple(producers)
+    outs = [nodes for _, nodes in producers.values()]
     owner = np.repeat(np.arange(len(names)), [nodes.size for nodes in outs])
     produced = components.labels(np.concatenate([np.zeros(0, np.int64), *outs]))
     live = ~components.frozen[produced]
@@ -166,11 +183,14 @@ def _number(
         units=_translate(of_node, elements.parameters),
         layers=layers.astype(np.int64),
         layer_names=tuple(names[index] for index in used),
-        frozen=_explain(components, elements),
+        frozen=_explain(components, elements, producers),
         tensors=_translate(
             of_node, {(i, axis): nodes for i, layout in enumerate(layouts) for axis, nodes in enumerate(layout)}
         ),
         groups=_translate(of_node, elements.groups),
+        readers=tuple(elements.readers),
+        heads=components.heads[labels[order]],
+        products=_flagged(components, elements.products)[labels[order]],
     )
 
 
@@ -184,31 +204,21 @@ def _translate(of_node: Units, axes: Mapping[Key, Nodes]) -> dict[Key, Units]:
     return {key: known[id(nodes)] for key, nodes in axes.items() if has_units[id(nodes)]}
 
 
-def _producers(elements: Elements) -> dict[str, Nodes]:
-    """Whatever makes features, recurrent kernels and embeddings too, and the nodes of these features."""
-    found: dict[str, Nodes] = {}
-    for operation in elements.graph.operations:
-        for name in operation.parameters.values():
-            axis = producing_axis(elements.graph.parameters[name].role, elements.graph.parameters[name].axes)
-            if axis is not None and (name, axis) in elements.parameters:
-                found[name] = elements.parameters[name, axis]
-    return found
-
-
-def _explain(components: Components, elements: Elements) -> tuple[Frozen, ...]:
+def _explain(
+    components: Components, elements: Elements, producers: Mapping[str, tuple[int, Nodes]]
+) -> tuple[Frozen, ...]:
     """One entry for each operation and reason that hold back features that a parameter makes, in execution order."""
     from scipy.sparse import coo_array
 
-    producers, freezes = _producers(elements), components.freezes
-    names = tuple(producers)
+    freezes, names = components.freezes, tuple(producers)
     pairs = sorted(((f.operation, f.reason) for f in freezes), key=lambda pair: (pair[0] == MODEL, pair[0]))
     causes = {pair: row for row, pair in enumerate(dict.fromkeys(pairs))}
     if not causes or not names:
         return ()
     cause = np.repeat([causes[f.operation, f.reason] for f in freezes], [f.nodes.size for f in freezes])
     touched = components.labels(np.concatenate([freeze.nodes for freeze in freezes]))
-    owner = np.repeat(np.arange(len(names)), [nodes.size for nodes in producers.values()])
-    produced = components.labels(np.concatenate(list(producers.values())))
+    owner = np.repeat(np.arange(len(names)), [nodes.size for _, nodes in producers.values()])
+    produced = components.labels(np.concatenate([nodes for _, nodes in producers.values()]))
     width = components.frozen.size
     by_cause = coo_array((np.ones(cause.size), (cause, touched)), shape=(len(causes), width)).tocsr()
     by_label = coo_array((np.ones(owner.size), (produced, owner)), shape=(width, len(names))).tocsr()

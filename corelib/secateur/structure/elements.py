@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur.errors import TraceError
-from secateur.structure.graph import Graph
+from secateur.structure.graph import Graph, ParameterShape
 
 Nodes = npt.NDArray[np.int64]
 Layout = tuple[Nodes, ...]
@@ -54,10 +54,21 @@ class Choice:
 
 
 class Elements:
-    """Gathers nodes, ties, freezes and choices while the operations of ``graph`` are read one by one."""
+    """Gathers nodes, ties, freezes and choices while the operations of ``graph`` are read one by one.
 
-    def __init__(self, graph: Graph) -> None:
+    Attributes:
+        exact: whether everything stays whose removal would change the results.
+        zero: tensors that are exactly zero at the indices of masked units.
+        groups: operation -> the nodes of its groups.
+        heads: nodes of axes along which whole products lie side by side, as an attention's heads do.
+        contracted: what a kernel or a product of tensors sums over.
+        readers: (parameter, axis) of kernels that sum over the axis.
+        products: of ``contracted``, what no kernel reads: it may go since it is zero.
+    """
+
+    def __init__(self, graph: Graph, exact: bool = True) -> None:
         self.graph = graph
+        self.exact = exact
         self.operation = MODEL
         self.count = 1
         self.ties: list[tuple[Nodes, Nodes]] = []
@@ -65,17 +76,38 @@ class Elements:
         self.choices: list[Choice] = []
         self.parameters: dict[tuple[str, int], Nodes] = {}
         self.groups: dict[int, Nodes] = {}
+        self.zero: set[int] = set()
+        self.heads: list[Nodes] = []
+        self.contracted: list[Nodes] = []
+        self.readers: dict[tuple[str, int], None] = {}
+        self.products: list[Nodes] = []
+        self._free: list[tuple[int, int]] = []
 
     def new(self, size: int) -> Nodes:
         """``size`` nodes that nothing is tied to yet."""
         self.count += size
         return np.arange(self.count - size, self.count, dtype=np.int64)
 
-    def parameter(self, name: str, axis: int) -> Nodes:
-        """The nodes of one axis of a parameter: the same ones wherever the parameter is used."""
+    def free(self, size: int) -> Nodes:
+        """The nodes of an axis that repeats one number, and so takes the size of whatever it meets."""
+        if size == 1:
+            return np.full(1, FROZEN, dtype=np.int64)
+        self._free.append((self.count, self.count + size))
+        return self.new(size)
+
+    def is_free(self, nodes: Nodes) -> bool:
+        """Whether these are nodes of such an axis."""
+        return any(start <= nodes.min() and nodes.max() < stop for start, stop in self._free) if nodes.size else False
+
+    def described(self, name: str) -> ParameterShape:
+        """What the graph says about a parameter."""
         if name not in self.graph.parameters:
             self.refuse(f"uses a parameter {name!r} that the graph does not describe")
-        shape = self.graph.parameters[name].shape
+        return self.graph.parameters[name]
+
+    def parameter(self, name: str, axis: int) -> Nodes:
+        """The nodes of one axis of a parameter: the same ones wherever the parameter is used."""
+        shape = self.described(name).shape
         if axis >= len(shape):
             self.refuse(f"needs axis {axis} of parameter {name!r}, whose shape is {shape}")
         if (name, axis) not in self.parameters:
@@ -99,6 +131,14 @@ class Elements:
         live = nodes[nodes != FROZEN]
         if live.size:
             self.freezes.append(Freeze(live, self.operation, reason))
+
+    def read(self, nodes: Nodes, kernel: tuple[str, int] | None) -> None:
+        """These nodes are summed over, by this axis of a kernel or, if None, in a product of tensors."""
+        self.contracted.append(nodes)
+        if kernel is None:
+            self.products.append(nodes)
+        else:
+            self.readers[kernel] = None
 
     def choose(self, options: tuple[Option, ...], reason: str) -> None:
         """Leave it open which option holds."""

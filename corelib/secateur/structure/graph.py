@@ -1,4 +1,4 @@
-"""The framework-free description of a model's forward pass, which both tracers emit and the solver reads.
+r"""The framework-free description of a model's forward pass, which both tracers emit and the solver reads.
 
 Tensors are numbered; an operation names its kind from a small vocabulary (below), the tensors that it reads and writes,
 and the parameters that it uses by their part in the operation. Shapes are those of the traced example, batch included.
@@ -58,17 +58,18 @@ Views, which only move indices:
 ===============  =======================================================================================================
 
 Parts in ``Operation.parameters`` are those above, ``bias`` and ``projection`` where there is one, and ``scale``,
-``shift``, ``mean``, ``variance``; operations of kind ``elementwise`` and ``unknown`` may use any names. The ``out`` and
-``in`` axes of a kernel are those of these names in its :class:`ParameterShape`, else (tied embeddings) the first and the
-second. A tensor that no operation writes is an input or a constant: nothing of it can go. An operation of a kind that is
-not in the table counts as ``unknown``. ``zero=False`` in ``settings`` of any kind that only passes values on says that it
-does not keep zeros.
+``shift``, ``mean``, ``variance``; operations of kind ``elementwise`` and ``unknown`` may use any names. A kernel's
+``out`` and ``in`` axes are those of these names in its :class:`ParameterShape`, else (tied embeddings) the first and
+the second. A tensor that no operation writes is an input or a constant: nothing of it can go. An operation of a kind
+that is not in the table counts as ``unknown``. ``zero=False`` in ``settings`` of any kind that only passes values on
+says that it does not keep zeros.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 PRUNABLE_ROLES = ("kernel", "recurrent", "embedding")
 
@@ -89,6 +90,16 @@ class ParameterShape:
     itemsize: int = 4
 
 
+def out_axis(parameter: ParameterShape) -> int:
+    """The axis along which a kernel makes features: the one named ``out``, else the first."""
+    return parameter.axes.index("out") if "out" in parameter.axes else 0
+
+
+def in_axis(parameter: ParameterShape) -> int:
+    """The axis that a kernel contracts: the one named ``in``, else the second."""
+    return parameter.axes.index("in") if "in" in parameter.axes else 1
+
+
 @dataclass(frozen=True)
 class Operation:
     """One step of the forward pass; ``source`` tells a person where it stands, ``label`` is the framework's name.
@@ -101,7 +112,7 @@ class Operation:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     parameters: Mapping[str, str] = field(default_factory=dict)
-    settings: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     label: str = ""
     in_inference: bool = True

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur.errors import EmptyLayerError, FileFormatError, ShapeMismatchError
+from secateur.structure.changes import changes
 from secateur.structure.coupling import Coupling
 from secateur.structure.graph import Graph
 
@@ -29,7 +30,7 @@ class Plan:
         keep: (parameter, axis) -> bool array, True where an index stays; only axes that lose something, running
             statistics included.
         shapes: the new shape of every tensor of the graph.
-        settings: operation index -> settings that change: ``groups`` of a convolution, ``shape`` of a reshape.
+        settings: operation index -> settings that change, see :mod:`secateur.structure.changes`.
         removed: number of units that go.
     """
 
@@ -85,7 +86,7 @@ def plan(graph: Graph, coupling: Coupling, removed: npt.ArrayLike) -> Plan:
                 "remove fewer units, at least one must stay"
             )
     shapes = _shapes(graph, coupling, gone)
-    return Plan(keep, shapes, _settings(graph, coupling, gone, shapes), int(gone.sum()))
+    return Plan(keep, shapes, changes(graph, coupling, gone, shapes), int(gone.sum()))
 
 
 def parameter_shapes(graph: Graph, plan: Plan | None = None) -> dict[str, tuple[int, ...]]:
@@ -122,8 +123,8 @@ def unit_masks(graph: Graph, coupling: Coupling, removed: npt.ArrayLike) -> dict
 def removable(graph: Graph, coupling: Coupling, masks: Mapping[str, Flags]) -> Flags:
     """Units that masks (canonical layout, True = kept) have already cut off, so that removing them changes nothing.
 
-    These are the units all of whose consumer slices (``in`` axes of kernels) are wholly masked. Of an axis all of whose
-    indices could go, the first unit stays.
+    These are the units all of whose consumer slices (``in`` axes of kernels) are wholly masked; where products of
+    tensors sum over a unit, all of its slices must be. Of an axis all of whose indices could go, the first unit stays.
 
     Returns:
         bool[coupling.count].
@@ -133,9 +134,12 @@ def removable(graph: Graph, coupling: Coupling, masks: Mapping[str, Flags]) -> F
     """
     cut = np.ones(coupling.count, dtype=np.bool_)
     for (name, axis), units in coupling.units.items():
-        parameter = graph.parameters[name]
-        if parameter.role == "kernel" and parameter.axes[axis] == "in":
-            cut[units[_any_kept(graph, masks, name, axis) & (units >= 0)]] = False
+        if graph.parameters[name].role in STATISTICS:
+            continue
+        alive = _any_kept(graph, masks, name, axis) & (units >= 0)
+        if (name, axis) not in coupling.readers:
+            alive &= coupling.products[units]
+        cut[units[alive]] = False
     for units in (*coupling.units.values(), *coupling.tensors.values()):
         if (units >= 0).all() and cut[units].all():
             cut[units[0]] = False
@@ -179,21 +183,6 @@ def _shapes(graph: Graph, coupling: Coupling, gone: Flags) -> tuple[tuple[int, .
 def _producer(graph: Graph, tensor: int) -> str:
     made = (operation for operation in graph.operations if tensor in operation.outputs)
     return next((f"{operation.label or operation.kind} {operation.source}".rstrip() for operation in made), "input")
-
-
-def _settings(
-    graph: Graph, coupling: Coupling, gone: Flags, shapes: tuple[tuple[int, ...], ...]
-) -> dict[int, dict[str, Any]]:
-    """Settings that an operation needs anew: the number of groups, the shape that a reshape gives."""
-    settings: dict[int, dict[str, Any]] = {}
-    for index, units in coupling.groups.items():
-        if gone[units].any():
-            settings[index] = {"groups": int(units.size - gone[units].sum())}
-    for index, operation in enumerate(graph.operations):
-        output = operation.outputs[0] if operation.kind == "reshape" else None
-        if output is not None and shapes[output] != graph.tensors[output]:
-            settings[index] = {"shape": shapes[output]}
-    return settings
 
 
 def _settings_from(changed: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ of nodes and ties: all work is on NumPy edge arrays.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -17,7 +19,7 @@ STAYS = -1
 
 
 class Components:
-    """The component of every node, which components stay (``frozen``), and why (``freezes``).
+    """The component of every node, which components stay (``frozen``) and why (``freezes``), which are ``heads``.
 
     Merging renames only the components that merge: what is known about a choice stays true while none of its do.
     """
@@ -29,6 +31,9 @@ class Components:
         self._merged = np.arange(count, dtype=np.int64)
         self.frozen = np.zeros(count, dtype=np.bool_)
         self.frozen[self.labels(np.array([FROZEN]))] = True
+        self.heads = np.zeros(count, dtype=np.bool_)
+        for nodes in elements.heads:
+            self.heads[self.labels(nodes[nodes != FROZEN])] = True
         self.freezes: list[Freeze] = []
         for freeze in elements.freezes:
             self.freeze(freeze)
@@ -53,13 +58,12 @@ class Components:
         labels = np.concatenate([self.labels(left), self.labels(right)])
         known, local = np.unique(labels, return_inverse=True)
         count, merged = connected(known.size, *np.split(local, 2))
-        frozen = np.zeros(count, dtype=np.bool_)
-        frozen[merged[self.frozen[known]]] = True
         names = np.empty(count, dtype=np.int64)
         names[merged] = known
         renamed = np.arange(self._merged.size)
         renamed[known] = names[merged]
-        self.frozen[names] = frozen
+        for flags in (self.frozen, self.heads):
+            flags[names[merged[flags[known]]]] = True
         self._merged = renamed[self._merged]
 
     def settle(self, choice: Choice, option: Option) -> None:
@@ -71,10 +75,11 @@ class Components:
         self.tie(option.left[both], option.right[both])
 
 
-def solve(elements: Elements) -> Components:
+def solve(elements: Elements, heads: bool = True) -> Components:
     """Merge what is tied, then settle the choices: first those with one option left, then the others in order.
 
-    An open choice takes the option that leaves the most components to remove.
+    An open choice takes the option that leaves the most components to remove. If some of its options remove whole heads
+    and others do not, ``heads`` decides between them.
     """
     components = Components(elements)
     gains = _Gains(components)
@@ -83,9 +88,20 @@ def solve(elements: Elements) -> Components:
         open_options = [int(np.count_nonzero(gains.of(choice))) for choice in pending]
         settled = [index for index, count in enumerate(open_options) if count < 2] or [0]
         for choice in (pending[index] for index in settled):
-            components.settle(choice, choice.options[int(np.argmax(gains.of(choice)))])
+            components.settle(choice, _best(components, choice, gains.of(choice), heads))
         pending = [choice for index, choice in enumerate(pending) if index not in set(settled)]
     return components
+
+
+def _best(components: Components, choice: Choice, gains: Sequence[int], heads: bool) -> Option:
+    """The first option of the largest gain, among those that remove heads or do not, as is wished."""
+
+    def merit(number: int) -> tuple[bool, int, int]:
+        kept = choice.options[number].right
+        is_head = bool(components.heads[components.labels(kept[kept != FROZEN])].any())
+        return gains[number] > 0 and is_head == heads, gains[number], -number
+
+    return choice.options[max(range(len(gains)), key=merit)]
 
 
 def connected(count: int, left: Nodes, right: Nodes) -> tuple[int, Nodes]:

@@ -48,7 +48,7 @@ def matching_axes(source: Sequence[int], target: Sequence[int]) -> list[tuple[li
 def merge(elements: Elements, axes: Sequence[Nodes]) -> Nodes:
     """The nodes of the axis that results from flattening ``axes``."""
     sizes = [nodes.size for nodes in axes]
-    live = [position for position, nodes in enumerate(axes) if not is_plain(nodes)]
+    live = _live(elements, axes)
     if not live:
         return np.full(math.prod(sizes), FROZEN, dtype=np.int64)
     if len(live) == 1:
@@ -56,6 +56,17 @@ def merge(elements: Elements, axes: Sequence[Nodes]) -> Nodes:
     merged = elements.new(math.prod(sizes))
     elements.choose(_options(merged, axes), REASON)
     return merged
+
+
+def _live(elements: Elements, axes: Sequence[Nodes]) -> list[int]:
+    """The positions of axes of which something may go; beside these, what repeats one number keeps its size."""
+    live = [position for position, nodes in enumerate(axes) if not is_plain(nodes)]
+    if len(live) < 2:
+        return live
+    free = [position for position in live if elements.is_free(axes[position])]
+    for position in free:
+        elements.freeze(axes[position], REASON)
+    return [position for position in live if position not in free]
 
 
 def split(elements: Elements, merged: Nodes, sizes: Sequence[int]) -> list[Nodes]:
@@ -69,6 +80,9 @@ def split(elements: Elements, merged: Nodes, sizes: Sequence[int]) -> list[Nodes
         if (first == first[:, :1]).all():
             stays[axis] = first[:, 0]
             return stays
+    if elements.is_free(merged):
+        elements.freeze(merged, REASON)
+        return stays
     axes = [elements.new(size) for size in sizes]
     elements.choose(_options(merged, axes), REASON)
     return axes
