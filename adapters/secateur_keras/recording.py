@@ -21,17 +21,17 @@ Outputs = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Edit:
-    """What a plan changes in a Keras object: under the names of its config, and in what it is called with.
+    """What a plan changes in a Keras object.
 
     Args:
         origin: the layer or operation.
-        config: plan -> entry of the config -> its new value.
-        arguments: plan -> position among the arguments of the call -> its new value.
+        config: plan -> entry of the config -> its value under the plan.
+        call: where a size is no entry of the config: does what the operation did, with these entries by name.
     """
 
     origin: Any
-    config: Callable[[Plan], Mapping[str, Any]] = lambda plan: {}
-    arguments: Callable[[Plan], Mapping[int, Any]] = lambda plan: {}
+    config: Callable[[Plan], Mapping[str, Any]]
+    call: Callable[..., Any] | None = None
 
 
 class Recorder:
@@ -156,13 +156,9 @@ class Step:
             self, operation=operation, arguments=tuple(arguments), keywords={}, shapes=tuple(shapes), source=source
         )
 
-    def edit(self, config: Callable[[Plan], Mapping[str, Any]]) -> None:
-        """Note what a plan changes in the config of this layer or operation."""
-        self.recorder.edits.append(Edit(self.operation, config=config))
-
-    def recall(self, arguments: Callable[[Plan], Mapping[int, Any]]) -> None:
-        """Note what a plan changes in the arguments of this call."""
-        self.recorder.edits.append(Edit(self.operation, arguments=arguments))
+    def edit(self, config: Callable[[Plan], Mapping[str, Any]], call: Callable[..., Any] | None = None) -> None:
+        """Note how this layer or operation depends on a plan: see :class:`Edit`."""
+        self.recorder.edits.append(Edit(self.operation, config, call))
 
     def sizes(self, **places: tuple[int, int]) -> None:
         """Note that entries of the config are sizes: each of an axis of a tensor."""

@@ -20,6 +20,8 @@ from secateur_keras.kinds.rules import (
 from secateur_keras.recording import Number, Outputs, Step
 
 NORMALIZING = ("softmax", "log_softmax", "sparsemax")
+MIXING = ("glu",)
+"""Activations that combine different elements; Keras's layers do not know that this one halves the features."""
 
 
 def activated(step: Step, tensor: int) -> Outputs:
@@ -34,8 +36,8 @@ def activated(step: Step, tensor: int) -> Outputs:
         return (step.emit("unknown", [tensor], shape, label=name),)
     if name in NORMALIZING:
         return (step.emit("softmax", [tensor], shape, label=name, axis=-1),)
-    if name == "glu":
-        return (gated(step, tensor, -1),)
+    if name in MIXING:
+        return (step.emit("unknown", [tensor], shape, label=name),)
     return (step.emit("elementwise", [tensor], shape, label=name, **zero_of(function)),)
 
 
@@ -50,20 +52,13 @@ def zero_of(function: Any) -> dict[str, str]:
 _zeros: dict[str, dict[str, str]] = {}
 
 
-def gated(step: Step, tensor: int, axis: int) -> int:
-    """``glu``: one half times the sigmoid of the other."""
-    shape = list(step.shape(tensor))
-    axis %= len(shape)
-    sizes = (shape[axis] // 2,) * 2
-    shape[axis] = sizes[0]
-    linear, gate = step.emit_all("split", [tensor], [tuple(shape)] * 2, axis=axis, sizes=sizes, equal=True)
-    gate = step.emit("elementwise", [gate], shape, label="sigmoid")
-    return step.emit("elementwise", [linear, gate], shape, zero="any")
-
-
 def glu(step: Step) -> Outputs:
-    """The operation."""
-    return (gated(step, step.inputs[0], step.operation.axis),)
+    """One half times the sigmoid of the other."""
+    (tensor,), shape = step.inputs, step.shapes[0]
+    axis = step.operation.axis % len(shape)
+    linear, gate = step.emit_all("split", [tensor], [shape] * 2, axis=axis, sizes=(shape[axis],) * 2, equal=True)
+    gate = step.emit("elementwise", [gate], shape, label="sigmoid")
+    return (step.emit("elementwise", [linear, gate], shape, zero="any"),)
 
 
 def elementwise(step: Step) -> Outputs | None:

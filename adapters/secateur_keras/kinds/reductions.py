@@ -33,9 +33,7 @@ def _reduce(step: Step, total: bool) -> int:
     return step.emit("reduce", [tensor], step.shapes[0], axes=axes, keepdims=keepdims, **settings)
 
 
-LAYERS: dict[Any, Rule] = of_layers(
-    global_pool, *dimensions("GlobalMaxPooling"), *dimensions("GlobalAveragePooling")
-)
+LAYERS: dict[Any, Rule] = of_layers(global_pool, *dimensions("GlobalMaxPooling"), *dimensions("GlobalAveragePooling"))
 
 OPERATIONS: dict[str, Rule] = {
     **of_operations(reduction, "Mean", "Max", "Min", "Amax", "Amin", "Prod", "Var", "Std", "All", "Argmax", "Argmin"),
