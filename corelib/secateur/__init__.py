@@ -11,10 +11,13 @@ from __future__ import annotations
 from secateur import distributions, errors, masks, schedules, scores, thresholds
 from secateur.errors import SecateurError
 from secateur.recipe import (
+    Bytes,
+    Flops,
     Gradient,
     KSigma,
     Magnitude,
     Neurons,
+    Parameters,
     Percentile,
     Recipe,
     Sparsity,
@@ -26,13 +29,16 @@ from secateur.schedules import Cubic, Linear, OneShot
 __version__ = "0.1.0"
 
 __all__ = [
+    "Bytes",
     "Cubic",
+    "Flops",
     "Gradient",
     "KSigma",
     "Linear",
     "Magnitude",
     "Neurons",
     "OneShot",
+    "Parameters",
     "Percentile",
     "Recipe",
     "SecateurError",
