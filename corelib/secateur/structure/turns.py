@@ -49,7 +49,7 @@ def limits(graph: Graph, coupling: Coupling, minimum: int = 1, multiple: int = 1
         if axis == producing_axis(graph.parameters[name].role, graph.parameters[name].axes)
     ]
     layers = [Limit(np.flatnonzero(coupling.layers == layer)) for layer in range(len(coupling.layer_names))]
-    axes = {id(units): units for units in (*coupling.units.values(), *coupling.tensors.values())}
+    axes = {units.tobytes(): units for units in (*coupling.units.values(), *coupling.tensors.values())}
     others = [Limit(units) for units in axes.values() if (units >= 0).all() and not _holds_one(units, coupling)]
     return list({limit.units.tobytes(): limit for limit in (*others, *layers, *widths)}.values())
 
