@@ -102,6 +102,14 @@ def test_axes_that_share_units_spare_one_for_both() -> None:
     assert found.tolist() == [2, NEVER, 1, NEVER, 0]
 
 
+@pytest.mark.parametrize("multiple", [1, 3])
+def test_where_nothing_may_go_no_unit_has_a_turn(multiple: int) -> None:
+    builder = GraphBuilder()
+    graph = builder.build(builder.linear(builder.linear(builder.input(2, 3), 4), 2))
+    coupling = couple(graph)
+    assert (turns(coupling, np.arange(4), limits(graph, coupling, 4, multiple)) == NEVER).all()
+
+
 @pytest.mark.parametrize("multiple", [1, 2])
 def test_a_frozen_part_counts_as_width(multiple: int) -> None:
     """Of five features one is read by nobody and stays: with an even number the unread one and an odd one stay."""

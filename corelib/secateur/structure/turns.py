@@ -128,7 +128,7 @@ def _clusters(count: int, going: Units, limits: Sequence[Limit]) -> Iterator[tup
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    if not limits:
+    if not limits or not going.size:
         return
     axis = np.repeat(np.arange(len(limits)), [limit.units.size for limit in limits])
     units = np.concatenate([limit.units for limit in limits])
@@ -137,9 +137,8 @@ def _clusters(count: int, going: Units, limits: Sequence[Limit]) -> Iterator[tup
     labels = connected_components(coo_array((np.ones(links[0].size), links), shape=(size, size)), directed=False)[1]
     by_cluster = going[np.argsort(labels[going], kind="stable")]
     for own in np.split(by_cluster, np.flatnonzero(np.diff(labels[by_cluster])) + 1):
-        among = labels[count:] == labels[own[:1]]
-        members = [limit for limit, inside in zip(limits, among, strict=True) if inside] if own.size else []
-        yield own, members
+        among = labels[count:] == labels[own[0]]
+        yield own, [limit for limit, inside in zip(limits, among, strict=True) if inside]
 
 
 def _allowed(count: int, own: Units, limits: Sequence[Limit]) -> npt.NDArray[np.bool_]:
