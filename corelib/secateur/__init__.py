@@ -11,11 +11,14 @@ from __future__ import annotations
 from secateur import distributions, errors, masks, schedules, scores, thresholds
 from secateur.errors import SecateurError
 from secateur.recipe import (
+    Bytes,
+    Flops,
     Gradient,
     Heads,
     KSigma,
     Magnitude,
     Neurons,
+    Parameters,
     Percentile,
     Recipe,
     Sparsity,
@@ -27,7 +30,9 @@ from secateur.schedules import Cubic, Linear, OneShot
 __version__ = "0.1.0"
 
 __all__ = [
+    "Bytes",
     "Cubic",
+    "Flops",
     "Gradient",
     "Heads",
     "KSigma",
@@ -35,6 +40,7 @@ __all__ = [
     "Magnitude",
     "Neurons",
     "OneShot",
+    "Parameters",
     "Percentile",
     "Recipe",
     "SecateurError",

@@ -47,6 +47,10 @@ class EmptyLayerError(SecateurError, ValueError):
     """A recipe that would leave a layer without a single weight or neuron."""
 
 
+class UnreachableTargetError(SecateurError, ValueError):
+    """A target that is not met even when everything is removed that can go; names what is least and what stays."""
+
+
 class NoMatchError(SecateurError, LookupError):
     """An include or exclude pattern, or a name, that matches nothing in the model."""
 

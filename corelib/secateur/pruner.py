@@ -22,11 +22,12 @@ from secateur.batches import first_inputs, is_repeatable
 from secateur.checks import given_statistics, require_data, require_numbers, require_recipe, require_rows
 from secateur.errors import CopyError, ExampleError, FileFormatError, RecipeError, TraceError
 from secateur.pruned import Pruned, count_nonzero
-from secateur.ranking import NeuronRanking, Statistics, ranking, remedy, sparing
+from secateur.ranking import NeuronRanking, Statistics, ranking, remedy
 from secateur.recipe import Recipe, Units
 from secateur.report.collect import Outcome, sampled
 from secateur.report.words import what
 from secateur.schedules import OneShot
+from secateur.selection import selection
 from secateur.structure.graph import Graph
 
 Array = npt.NDArray[Any]
@@ -78,6 +79,7 @@ class Pruner(Pruned):
         self._follows = optimizer is not None or recipe.schedule != OneShot()
         self._data, self._loss, self._given = data, loss, statistics is not None
         self._ranking = ranking(recipe, self.parameters(), self._graph)
+        self._selection = selection(recipe, self._ranking)
         self._scores: Mapping[str, Array] = {}
         self._kept: dict[str, BoolArray] | None = None
         self._budgets: Sequence[int] | None = None
@@ -111,7 +113,8 @@ class Pruner(Pruned):
         schedule, scores = self.recipe.schedule, self._rank()
         masks: dict[str, BoolArray] = {}
         if schedule.fraction(0) < 1.0:
-            masks = self._ranking.masks(self.recipe.allocate(scores, self.recipe.budgets(scores)))
+            final, _ = self._selection.keep(scores, 1.0, self._selection.budgets(scores))
+            masks = self._ranking.masks(final)
         if schedule.due(0):
             self._prune(scores, optimizer)
         else:
@@ -119,14 +122,9 @@ class Pruner(Pruned):
 
     def _prune(self, scores: dict[str, Array], optimizer: Any | None = None) -> None:
         """Prune what the schedule asks for at this step; in mid-training nothing is emptied."""
-        budgets = self.recipe.budgets(scores) if self._budgets is None else self._budgets
+        budgets = self._selection.budgets(scores) if self._budgets is None else self._budgets
         fraction = self.recipe.schedule.fraction(self.step)
-        pruned = [math.floor(fraction * budget + 0.5) for budget in budgets]
-        spared: tuple[str, ...] = ()
-        if self.step == 0:
-            kept = self.recipe.allocate(scores, pruned)
-        else:
-            kept, spared = sparing(self.recipe, self._ranking, scores, pruned, self._kept)
+        kept, spared = self._selection.keep(scores, fraction, budgets, self._kept, training=self.step > 0)
         self._hold_masks(self._ranking.masks(kept), optimizer)
         self._budgets, self._kept, self._scores, self._reached = budgets, kept, scores, fraction
         self.thresholds = _thresholds(scores, kept, self.recipe.scope)

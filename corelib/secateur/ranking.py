@@ -166,12 +166,12 @@ class NeuronRanking:
         for parameter, axis, units in makers:
             rows.add(np.moveaxis(_score(parameter, score, statistics), axis, 0), units)
         total = rows.reduced()
-        found = {layer: total[members] for layer, members in self._layers()}
+        found = {layer: total[members] for layer, members in self.layers()}
         return {layer: _relative(each) for layer, each in found.items()} if self.kind.relative else found
 
     def masks(self, kept: Mapping[str, BoolArray]) -> dict[str, BoolArray]:
         """False on every slice of a removed unit: its own weights and bias, and what its consumers read from it."""
-        for layer, members in self._layers():
+        for layer, members in self.layers():
             if not kept[layer].any():
                 raise EmptyLayerError(
                     f"this recipe would remove all {len(members)} units of {layer}; {remedy(self.scope)}"
@@ -188,7 +188,7 @@ class NeuronRanking:
             if (units >= 0).all() and removed[units].all() and not told[units].any():
                 own = np.isin(np.arange(self.coupling.count), units)
                 told |= own
-                found[name] = {layer: own[members] for layer, members in self._layers() if own[members].any()}
+                found[name] = {layer: own[members] for layer, members in self.layers() if own[members].any()}
         return found
 
     def _slices(self, parameter: Parameter) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
@@ -209,19 +209,20 @@ class NeuronRanking:
     def _removed(self, kept: Mapping[str, BoolArray]) -> BoolArray:
         """One flag a unit."""
         removed = np.zeros(self.coupling.count, np.bool_)
-        for layer, members in self._layers():
+        for layer, members in self.layers():
             removed[members[~kept[layer]]] = True
         return removed
 
     def _axes(self) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
         """Whatever must not be emptied, with its units."""
-        yield from self._layers()
+        yield from self.layers()
         for (name, axis), units in self.coupling.units.items():
             yield f"axis {self.graph.parameters[name].axes[axis]!r} of {name}", units
         for (tensor, axis), units in self.coupling.tensors.items():
             yield f"axis {axis} of tensor {tensor}", units
 
-    def _layers(self) -> list[tuple[str, npt.NDArray[np.int64]]]:
+    def layers(self) -> list[tuple[str, npt.NDArray[np.int64]]]:
+        """Each layer that produces units, in the model's order, with the numbers of its units."""
         return [
             (name, np.flatnonzero(self.coupling.layers == index))
             for index, name in enumerate(self.coupling.layer_names)

@@ -15,8 +15,23 @@ from hypothesis import strategies as hs
 import secateur_keras as sk
 import secateur_torch as st
 from agreement.pairs import Pair, canonical_masks, convolutional_pair, dense_pair
-from secateur import Gradient, KSigma, Magnitude, Neurons, Percentile, Recipe, Sparsity, Taylor, Weights, scores
-from secateur.errors import EmptyLayerError
+from secateur import (
+    Bytes,
+    Flops,
+    Gradient,
+    KSigma,
+    Magnitude,
+    Neurons,
+    Parameters,
+    Percentile,
+    Recipe,
+    Sparsity,
+    Taylor,
+    Weights,
+    scores,
+)
+from secateur.errors import EmptyLayerError, UnreachableTargetError
+from secateur.structure.cost import cost
 
 makers = hs.one_of(
     hs.builds(
@@ -41,7 +56,7 @@ targets = hs.one_of(
 
 
 def both(pair: Pair, recipe: Recipe, statistics: tuple[dict, dict] = ({}, {})):  # type: ignore[no-untyped-def,type-arg]
-    """Prune both models; None if the recipe would empty a layer, which both must then say."""
+    """Prune both models; None if the recipe would empty a layer or is out of reach, which both must then say."""
     calls = [
         lambda: st.prune(
             pair.torch_model, recipe, example=pair.torch_example, statistics=statistics[0] if statistics[0] else None
@@ -52,7 +67,7 @@ def both(pair: Pair, recipe: Recipe, statistics: tuple[dict, dict] = ({}, {})): 
     for call in calls:
         try:
             results.append(call())
-        except EmptyLayerError:
+        except (EmptyLayerError, UnreachableTargetError):
             refusals += 1
     assert refusals in (0, 2), "only one framework refused the recipe"
     return results or None
@@ -103,6 +118,20 @@ def test_magnitude_masks_are_equal_bit_for_bit_and_the_smaller_models_agree(make
     assert ours.max_error is not None
     assert theirs.max_error is not None
     assert max(ours.max_error, theirs.max_error) < 1e-5
+
+
+@settings(max_examples=25)
+@given(makers, hs.sampled_from([Parameters, Flops, Bytes]), hs.floats(0, 0.9), hs.integers(1, 2), hs.integers(1, 3))
+def test_costs_are_counted_alike(make, target, fraction, minimum, multiple) -> None:  # type: ignore[no-untyped-def]
+    pair = make()
+    if not st_can_remove(pair):
+        return
+    graphs = st.graph(pair.torch_model, pair.torch_example), sk.graph(pair.keras_model)
+    assert cost(graphs[0]) == cost(graphs[1])
+    results = both(pair, Recipe(target(fraction), granularity=Neurons(minimum=minimum, multiple=multiple)))
+    if results is not None:
+        for a, b in zip(*map(canonical_masks, results), strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def st_can_remove(pair: Pair) -> bool:

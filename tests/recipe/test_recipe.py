@@ -13,13 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secateur import (
+    Bytes,
     Cubic,
+    Flops,
     Gradient,
     KSigma,
     Linear,
     Magnitude,
     Neurons,
     OneShot,
+    Parameters,
     Percentile,
     Recipe,
     Sparsity,
@@ -47,15 +50,32 @@ schedules = st.one_of(
     st.builds(Linear, begin=st.integers(0, 5), end=st.integers(6, 50), every=st.integers(1, 4)),
     st.builds(Cubic, begin=st.integers(0, 5), end=st.integers(6, 50), every=st.integers(1, 4)),
 )
-recipes = st.builds(
-    Recipe,
-    targets,
-    granularity=st.one_of(st.just(Weights()), st.builds(Neurons, st.sampled_from([1, 2, "inf", "mean"]))),
-    score=st.sampled_from([Magnitude(), Gradient(), Taylor()]),
-    scope=st.sampled_from(["model", "layer"]),
-    schedule=schedules,
-    include=st.lists(st.text(max_size=5), max_size=3),
-    exclude=st.lists(st.text(max_size=5), max_size=3),
+others = {
+    "score": st.sampled_from([Magnitude(), Gradient(), Taylor()]),
+    "schedule": schedules,
+    "include": st.lists(st.text(max_size=5), max_size=3),
+    "exclude": st.lists(st.text(max_size=5), max_size=3),
+}
+norms = st.sampled_from([1, 2, "inf", "mean"])
+costs = st.builds(
+    lambda kind, fraction: kind(fraction),
+    st.sampled_from([Parameters, Flops, Bytes]),
+    st.floats(0, 1, exclude_max=True),
+)
+recipes = st.one_of(
+    st.builds(
+        Recipe,
+        targets,
+        granularity=st.one_of(st.just(Weights()), st.builds(Neurons, norms)),
+        scope=st.sampled_from(["model", "layer"]),
+        **others,
+    ),
+    st.builds(
+        Recipe,
+        st.one_of(targets, costs),
+        granularity=st.builds(Neurons, norms, minimum=st.integers(1, 9), multiple=st.sampled_from([1, 8, 16])),
+        **others,
+    ),
 )
 
 
@@ -147,7 +167,7 @@ def test_numbers_of_numpy_are_numbers_of_python(kind: type, share: float, begin:
 @pytest.mark.parametrize(
     "make",
     [
-        *(Sparsity, Percentile, KSigma, Neurons, Recipe, OneShot),
+        *(Sparsity, Percentile, KSigma, Neurons, Recipe, OneShot, Parameters, Flops, Bytes),
         *(lambda slip: Linear(slip, 9), lambda slip: Cubic(0, slip), lambda slip: Cubic(0, 9, every=slip)),
         lambda slip: Linear(0, 9, initial=slip),
     ],

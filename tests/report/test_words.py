@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from secateur.recipe import Gradient, KSigma, Neurons, Percentile, Recipe, Taylor
+from secateur.recipe import Bytes, Flops, Gradient, KSigma, Neurons, Parameters, Percentile, Recipe, Taylor
 from secateur.report.words import reason, recipe_words
 from secateur.schedules import Cubic
 
@@ -37,7 +37,28 @@ def test_every_part_of_a_recipe_is_told() -> None:
             2.0,
             "the sum of |weight| over all weights into the neuron is 2 or less: mean − 0.5 σ within each layer",
         ),
+        (
+            Recipe(Parameters(0.25), Neurons()),
+            2.0,
+            "the mean |weight| over all weights into the neuron is 2 or less: "
+            "the lowest, until 25 % of the parameters are gone over the whole model",
+        ),
     ],
 )
 def test_the_reason_for_a_removal(recipe: Recipe, threshold: float | None, expected: str) -> None:
     assert reason(recipe, threshold) == expected
+
+
+@pytest.mark.parametrize(
+    ("units", "expected"),
+    [
+        (Neurons(), "neurons"),
+        (Neurons(minimum=4), "neurons, at least 4 a layer"),
+        (Neurons(minimum=4, multiple=8), "neurons, at least 4 a layer, a multiple of 8"),
+    ],
+)
+def test_costs_and_what_layers_keep(units: Neurons, expected: str) -> None:
+    facts = recipe_words(Recipe(Flops(0.5), units))
+    assert facts["granularity"] == expected
+    assert facts["target"] == "the lowest, until 50 % of the floating-point operations are gone"
+    assert recipe_words(Recipe(Bytes(0.5), units))["target"] == "the lowest, until 50 % of the bytes are gone"

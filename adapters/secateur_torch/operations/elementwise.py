@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from secateur_torch.operations.calls import Call, Chain, Known, Reader, Step, Steps, lies_as_stored, stand_in
+from secateur_torch.operations.calls import Call, Known, Reader, Step, Steps, lies_as_stored, stand_in
 
 
 def elementwise(call: Call, known: Known) -> Steps | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from secateur.errors import RecipeError
+from secateur.errors import OutOfRangeError, RecipeError
 from secateur.scalars import is_real, whole
 
 NORMS = (1, 2, "inf", "mean")
@@ -34,12 +34,20 @@ class Units:
         exact: whether everything stays whose removal changes the outputs: the axes that a layer or group normalisation
             averages over, as a Transformer's residual stream. If False these may go; the smaller model then differs
             from the masked one, by ``pruned.max_error``.
+        minimum: so many units of each layer stay, or all if it has fewer.
+        multiple: the width of each layer stays a multiple of this (8 or 16 suit fast kernels), or the dense one: more
+            stays than the target asks for in one layer, and others lose more. Layers that share some of their units
+            are rounded together.
+
+    ``minimum`` and ``multiple`` need scope ``"model"``.
     """
 
     norm: int | str = "mean"
     slices: Sequence[str] = ("out",)
     relative: bool = False
     exact: bool = True
+    minimum: int = 1
+    multiple: int = 1
 
     def __post_init__(self) -> None:
         name = type(self).__name__
@@ -54,6 +62,16 @@ class Units:
         for option in ("relative", "exact"):
             if not isinstance(getattr(self, option), bool):
                 raise RecipeError(f"{name}({option}={getattr(self, option)!r}): use True or False")
+        for option in ("minimum", "multiple"):
+            value = whole(f"{name}'s {option}", getattr(self, option))
+            object.__setattr__(self, option, value)
+            if value < 1:
+                raise OutOfRangeError(f"{name}({option}={value}): give a number of units, 1 or more")
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether layers must keep more than one unit, or round numbers of them."""
+        return (self.minimum, self.multiple) != (1, 1)
 
     @property
     def whole_heads(self) -> bool:
@@ -68,7 +86,7 @@ class Neurons(Units):
     An attention loses whole heads or, with ``heads=False``, the same features of every head where that is exact.
 
     Args:
-        norm: see :class:`Units`, as for ``slices``, ``relative`` and ``exact``.
+        norm: see :class:`Units`, as for all but ``heads``.
         heads: whether an attention loses whole heads, which then compete with all other units.
     """
 

@@ -10,7 +10,8 @@ from typing import Any, Protocol, TypeVar
 
 from secateur.errors import FileFormatError, NoMatchError, RecipeError
 from secateur.recipe.allocation import SCOPES, Array, BoolArray, allocate, budgets
-from secateur.recipe.granularity import GRANULARITIES, Granularity, Weights
+from secateur.recipe.costs import COST_TARGETS, CostTarget
+from secateur.recipe.granularity import GRANULARITIES, Granularity, Units, Weights
 from secateur.recipe.score import SCORES, Magnitude, Score
 from secateur.recipe.serial import decode, encode
 from secateur.recipe.targets import TARGETS, Sparsity, Target
@@ -38,7 +39,8 @@ class Recipe:
     """How a model is to be pruned.
 
     Args:
-        target: how much: a :class:`Sparsity`, :class:`Percentile` or :class:`KSigma`; a number is a sparsity.
+        target: how much: a :class:`Sparsity`, :class:`Percentile` or :class:`KSigma` of the elements, a number is a
+            sparsity; or with whole units :class:`Parameters`, :class:`Flops` or :class:`Bytes` of the model.
         granularity: what is pruned as one: :class:`Weights`, :class:`Neurons` or :class:`Heads`.
         score: what ranks the weights: :class:`Magnitude`, :class:`Gradient` or :class:`Taylor`.
         scope: ``"model"``: everything competes with everything; ``"layer"``: the target holds in each layer by itself.
@@ -49,7 +51,7 @@ class Recipe:
     ``Recipe(0.9)`` prunes 90 % of the weights, by magnitude, over the whole model, at once.
     """
 
-    target: Target | float
+    target: Target | CostTarget | float
     granularity: Granularity = field(default_factory=Weights)
     score: Score = field(default_factory=Magnitude)
     scope: str = "model"
@@ -66,6 +68,7 @@ class Recipe:
             raise RecipeError(f"scope {self.scope!r}: use 'model' (one ranking for all layers) or 'layer' (one each)")
         for name in ("include", "exclude"):
             object.__setattr__(self, name, _patterns(name, getattr(self, name)))
+        _check_costs(self.target, self.granularity, self.scope)
 
     def select(self, candidates: Iterable[NamedT]) -> list[NamedT]:
         """The candidates that the patterns leave to be pruned, in their order.
@@ -91,8 +94,14 @@ class Recipe:
         return chosen
 
     def budgets(self, scores: Mapping[str, Array]) -> list[int]:
-        """How many elements the target prunes, for each of the rankings that the scope makes of the layers' scores."""
+        """How many elements the target prunes, for each of the rankings that the scope makes of the layers' scores.
+
+        Raises:
+            RecipeError: the target is a share of a model's cost, which scores do not tell.
+        """
         target = Sparsity(self.target) if isinstance(self.target, (int, float)) else self.target
+        if isinstance(target, CostTarget):
+            raise RecipeError(f"{target} is met on a traced model: scores alone do not tell how many units it takes")
         return budgets(scores, target, self.scope)
 
     def allocate(
@@ -132,7 +141,7 @@ class Recipe:
 
 
 _PARTS: dict[str, dict[str, type]] = {
-    "target": TARGETS,
+    "target": TARGETS | COST_TARGETS,
     "granularity": GRANULARITIES,
     "score": SCORES,
     "schedule": SCHEDULES,
@@ -144,6 +153,24 @@ def _check_kind(name: str, value: object, kinds: dict[str, type]) -> None:
         raise RecipeError(f"{name} is the class {value.__name__}; give an instance: {value.__name__}(...)")
     if not isinstance(value, tuple(kinds.values())):
         raise RecipeError(f"{name} is {value!r}; use one of {', '.join(kinds)}")
+
+
+def _check_costs(target: object, granularity: Granularity, scope: str) -> None:
+    """Refuse what would say nothing: a cost of single weights, or a layer's own share of the model's cost."""
+    if isinstance(target, CostTarget) and isinstance(granularity, Weights):
+        raise RecipeError(
+            f"{target} needs whole units: a single weight that is pruned stays stored and computed with, as a zero; "
+            f"use granularity=Neurons(), or Sparsity({target.fraction}) for so many zeros"
+        )
+    if isinstance(target, CostTarget) and scope == "layer":
+        raise RecipeError(
+            f"{target} is a fraction of the whole model's {target.noun}, of which no layer has a share of its own: use "
+            f"scope='model', or Sparsity({target.fraction}) for that fraction of each layer's units"
+        )
+    if isinstance(granularity, Units) and granularity.is_limited and scope == "layer":
+        raise RecipeError(
+            f"{granularity} lets layers make up for each other, which scope='layer' forbids: use scope='model'"
+        )
 
 
 def _patterns(name: str, given: Any) -> tuple[str, ...]:

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from secateur.recipe import Gradient, Heads, KSigma, Magnitude, Percentile, Recipe, Sparsity, Taylor, Units
+from secateur.recipe import (
+    Bytes,
+    Flops,
+    Gradient,
+    Heads,
+    KSigma,
+    Magnitude,
+    Parameters,
+    Percentile,
+    Recipe,
+    Sparsity,
+    Taylor,
+    Units,
+)
 from secateur.report.formats import number
 from secateur.schedules import OneShot
 
@@ -18,6 +31,10 @@ _TARGETS: dict[type, Callable[[Any], str]] = {
         + (f" of the fitted {target.distribution} distribution" if target.distribution else "")
     ),
     KSigma: lambda target: f"mean {'+' if target.k >= 0 else '−'} {abs(target.k):g} σ",
+    **dict.fromkeys(
+        (Parameters, Flops, Bytes),
+        lambda target: f"the lowest, until {100 * target.fraction:g} % of the {target.noun} are gone",
+    ),
 }
 _SCOPES = {"model": "over the whole model", "layer": "within each layer"}
 _NORMS: dict[int | str, str] = {1: "sum of", 2: "Euclidean norm of", "inf": "largest", "mean": "mean"}
@@ -39,7 +56,7 @@ def recipe_words(recipe: Recipe) -> dict[str, str]:
     """The recipe as a list of facts."""
     once = isinstance(recipe.schedule, OneShot)
     facts = {
-        "granularity": what(recipe),
+        "granularity": what(recipe) + _limits(recipe),
         "score": SCORES[type(recipe.score)],
         "target": target_words(recipe),
         "scope": _SCOPES[recipe.scope],
@@ -48,6 +65,15 @@ def recipe_words(recipe: Recipe) -> dict[str, str]:
     patterns = {"include": recipe.include, "exclude": recipe.exclude}
     chosen = {name: ", ".join(some) for name, some in patterns.items() if some and tuple(some) != ("*",)}
     return facts | chosen
+
+
+def _limits(recipe: Recipe) -> str:
+    """What each layer keeps: ``, at least 4 a layer, a multiple of 8``."""
+    units = recipe.granularity
+    if not isinstance(units, Units):
+        return ""
+    least = f", at least {units.minimum} a layer" if units.minimum > 1 else ""
+    return least + (f", a multiple of {units.multiple}" if units.multiple > 1 else "")
 
 
 def reason(recipe: Recipe, threshold: float | None) -> str:

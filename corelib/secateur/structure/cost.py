@@ -1,17 +1,22 @@
 """What a model costs: parameters, floating-point operations, bytes; dense, or after a removal plan.
 
-Only contractions (linear, convolution) count as floating-point operations, at two for each multiply-add; activations,
-normalisations and pooling are a few per cent and left out, as is usual.
+Each of them is a :class:`Measure`: a function of the sizes of all axes. What counts as a floating-point operation, see
+:mod:`secateur.structure.work`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
-from secateur.structure.graph import Graph, Operation
+from secateur.structure.graph import Graph
 from secateur.structure.removal import STATISTICS, Plan, parameter_shapes
+from secateur.structure.work import Axis, Term, work
+
+OWNERS = {"kernel": "bias", "recurrent": "recurrent_bias", "projection": "", "table": ""}
+"""The parts of an operation that have costs of their own, and the part that counts with each."""
 
 
 @dataclass(frozen=True)
@@ -27,49 +32,92 @@ class Cost:
     bytes: int
 
 
+class Measure(Protocol):
+    """One number for a model, which never grows when an axis shrinks."""
+
+    def __call__(self, sizes: Mapping[Axis, int]) -> float:
+        """The number, given the sizes of all axes of all parameters and tensors."""
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A sum of products of sizes, divided by the number of examples and rounded down."""
+
+    terms: tuple[Term, ...]
+    examples: int = 1
+
+    def __call__(self, sizes: Mapping[Axis, int]) -> int:
+        """As :class:`Measure`; exact, in whole numbers of any length."""
+        total = sum(term.factor * math.prod([sizes[axis] for axis in term.axes]) for term in self.terms)
+        return total // self.examples
+
+
 def cost(graph: Graph, plan: Plan | None = None) -> Cost:
     """The cost of the whole model, before (``plan`` None) or after removal. Shared parameters count once."""
-    shapes = parameter_shapes(graph, plan)
-    flops = sum(_flops(graph, operation, plan, shapes) for operation in graph.operations)
-    return _cost(graph, shapes, graph.parameters, flops)
+    sizes = sizes_of(graph, plan)
+    return Cost(parameters(graph)(sizes), flops(graph)(sizes), size(graph)(sizes))
 
 
 def layer_costs(graph: Graph, plan: Plan | None = None) -> dict[str, Cost]:
-    """The cost of each kernel with its bias, by the kernel's name, in execution order.
+    """The cost of each kernel, recurrent kernel, projection and table, with its bias, by its name, in execution order.
 
-    A kernel that is used twice has the operations of both uses. Other parameters are in :func:`cost` only.
+    A kernel that is used twice has the operations of both uses. Other parameters, and products of two tensors, are in
+    :func:`cost` only.
     """
-    shapes = parameter_shapes(graph, plan)
-    flops: dict[str, int] = {}
+    sizes = sizes_of(graph, plan)
+    operations: dict[str | None, list[Term]] = {}
     owned: dict[str, list[str]] = {}
     for operation in graph.operations:
-        kernel = operation.parameters.get("kernel")
-        if kernel is not None:
-            flops[kernel] = flops.get(kernel, 0) + _flops(graph, operation, plan, shapes)
-            owned.setdefault(kernel, [kernel])
-            owned[kernel] += [name for part, name in operation.parameters.items() if part == "bias"]
-    return {kernel: _cost(graph, shapes, dict.fromkeys(names), flops[kernel]) for kernel, names in owned.items()}
+        for part, name in operation.parameters.items():
+            if part in OWNERS:
+                vector = operation.parameters.get(OWNERS[part])
+                owned.setdefault(name, [name]).extend([] if vector is None else [vector])
+        for term in work(graph, operation):
+            operations.setdefault(term.weight, []).append(term)
+    return {
+        name: Cost(
+            parameters(graph, dict.fromkeys(names))(sizes),
+            Sum(tuple(operations.get(name, ())), _examples(graph))(sizes),
+            size(graph, dict.fromkeys(names))(sizes),
+        )
+        for name, names in owned.items()
+    }
 
 
-def _cost(graph: Graph, shapes: dict[str, tuple[int, ...]], names: Iterable[str], flops: int) -> Cost:
-    """The storage of parameters ``names``, and one example's share of ``flops``."""
-    parameters, size = 0, 0
-    for name in names:
-        count = math.prod(shapes[name])
-        size += count * graph.parameters[name].itemsize
-        parameters += 0 if graph.parameters[name].role in STATISTICS else count
-    return Cost(parameters=parameters, flops=flops // _batch(graph), bytes=size)
+def parameters(graph: Graph, names: Iterable[str] | None = None) -> Sum:
+    """The number of trainable parameters, of these or of all."""
+    chosen = graph.parameters if names is None else names
+    return Sum(tuple(_elements(graph, name, 1) for name in chosen if graph.parameters[name].role not in STATISTICS))
 
 
-def _flops(graph: Graph, operation: Operation, plan: Plan | None, shapes: dict[str, tuple[int, ...]]) -> int:
-    """Two for each multiply-add: every output element contracts one ``out`` slice of the kernel."""
-    if operation.kind not in ("linear", "convolution") or not operation.in_inference:
-        return 0
-    tensors = graph.tensors if plan is None else plan.shapes
-    return 2 * math.prod(tensors[operation.outputs[0]]) * math.prod(shapes[operation.parameters["kernel"]][1:])
+def flops(graph: Graph) -> Sum:
+    """The floating-point operations of one example."""
+    terms = [term for operation in graph.operations for term in work(graph, operation)]
+    return Sum(tuple(terms), _examples(graph))
 
 
-def _batch(graph: Graph) -> int:
+def size(graph: Graph, names: Iterable[str] | None = None) -> Sum:
+    """The bytes of parameters and running statistics, of these or of all."""
+    chosen = graph.parameters if names is None else names
+    return Sum(tuple(_elements(graph, name, graph.parameters[name].itemsize) for name in chosen))
+
+
+MEASURES: dict[str, Callable[[Graph], Sum]] = {"parameters": parameters, "flops": flops, "bytes": size}
+"""The measure of each part of a :class:`Cost`."""
+
+
+def sizes_of(graph: Graph, plan: Plan | None = None) -> dict[Axis, int]:
+    """The size of every axis of every parameter and tensor, before (``plan`` None) or after removal."""
+    tensors = enumerate(graph.tensors if plan is None else plan.shapes)
+    shapes: list[tuple[str | int, tuple[int, ...]]] = [*parameter_shapes(graph, plan).items(), *tensors]
+    return {(owner, axis): length for owner, shape in shapes for axis, length in enumerate(shape)}
+
+
+def _elements(graph: Graph, name: str, factor: int) -> Term:
+    return Term(factor, tuple((name, axis) for axis in range(len(graph.parameters[name].shape))), name)
+
+
+def _examples(graph: Graph) -> int:
     """The number of examples that were traced: the first axis of the first input."""
     shape = graph.tensors[graph.inputs[0]] if graph.inputs else ()
     return max(shape[0], 1) if shape else 1
