@@ -187,7 +187,8 @@ class _Search:
         return found
 
     def _next(self, value: float, towards: float) -> float:
-        return float(np.nextafter(np.array(value, self.dtype), np.array(towards, self.dtype)))
+        with np.errstate(over="ignore"):  # beyond the largest number lies infinity
+            return float(np.nextafter(np.array(value, self.dtype), np.array(towards, self.dtype)))
 
     def _counted(self, value: float, ranks: Sequence[int]) -> dict[int, OrderStatistic]:
         """What the elements that equal a value are the answer to."""

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as hs
 
 import secateur_keras as sk
@@ -30,7 +30,7 @@ from secateur import (
     Weights,
     scores,
 )
-from secateur.errors import EmptyLayerError, UnreachableTargetError
+from secateur.errors import EmptyLayerError, ExampleError, UnreachableTargetError
 from secateur.structure.cost import cost
 
 makers = hs.one_of(
@@ -110,7 +110,10 @@ def test_magnitude_masks_are_equal_bit_for_bit_and_the_smaller_models_agree(make
     ours, theirs = results
     for a, b in zip(canonical_masks(ours), canonical_masks(theirs), strict=True):
         np.testing.assert_array_equal(a, b)
-    small_torch, small_keras = ours.compact().eval(), theirs.compact()
+    try:
+        small_torch, small_keras = ours.compact().eval(), theirs.compact()
+    except ExampleError:  # outputs that are all zero verify nothing
+        reject()
     with torch.no_grad():
         expected = small_torch(pair.torch_example).numpy()
     actual = keras.ops.convert_to_numpy(small_keras(pair.keras_example))

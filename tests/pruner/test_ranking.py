@@ -34,10 +34,12 @@ def by_hand(graph: Graph, given: list[Parameter], norm: Any) -> dict[str, list[f
     coupling = couple(graph)
     incoming: list[list[float]] = [[] for _ in range(coupling.count)]
     for parameter in given:
-        if parameter.role == "kernel":
-            for index, unit in enumerate(coupling.units.get((parameter.name, 0), np.zeros(0, np.int64) - 1)):
-                if unit >= 0:
-                    incoming[unit] += [abs(value) for value in naive.numbers([parameter.view[index]])]
+        axis = parameter.producing_axis
+        units = coupling.units.get((parameter.name, axis)) if axis is not None else None
+        for index, unit in enumerate([] if units is None else units):
+            if unit >= 0:
+                row = np.take(parameter.view, index, axis=axis)
+                incoming[unit] += [abs(value) for value in naive.numbers([row])]
     scores = [naive.norm_of(values, math.inf if norm == "inf" else norm) for values in incoming]
     names = [coupling.layer_names[layer] for layer in coupling.layers]
     return {name: [s for s, own in zip(scores, names, strict=True) if own == name] for name in coupling.layer_names}

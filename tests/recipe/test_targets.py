@@ -43,7 +43,7 @@ def test_thresholds_prune_what_is_at_or_below_them(layers, target, scope) -> Non
     kept = allocate(layers, budgets(layers, target, scope), scope)
     for name, score in layers.items():
         threshold = target.threshold(list(layers.values()) if scope == "model" else [score])
-        np.testing.assert_array_equal(kept[name], score > threshold)
+        np.testing.assert_array_equal(kept[name], score.astype(np.float64) > threshold)
 
 
 @given(scores, st.lists(st.floats(0, 1), min_size=2, max_size=5).map(sorted), scopes, st.randoms())
