@@ -102,11 +102,11 @@ def as_mask(value: Any, name: str = "the mask", packed: bool = False) -> Any:
     return result
 
 
-def as_arrays(arrays: Any, names: Sequence[str] | None = None) -> list[Named]:
+def as_arrays(arrays: Any, names: Sequence[str] | None = None, writable: bool = False) -> list[Named]:
     """One array, or an iterable of arrays, as a list of named arrays; names default to the position in the list.
 
     Raises:
-        UnsupportedDtypeError: as :func:`as_array`.
+        UnsupportedDtypeError, ReadOnlyArrayError: as :func:`as_array`.
         ShapeMismatchError: ``names`` and arrays differ in number.
     """
     single = is_array(arrays)
@@ -118,7 +118,7 @@ def as_arrays(arrays: Any, names: Sequence[str] | None = None) -> list[Named]:
     )
     if len(labels) != len(values):
         raise ShapeMismatchError(f"{len(values)} arrays but {len(labels)} names")
-    return [Named(label, as_array(value, label)) for label, value in zip(labels, values, strict=True)]
+    return [Named(label, as_array(value, label, writable)) for label, value in zip(labels, values, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -270,6 +270,8 @@ def partition(shape: Sequence[int], limit: int = PIECE) -> Iterator[Index]:
 
 def as_stored(first: Array, *others: Array) -> list[Array]:
     """Views of arrays of one shape, axes reordered and flipped alike so that ``first`` is walked as it lies."""
+    if all(array.flags.c_contiguous for array in (first, *others)):
+        return [array.reshape(-1) for array in (first, *others)]
     flips = tuple(slice(None, None, -1) if stride < 0 else slice(None) for stride in first.strides)
     order = sorted(range(first.ndim), key=lambda axis: -abs(first.strides[axis]))
     views = [array[flips].transpose(order) if array.ndim else array for array in (first, *others)]

@@ -58,10 +58,7 @@ def keep_largest(scores: Any, keep: int, names: Sequence[str] | None = None, *, 
     items = as_arrays(scores, names)
     keep = count("keep", keep, sum(math.prod(item.array.shape) for item in items))
     threshold, first_kept = largest(items, keep)
-    masks = [
-        kernels.of(array).mask_above(array, threshold, first, packed)
-        for (_, array), first in zip(items, first_kept, strict=True)
-    ]
+    masks = kernels.masks_above(items, threshold, first_kept, packed)
     return masks[0] if is_array(scores) else masks
 
 

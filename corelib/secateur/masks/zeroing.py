@@ -57,14 +57,13 @@ def zero_smallest(weights: Any, keep: int, names: Sequence[str] | None = None) -
         ShapeMismatchError: two of the arrays share memory.
     """
     values = [weights] if is_array(weights) else list(weights)
-    items = as_arrays(values, ["the weight"] if is_array(weights) and names is None else names)
+    items = as_arrays(values, ["the weight"] if is_array(weights) and names is None else names, writable=True)
     for value, item in zip(values, items, strict=True):
-        require_writable(value, Named(item.name, as_array(value, item.name, writable=True)))
+        require_writable(value, item)
     require_apart(items)
     keep = count("keep", keep, sum(math.prod(item.array.shape) for item in items))
     threshold, first_kept = largest(items, keep, absolute=True)
-    for (_, array), first in zip(items, first_kept, strict=True):
-        kernels.of(array).zero_at_most(array, threshold, first)
+    kernels.zero_at_most(items, threshold, first_kept)
     return weights
 
 
