@@ -68,7 +68,7 @@ def as_array(value: Any, name: str = "the array", writable: bool = False) -> Any
         writable: whether it will be written in place; then a copy made by ``__array__`` is refused.
 
     Raises:
-        UnsupportedDtypeError: not an array, or its elements are not float16, bfloat16, float32 or float64.
+        UnsupportedDtypeError: not an array, a masked one, or its elements are not float16, bfloat16, float32, float64.
         ReadOnlyArrayError: ``writable``, but the memory cannot be shared.
     """
     result = _any_array(value, name, writable)
@@ -179,8 +179,8 @@ def require_one_device(first: Named, second: Named) -> None:
         raise DeviceMismatchError(f"{first.name} and {second.name} lie on different devices: move one of them")
 
 
-def require_writable(given: Any, item: Named) -> None:
-    """Check that ``item``, made of ``given`` by :func:`as_array`, can be written in place.
+def require_writable(item: Named) -> None:
+    """Check that an array, as :func:`as_array` gives it, can be written in place.
 
     Raises:
         ReadOnlyArrayError: it cannot.
@@ -189,7 +189,7 @@ def require_writable(given: Any, item: Named) -> None:
         writable = not item.array.__cuda_array_interface__["data"][1]
         strides = item.array.__cuda_array_interface__.get("strides") or ()
     else:
-        writable = bool(item.array.flags.writeable) and not isinstance(given, (np.generic, float))
+        writable = bool(item.array.flags.writeable)
         strides = item.array.strides
     if not writable:
         raise ReadOnlyArrayError(f"{item.name} cannot be written: give a writable array")
@@ -283,7 +283,15 @@ def _any_array(value: Any, name: str, writable: bool) -> Any:
         value = value.detach()  # part of a gradient's graph, whose numbers libraries do not hand out
     if is_cuda(value):
         return value
-    if isinstance(value, (np.ndarray, np.generic, float)):
+    if isinstance(value, np.ndarray):
+        if type(value) is not np.ndarray and np.ma.isMaskedArray(value):
+            raise UnsupportedDtypeError(
+                f"{name} is a masked array, whose mask would be lost: give .filled(...) of it, or .compressed()"
+            )
+        return np.asarray(value)
+    if isinstance(value, (np.generic, float)):
+        if writable:
+            raise ReadOnlyArrayError(f"{name} is a {type(value).__name__}, which cannot be written: give an array")
         return np.asarray(value)
     failure: Exception = TypeError("it has neither __dlpack__ nor __array__")
     if hasattr(value, "__dlpack__"):

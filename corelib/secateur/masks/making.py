@@ -14,7 +14,7 @@ from secateur.arrays import Named, as_array, as_arrays, is_array
 from secateur.errors import OutOfRangeError, RecipeError, ShapeMismatchError
 from secateur.kernels.formats import Kind
 from secateur.masks.ties import count, largest
-from secateur.scalars import whole
+from secateur.scalars import sides, whole
 
 _SUM: Kind = "value"
 
@@ -104,16 +104,15 @@ def blocks(
         packed: whether the mask is packed.
 
     Raises:
+        RecipeError: ``shape`` is no sequence of whole numbers.
         ShapeMismatchError: score and block differ in their number of axes.
         OutOfRangeError: a block's side is below 1, or keep is outside 0 to the number of blocks.
         InvalidTensorError: the score holds NaN, or a block both infinities.
     """
     score = as_array(score, name)
-    shape = [whole("a side of the block", side) for side in shape]
+    shape = sides("the block", shape, least=1)
     if len(shape) != len(score.shape):
-        raise ShapeMismatchError(f"{name} has {len(score.shape)} axes, the block {tuple(shape)} has {len(shape)}")
-    if min(shape, default=1) < 1:
-        raise OutOfRangeError(f"the block {tuple(shape)} is empty: give sides from 1")
+        raise ShapeMismatchError(f"{name} has {len(score.shape)} axes, the block {shape} has {len(shape)}")
     device = kernels.of(score)
     sums = device.exact_sums(score, _SUM, shape)
     if sums.counters[-1].any():
