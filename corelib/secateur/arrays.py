@@ -193,7 +193,9 @@ def require_writable(item: Named) -> None:
         strides = item.array.strides
     if not writable:
         raise ReadOnlyArrayError(f"{item.name} cannot be written: give a writable array")
-    repeated = any(side > 1 and step == 0 for side, step in zip(item.array.shape, strides, strict=False))
+    repeated = 0 in strides and any(
+        side > 1 and step == 0 for side, step in zip(item.array.shape, strides, strict=False)
+    )
     if repeated and math.prod(item.array.shape):
         raise ReadOnlyArrayError(f"{item.name} has elements that share their memory (expanded, broadcast): give a copy")
 
