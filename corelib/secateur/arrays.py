@@ -68,7 +68,7 @@ def as_array(value: Any, name: str = "the array", writable: bool = False) -> Any
         writable: whether it will be written in place; then a copy made by ``__array__`` is refused.
 
     Raises:
-        UnsupportedDtypeError: not an array, or its elements are not float16, bfloat16, float32 or float64.
+        UnsupportedDtypeError: not an array, a masked one, or its elements are not float16, bfloat16, float32, float64.
         ReadOnlyArrayError: ``writable``, but the memory cannot be shared.
     """
     result = _any_array(value, name, writable)
@@ -102,11 +102,11 @@ def as_mask(value: Any, name: str = "the mask", packed: bool = False) -> Any:
     return result
 
 
-def as_arrays(arrays: Any, names: Sequence[str] | None = None) -> list[Named]:
+def as_arrays(arrays: Any, names: Sequence[str] | None = None, writable: bool = False) -> list[Named]:
     """One array, or an iterable of arrays, as a list of named arrays; names default to the position in the list.
 
     Raises:
-        UnsupportedDtypeError: as :func:`as_array`.
+        UnsupportedDtypeError, ReadOnlyArrayError: as :func:`as_array`.
         ShapeMismatchError: ``names`` and arrays differ in number.
     """
     single = is_array(arrays)
@@ -118,7 +118,7 @@ def as_arrays(arrays: Any, names: Sequence[str] | None = None) -> list[Named]:
     )
     if len(labels) != len(values):
         raise ShapeMismatchError(f"{len(values)} arrays but {len(labels)} names")
-    return [Named(label, as_array(value, label)) for label, value in zip(labels, values, strict=True)]
+    return [Named(label, as_array(value, label, writable)) for label, value in zip(labels, values, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -179,8 +179,8 @@ def require_one_device(first: Named, second: Named) -> None:
         raise DeviceMismatchError(f"{first.name} and {second.name} lie on different devices: move one of them")
 
 
-def require_writable(given: Any, item: Named) -> None:
-    """Check that ``item``, made of ``given`` by :func:`as_array`, can be written in place.
+def require_writable(item: Named) -> None:
+    """Check that an array, as :func:`as_array` gives it, can be written in place.
 
     Raises:
         ReadOnlyArrayError: it cannot.
@@ -189,11 +189,13 @@ def require_writable(given: Any, item: Named) -> None:
         writable = not item.array.__cuda_array_interface__["data"][1]
         strides = item.array.__cuda_array_interface__.get("strides") or ()
     else:
-        writable = bool(item.array.flags.writeable) and not isinstance(given, (np.generic, float))
+        writable = bool(item.array.flags.writeable)
         strides = item.array.strides
     if not writable:
         raise ReadOnlyArrayError(f"{item.name} cannot be written: give a writable array")
-    repeated = any(side > 1 and step == 0 for side, step in zip(item.array.shape, strides, strict=False))
+    repeated = 0 in strides and any(
+        side > 1 and step == 0 for side, step in zip(item.array.shape, strides, strict=False)
+    )
     if repeated and math.prod(item.array.shape):
         raise ReadOnlyArrayError(f"{item.name} has elements that share their memory (expanded, broadcast): give a copy")
 
@@ -270,6 +272,8 @@ def partition(shape: Sequence[int], limit: int = PIECE) -> Iterator[Index]:
 
 def as_stored(first: Array, *others: Array) -> list[Array]:
     """Views of arrays of one shape, axes reordered and flipped alike so that ``first`` is walked as it lies."""
+    if all(array.flags.c_contiguous for array in (first, *others)):
+        return [array.reshape(-1) for array in (first, *others)]
     flips = tuple(slice(None, None, -1) if stride < 0 else slice(None) for stride in first.strides)
     order = sorted(range(first.ndim), key=lambda axis: -abs(first.strides[axis]))
     views = [array[flips].transpose(order) if array.ndim else array for array in (first, *others)]
@@ -281,7 +285,15 @@ def _any_array(value: Any, name: str, writable: bool) -> Any:
         value = value.detach()  # part of a gradient's graph, whose numbers libraries do not hand out
     if is_cuda(value):
         return value
-    if isinstance(value, (np.ndarray, np.generic, float)):
+    if isinstance(value, np.ndarray):
+        if type(value) is not np.ndarray and np.ma.isMaskedArray(value):
+            raise UnsupportedDtypeError(
+                f"{name} is a masked array, whose mask would be lost: give .filled(...) of it, or .compressed()"
+            )
+        return np.asarray(value)
+    if isinstance(value, (np.generic, float)):
+        if writable:
+            raise ReadOnlyArrayError(f"{name} is a {type(value).__name__}, which cannot be written: give an array")
         return np.asarray(value)
     failure: Exception = TypeError("it has neither __dlpack__ nor __array__")
     if hasattr(value, "__dlpack__"):

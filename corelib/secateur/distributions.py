@@ -7,8 +7,9 @@ summary all give the same model, bit for bit. ``FAMILIES`` names them.
 from __future__ import annotations
 
 import math
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,9 +20,11 @@ from secateur import kernels
 from secateur.arrays import as_source, total_size
 from secateur.errors import InvalidTensorError, OutOfRangeError, RecipeError
 from secateur.ranks import sorted_values
+from secateur.scalars import real
 from secateur.summary import Summary, summarize_source
 
 Floats = npt.NDArray[np.float64]
+_REDUCTION = 1024.0  # more than the largest finite quantile of any family in units of its scale
 _BISECTIONS = 1100  # halves the whole range of float64 exponents, then its 52 bits
 
 
@@ -50,11 +53,13 @@ class Distribution(ABC):
 
     def magnitude_quantile(self, p: float) -> float:
         """The t >= 0 for which ``p`` of the magnitudes lie at or below t: the threshold on |x| from a model of x."""
-        _probabilities(p)
+        p = float(_probabilities(real("the probability", p)))
         both_tails = np.abs(self.quantile(np.array([(1.0 - p) / 2.0, (1.0 + p) / 2.0])))
         low, high = 0.0, float(both_tails.max())
         if not math.isfinite(high):
-            return high
+            high = sys.float_info.max
+            if p == 1.0 or self.cdf(high) - self.cdf(-high) < p:
+                return math.inf
         for _ in range(_BISECTIONS):
             middle = low + (high - low) / 2.0
             if middle in (low, high):
@@ -108,24 +113,26 @@ class Normal(Distribution):
     @classmethod
     def from_summary(cls, summary: Summary) -> Normal:
         """Maximum likelihood: mean and population sigma."""
-        return cls(summary.mean, _spread(summary, cls.family))
+        _refuse_constant(summary, cls.family)
+        return cls(summary.mean, _scale(summary.std, summary, cls.family))
 
     def cdf(self, x: npt.ArrayLike) -> Any:
         """Phi((x - mean) / std)."""
         from scipy.special import ndtr
 
-        return ndtr((_floats(x) - self.mean) / self.std)
+        return ndtr(_standardized(x, self.mean, self.std))
 
     def pdf(self, x: npt.ArrayLike) -> Any:
         """exp(-z**2 / 2) / (std * sqrt(2 pi)), z = (x - mean) / std."""
-        z = (_floats(x) - self.mean) / self.std
-        return np.exp(-0.5 * z * z) / (self.std * math.sqrt(2.0 * math.pi))
+        z = _standardized(x, self.mean, self.std)
+        with np.errstate(over="ignore"):
+            return np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi) / self.std
 
     def quantile(self, p: npt.ArrayLike) -> Any:
         """mean + std * the standard normal quantile."""
         from scipy.special import ndtri
 
-        return self.mean + self.std * ndtri(_probabilities(p))
+        return _placed(ndtri(_probabilities(p)), self.mean, self.std)
 
 
 @dataclass(frozen=True)
@@ -139,21 +146,30 @@ class Uniform(Distribution):
     @classmethod
     def from_summary(cls, summary: Summary) -> Uniform:
         """Maximum likelihood: minimum and maximum."""
-        _spread(summary, cls.family)
+        _refuse_constant(summary, cls.family)
         return cls(summary.minimum, summary.maximum)
 
     def cdf(self, x: npt.ArrayLike) -> Any:
         """(x - low) / (high - low), within 0 and 1."""
-        return np.clip((_floats(x) - self.low) / (self.high - self.low), 0.0, 1.0)
+        unit, low, width = self._measured()
+        return np.clip(_standardized(_floats(x) * unit, low, width), 0.0, 1.0)
 
     def pdf(self, x: npt.ArrayLike) -> Any:
         """1 / (high - low) from low to high."""
         x = _floats(x)
-        return np.where((x >= self.low) & (x <= self.high), 1.0 / (self.high - self.low), 0.0)[()]
+        unit, _, width = self._measured()
+        with np.errstate(over="ignore"):
+            return np.where((x >= self.low) & (x <= self.high), np.divide(unit, width), 0.0)[()]
 
     def quantile(self, p: npt.ArrayLike) -> Any:
         """low + p * (high - low)."""
-        return self.low + _probabilities(p) * (self.high - self.low)
+        unit, low, width = self._measured()
+        return (low + _probabilities(p) * width) / unit
+
+    def _measured(self) -> tuple[float, float, float]:
+        """A unit, low and high - low times it: 1, or 1/2 where the width is too large for float64."""
+        unit = 1.0 if math.isfinite(float(self.high) - float(self.low)) else 0.5
+        return unit, self.low * unit, self.high * unit - self.low * unit
 
 
 @dataclass(frozen=True)
@@ -170,22 +186,24 @@ class Exponential(Distribution):
             raise OutOfRangeError(
                 f"an exponential distribution starts at 0, but the smallest value is {summary.minimum}: fit magnitudes"
             )
-        _spread(summary, cls.family)
-        return cls(summary.mean)
+        _refuse_constant(summary, cls.family)
+        return cls(_scale(summary.mean, summary, cls.family))
 
     def cdf(self, x: npt.ArrayLike) -> Any:
         """1 - exp(-x / scale) from 0 up."""
-        return -np.expm1(-np.maximum(_floats(x), 0.0) / self.scale)
+        return -np.expm1(-_standardized(np.maximum(_floats(x), 0.0), 0.0, self.scale))
 
     def pdf(self, x: npt.ArrayLike) -> Any:
         """exp(-x / scale) / scale from 0 up."""
         x = _floats(x)
-        return np.where(x >= 0.0, np.exp(-np.maximum(x, 0.0) / self.scale) / self.scale, 0.0)[()]
+        z = _standardized(np.maximum(x, 0.0), 0.0, self.scale)
+        with np.errstate(over="ignore"):
+            return np.where(x >= 0.0, np.exp(-z) / self.scale, 0.0)[()]
 
     def quantile(self, p: npt.ArrayLike) -> Any:
         """-scale * log(1 - p)."""
         with np.errstate(divide="ignore"):
-            return -self.scale * np.log1p(-_probabilities(p))
+            return _placed(-np.log1p(-_probabilities(p)), 0.0, self.scale)
 
 
 @dataclass(frozen=True)
@@ -199,24 +217,27 @@ class Laplace(Distribution):
     @classmethod
     def from_summary(cls, summary: Summary) -> Laplace:
         """By moments; the maximum likelihood needs the median, which no mergeable summary holds."""
-        return cls(summary.mean, _spread(summary, cls.family) / math.sqrt(2.0))
+        _refuse_constant(summary, cls.family)
+        return cls(summary.mean, _scale(summary.std / math.sqrt(2.0), summary, cls.family))
 
     def cdf(self, x: npt.ArrayLike) -> Any:
         """exp(z) / 2 below the location, 1 - exp(-z) / 2 above, z = (x - location) / scale."""
-        z = (_floats(x) - self.location) / self.scale
+        z = _standardized(x, self.location, self.scale)
         tail = 0.5 * np.exp(-np.abs(z))
         return np.where(z < 0.0, tail, 1.0 - tail)[()]
 
     def pdf(self, x: npt.ArrayLike) -> Any:
         """exp(-|z|) / (2 scale), z = (x - location) / scale."""
-        return np.exp(-np.abs((_floats(x) - self.location) / self.scale)) / (2.0 * self.scale)
+        z = _standardized(x, self.location, self.scale)
+        with np.errstate(over="ignore"):
+            return 0.5 * np.exp(-np.abs(z)) / self.scale
 
     def quantile(self, p: npt.ArrayLike) -> Any:
         """location + scale * log(2 p) below the median, location - scale * log(2 (1 - p)) above."""
         p = _probabilities(p)
         with np.errstate(divide="ignore"):
             logarithm = np.log(2.0 * np.minimum(p, 1.0 - p))
-        return self.location + self.scale * np.where(p < 0.5, logarithm, -logarithm)[()]
+        return _placed(np.where(p < 0.5, logarithm, -logarithm), self.location, self.scale)
 
 
 FAMILIES: dict[str, type[Distribution]] = {kind.family: kind for kind in (Normal, Uniform, Exponential, Laplace)}
@@ -244,7 +265,7 @@ def fit(data: Any, family: str) -> Distribution:
         InvalidTensorError: the data hold infinities or NaN.
         EmptyInputError: there is no element.
     """
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         raise RecipeError(f"unknown distribution {family!r}; use one of {', '.join(FAMILIES)}")
     summary = data if isinstance(data, Summary) else summarize(data)
     if not summary.is_finite:
@@ -258,7 +279,14 @@ def compare(data: Any, families: Sequence[str] = tuple(FAMILIES)) -> list[tuple[
     """The fitted families that suit the data, each with its Kolmogorov-Smirnov distance, the closest first.
 
     Left out are families that cannot be fitted (the exponential to negative numbers, all of them to a constant).
+
+    Raises:
+        RecipeError: ``families`` is no list of keys of ``FAMILIES``.
+        InvalidTensorError, EmptyInputError: as :func:`fit`.
     """
+    if isinstance(families, str) or not isinstance(families, Iterable):
+        known = ", ".join(FAMILIES)
+        raise RecipeError(f"families is {families!r}, a {type(families).__name__}: give a list, of {known}")
     data = list(data) if isinstance(data, Iterator) else data
     summary = data if isinstance(data, Summary) else summarize(data)
     fitted = []
@@ -271,7 +299,28 @@ def compare(data: Any, families: Sequence[str] = tuple(FAMILIES)) -> list[tuple[
 
 
 def _floats(x: npt.ArrayLike) -> Floats:
-    return np.asarray(x, np.float64)
+    try:
+        return np.asarray(x, np.float64)
+    except (TypeError, ValueError) as failure:
+        raise RecipeError(f"{x!r} is no number, and no array of numbers: {failure}") from failure
+
+
+def _standardized(x: npt.ArrayLike, location: float, scale: float) -> Any:
+    """(x - location) / scale, also where the difference alone is too large for float64."""
+    x = _floats(x)
+    with np.errstate(over="ignore"):
+        apart = x - location
+        halves = (x / 2.0 - location / 2.0) / scale * 2.0
+        return np.where(np.isinf(apart) & np.isfinite(x), halves, apart / scale)[()]
+
+
+def _placed(z: npt.ArrayLike, location: float, scale: float) -> Any:
+    """location + scale * z, also where the product alone is too large for float64; infinite if the sum is."""
+    z = _floats(z)
+    with np.errstate(over="ignore"):
+        step = scale * z
+        reduced = (location / _REDUCTION + scale / _REDUCTION * z) * _REDUCTION
+        return np.where(np.isinf(step) & np.isfinite(z), reduced, location + step)[()]
 
 
 def _probabilities(p: npt.ArrayLike) -> Floats:
@@ -281,10 +330,18 @@ def _probabilities(p: npt.ArrayLike) -> Floats:
     return p
 
 
-def _spread(summary: Summary, family: str) -> float:
-    std = summary.std
-    if std == 0.0:
+def _refuse_constant(summary: Summary, family: str) -> None:
+    if summary.minimum == summary.maximum:
         raise OutOfRangeError(
             f"all {summary.count} values are {summary.mean}, so no {family} distribution can be fitted"
         )
-    return std
+
+
+def _scale(scale: float, summary: Summary, family: str) -> float:
+    """The scale, which is above 0 but for numbers that float64 can hardly tell apart."""
+    if scale == 0.0:
+        raise OutOfRangeError(
+            f"the values, {summary.minimum} to {summary.maximum}, lie so close together that the scale of the {family} "
+            "distribution is 0 in float64: multiply them by a power of two first"
+        )
+    return scale

@@ -26,8 +26,10 @@ Array = npt.NDArray[Any]
 
 SORTED = 1 << 16
 """Up to so many elements are joined, and selected from; of more, few enough lie inside a bracket to be collected."""
-_MOST_SEARCHES = 6
-"""More ranks than that, far from each other, are found by histograms, which take any number at once."""
+_MANY = 12
+"""Of more ranks, neighbours share a bracket even where their own are apart: a pass for each would cost more."""
+_WIDEST = 0.1
+"""The share of all elements that a bracket of several ranks may hold: what is collected at once."""
 _PREFIXES_AT_ONCE = 8
 """Each takes a table of 65,536 counts in each thread."""
 _LARGEST_SAMPLE = 1 << 19
@@ -92,6 +94,12 @@ def _joined(arrays: Source, absolute: bool) -> Array:
 
 def _selected(values: Array, ranks: Sequence[int]) -> list[OrderStatistic]:
     """The elements of an array, which is put into another order, at ranks."""
+    if len(ranks) > _MANY:
+        values.sort()
+        chosen = values[list(ranks)] + values.dtype.type(0)
+        below, up_to = (np.searchsorted(values, chosen, side) for side in ("left", "right"))
+        columns = (chosen.tolist(), below.tolist(), (up_to - below).tolist())
+        return [OrderStatistic(*row) for row in zip(*columns, strict=True)]
     values.partition(sorted(set(ranks)))
     chosen = [values[rank] + 0.0 for rank in ranks]
     return [
@@ -133,8 +141,6 @@ class _Search:
         found: dict[int, OrderStatistic] = {}
         for errors in _STANDARD_ERRORS:
             groups = self._grouped([rank for rank in ranks if rank not in found], sample.size, errors)
-            if not groups or len(groups) > _MOST_SEARCHES:
-                break
             ends = {end for first, last, _ in groups for end in (first, last) if 0 <= end < sample.size}
             known = _Search([sample], absolute=False).statistics(sorted(ends)) if ends else {}
             for first, last, members in groups:
@@ -152,15 +158,20 @@ class _Search:
         return min(_LARGEST_SAMPLE, math.ceil(2 * math.pow(self.size, 2 / 3)))
 
     def _grouped(self, ranks: Sequence[int], samples: int, errors: float) -> list[tuple[int, int, list[int]]]:
-        """Ranks whose brackets overlap, with the positions in the sorted sample at which their bracket ends."""
+        """Ranks that are searched for together, with the positions in the sorted sample at which their bracket ends.
+
+        A bracket that holds many ranks is searched in like manner, so that k of them take about log(k) passes.
+        """
         groups: list[tuple[int, int, list[int]]] = []
         for rank in ranks:
             share = (rank + 0.5) / self.size
             spread = errors * math.sqrt(samples * share * (1.0 - share)) + 2.0
             first, last = math.floor(share * samples - spread), math.ceil(share * samples + spread)
-            if groups and groups[-1][1] >= first:
-                start, _, members = groups.pop()
-                groups.append((start, last, [*members, rank]))
+            near = bool(groups) and (groups[-1][1] >= first or len(ranks) > _MANY)
+            if near and last - groups[-1][0] <= _WIDEST * samples:
+                start, _, members = groups[-1]
+                members.append(rank)
+                groups[-1] = start, last, members
             else:
                 groups.append((first, last, [rank]))
         return groups

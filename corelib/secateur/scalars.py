@@ -6,9 +6,10 @@ NumPy's scalars are as good as Python's. A bool is no number here: ``Sparsity(Tr
 from __future__ import annotations
 
 import numbers
+from collections.abc import Iterable
 from typing import Any
 
-from secateur.errors import RecipeError
+from secateur.errors import OutOfRangeError, RecipeError
 
 
 def is_real(value: object) -> bool:
@@ -36,3 +37,18 @@ def whole(what: str, value: Any) -> int:
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
         raise RecipeError(f"{what} is {value!r}, a {type(value).__name__}: give a whole number")
     return int(value)
+
+
+def sides(what: str, shape: Any, least: int = 0) -> tuple[int, ...]:
+    """``shape`` as a tuple of ints.
+
+    Raises:
+        RecipeError: it is no sequence of whole numbers.
+        OutOfRangeError: a side is below ``least``.
+    """
+    if not isinstance(shape, Iterable):
+        raise RecipeError(f"{what} is {shape!r}, a {type(shape).__name__}: give its sides, such as (3, 4)")
+    found = tuple(whole(f"a side of {what}", side) for side in shape)
+    if min(found, default=least) < least:
+        raise OutOfRangeError(f"{what} {found} has the side {min(found)}: give sides from {least}")
+    return found

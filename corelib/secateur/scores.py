@@ -79,7 +79,7 @@ def accumulate(total: Any, gradient: Any, kind: Term = "absolute", weight: Any =
         sources.append(Named("the weight", as_array(weight, "the weight")))
     for source in sources:
         require_alike(target, source)
-    require_writable(total, target)
+    require_writable(target)
     wanted, dtype = np.result_type(np.float32, common_dtype(sources)), dtype_of(target.array)
     if np.result_type(wanted, single_dtype(dtype)) != dtype:
         raise UnsupportedDtypeError(f"the total has dtype {dtype}, but the sum needs {wanted}")

@@ -52,7 +52,7 @@ def percentile(
         RecipeError: q is no number.
         OutOfRangeError: q is outside 0 to 100.
     """
-    if np.asarray(q).dtype.kind not in "iuf":
+    if not _are_real(q):
         raise RecipeError(f"the percentile is {q!r}, a {type(q).__name__}: give a number, or an array of numbers")
     shares = np.asarray(np.true_divide(q, 100))
     if not np.all((shares >= 0) & (shares <= 1)):
@@ -169,6 +169,14 @@ def fitted_percentile(
         return np.float64(fitted.magnitude_quantile(q / 100) if absolute else fitted.quantile(q / 100))
 
     return _each(of, as_source(arrays, names), per_array)
+
+
+def _are_real(q: npt.ArrayLike) -> bool:
+    """Whether it is a number or an array of numbers."""
+    try:
+        return np.asarray(q).dtype.kind in "iuf"
+    except ValueError:  # lists of different lengths
+        return False
 
 
 def _each(threshold: Callable[[Source], Any], items: Source, per_array: bool) -> Any:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import strategies
-from secateur import arrays, masks
+from secateur import arrays, distributions, masks, scores, thresholds
 from secateur.errors import (
     DeviceMismatchError,
     EmptyInputError,
@@ -71,13 +71,13 @@ def test_jax_arrays_can_be_read_but_not_written():
         assert arrays.as_array(array).astype(np.float32).tolist() == [1.0, -2.0]
         with pytest.raises(ReadOnlyArrayError, match="the weight"):
             item = arrays.Named("the weight", arrays.as_array(array, "the weight", writable=True))
-            arrays.require_writable(array, item)
+            arrays.require_writable(item)
 
 
 def test_floats_and_numpy_scalars_count_as_arrays_without_axes():
     assert [item.array.shape for item in arrays.as_arrays([1.5, np.float32(2.0)])] == [(), ()]
     with pytest.raises(ReadOnlyArrayError):
-        arrays.require_writable(1.5, arrays.Named("x", arrays.as_array(1.5)))
+        arrays.as_array(1.5, writable=True)
 
 
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "bool", "complex64", "object", "longdouble"])
@@ -95,6 +95,28 @@ def test_the_other_byte_order_is_refused():
 def test_what_is_no_array_is_refused(value):
     with pytest.raises(SecateurError):
         arrays.as_arrays(value)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        arrays.as_array,
+        lambda x: thresholds.percentile([x], 50),
+        lambda x: masks.keep_largest([x], 1),
+        lambda x: masks.zero_smallest(x, 1),
+        lambda x: masks.apply(x, np.ones(3, bool)),
+        lambda x: masks.apply(np.ones(3), x > 1.0),
+        lambda x: masks.sparsity(x > 1.0),
+        lambda x: masks.unpack(x.astype(np.uint8)[:1], (8,)),
+        distributions.summarize,
+        scores.magnitude,
+    ],
+)
+def test_masked_arrays_are_refused_for_their_masks_would_be_lost(call):
+    masked = np.ma.MaskedArray([1.0, 2.0, 3.0], [False, True, False])
+    with pytest.raises(UnsupportedDtypeError, match=r"is a masked array, .*\.filled\(.*\.compressed\(\)"):
+        call(masked)
+    assert masked.tolist() == [1.0, None, 3.0] and thresholds.smallest(masked.compressed(), 2) == 3.0
 
 
 def test_masks_are_of_bool():
@@ -131,4 +153,4 @@ def test_arrays_of_cuda_devices_pass_untouched_and_do_not_mix_with_others():
     with pytest.raises(DeviceMismatchError):
         arrays.require_alike(arrays.Named("a", device), arrays.Named("b", np.ones(2, np.float32)))
     with pytest.raises(ReadOnlyArrayError):
-        arrays.require_writable(device, arrays.Named("a", device))
+        arrays.require_writable(arrays.Named("a", device))

@@ -109,6 +109,12 @@ def test_what_cannot_be_fitted_is_refused():
         distributions.fit(np.array([-1.0, 1.0]), "exponential")
     with pytest.raises(EmptyInputError):
         distributions.fit([], "normal")
+    for family in ([], ["normal"], None, 3):
+        with pytest.raises(RecipeError, match="unknown distribution"):
+            distributions.fit(np.arange(3.0), family)
+    for families in ("normal", None, 3):
+        with pytest.raises(RecipeError, match=r"families is .*: give a list"):
+            distributions.compare(np.arange(3.0), families)
     with pytest.raises(InvalidTensorError):
         distributions.Normal(0.0, 1.0).ks_distance(np.array([np.nan]))
     assert distributions.compare(np.ones(3)) == []
@@ -126,3 +132,48 @@ def test_a_probability_outside_0_to_1_is_refused(share):
             model.quantile(share)
         with pytest.raises(OutOfRangeError, match="probability"):
             model.magnitude_quantile(share)
+
+
+@pytest.mark.parametrize("family", distributions.FAMILIES)
+def test_numbers_near_the_largest_float_give_the_same_model_as_smaller_ones(family):
+    """Times a power of two, so that every bit but those of subnormal densities must be the same."""
+    small, factor = np.array([-1.9, -1.5, -1.4, 0.2, 1.0, 1.9]), 2.0**1023
+    small = np.abs(small) if family == "exponential" else small
+    model, far = distributions.fit(small, family), distributions.fit(small * factor, family)
+    space = np.linspace(-1.99, 1.99, 41)
+    assert np.array_equal(far.cdf(space * factor), model.cdf(space))
+    assert np.allclose(far.pdf(space * factor) * 2.0**1000 * 2.0**23, model.pdf(space), rtol=1e-12)
+    shares = np.concatenate((np.linspace(0.0, 1.0, 41), [1e-300, 1e-9, 1.0 - 1e-9]))
+    with np.errstate(over="ignore"):
+        assert np.array_equal(far.quantile(shares), model.quantile(shares) * factor)
+        for share in (0.0, 0.1, 0.5, 0.9, 1.0):
+            expected = np.float64(model.magnitude_quantile(share)) * factor
+            assert far.magnitude_quantile(share) == pytest.approx(expected, rel=1e-12)
+    assert far.ks_distance(small * factor) == model.ks_distance(small)
+
+
+def test_a_location_far_from_zero_brings_a_product_too_large_back_within_the_range():
+    model = distributions.Laplace(-1.5e308, 1.2e308)
+    assert model.quantile(0.9) == pytest.approx(4.313e307, rel=1e-3)
+    assert model.cdf(1.7e308) == pytest.approx(1.0 - 0.5 * math.exp(-3.2 / 1.2))
+    assert distributions.Normal(1.5e308, 1e307).magnitude_quantile(0.9) == pytest.approx(1.5e308 + 1.2816e307, rel=1e-4)
+
+
+def test_numbers_that_float64_hardly_tells_apart():
+    least = np.array([0.0, 5e-324])
+    for family in ("normal", "exponential", "laplace"):
+        with pytest.raises(OutOfRangeError, match=r"the values, 0\.0 to 5e-324, lie so close together"):
+            distributions.fit(least, family)
+    model = distributions.fit(least, "uniform")
+    assert model.cdf(least).tolist() == [0.0, 1.0] and model.quantile([0.0, 1.0]).tolist() == least.tolist()
+    assert distributions.fit(np.array([5e-324, 1e-323]), "exponential").scale == 1e-323
+
+
+@pytest.mark.parametrize("wrong", ["x", ["x"], [[1.0], [2.0, 3.0]]])
+def test_what_is_no_number_is_named(wrong):
+    for model, _ in MODELS:
+        for function in (model.cdf, model.pdf, model.quantile):
+            with pytest.raises(RecipeError, match="is no number"):
+                function(wrong)
+        with pytest.raises(RecipeError, match="the probability is"):
+            model.magnitude_quantile(wrong)

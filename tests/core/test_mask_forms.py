@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 import naive
 import strategies
 from secateur import masks
-from secateur.errors import EmptyInputError, ShapeMismatchError, UnsupportedDtypeError
+from secateur.errors import EmptyInputError, OutOfRangeError, RecipeError, ShapeMismatchError, UnsupportedDtypeError
 
 bool_arrays = hnp.arrays(np.bool_, strategies.shapes())
 
@@ -36,11 +36,62 @@ def test_packing_is_by_bits_in_c_order_and_can_be_undone(data, cut):
 def test_unpacking_needs_bits_that_fit_the_shape():
     for bits, shape in [
         (np.zeros(2, np.uint8), (8,)),
-        (np.zeros(1, np.int64), (8,)),
+        (np.zeros(8, np.bool_), (8,)),
         (np.zeros((1, 1), np.uint8), (8,)),
     ]:
         with pytest.raises(ShapeMismatchError):
             masks.unpack(bits, shape)
+    for bits in (np.zeros(1, np.int64), None, [1], "bits"):
+        with pytest.raises(UnsupportedDtypeError):
+            masks.unpack(bits, (8,))
+
+
+BITS = masks.pack(np.ones(12, bool))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda shape: masks.unpack(BITS, shape),
+        lambda shape: masks.sparsity(BITS, shape),
+        lambda shape: masks.sparsity(np.ones(12, bool), shape),
+        lambda shape: masks.sparsity([BITS, BITS], [(12,), shape]),
+        lambda shape: masks.overlap(BITS, BITS, shape),
+        lambda shape: masks.blocks(np.ones(12), shape, keep=1),
+    ],
+)
+def test_a_shape_is_a_sequence_of_whole_numbers(call):
+    for shape in (12, 1.5, "12", (12.0,), ("12",), (None,), (True,)):
+        with pytest.raises(RecipeError, match=r" is .*: give (a whole number|its sides)"):
+            call(shape)
+    for shape in ((-12,), (-3, -4), (12, -1)):
+        with pytest.raises(OutOfRangeError, match=r"has the side -\d+: give sides from [01]"):
+            call(shape)
+    assert call([np.int64(12)]) is not None
+
+
+def test_shapes_of_several_masks_come_in_a_list():
+    for shape in (12, 1.5):
+        with pytest.raises(RecipeError, match="give a list of the shapes"):
+            masks.sparsity([BITS], shape)
+
+
+def test_the_absence_of_a_shape_is_an_error_for_unpacking():
+    for call in (lambda: masks.unpack(BITS, None), lambda: masks.blocks(np.ones(12), None, keep=1)):
+        with pytest.raises(RecipeError, match="is None, a NoneType: give its sides"):
+            call()
+
+
+@pytest.mark.parametrize("nothing", [None, 3, "mask"])
+@pytest.mark.parametrize("compare", [masks.hamming, masks.union, masks.intersection, masks.overlap])
+def test_what_is_no_mask_is_named(compare, nothing):
+    mask = np.ones(3, bool)
+    for pair, which in (((nothing, mask), "first"), ((mask, nothing), "second"), ((nothing, nothing), "first")):
+        with pytest.raises(UnsupportedDtypeError, match=f"the {which} mask is {nothing!r}, .*: give a mask, or a list"):
+            compare(*pair)
+    with pytest.raises(UnsupportedDtypeError, match="give a mask, or a list"):
+        masks.sparsity(nothing)
+    assert masks.sparsity(mask for _ in range(2)) == 0.0
 
 
 @given(st.lists(bool_arrays, min_size=1, max_size=3))

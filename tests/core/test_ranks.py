@@ -16,6 +16,7 @@ import strategies
 from secateur import ranks
 from secateur.arrays import Stream, as_arrays
 from secateur.errors import InvalidTensorError
+from secateur.kernels import ordering
 from secateur.ranks import order_statistics
 
 SIZE = 100_000
@@ -90,6 +91,33 @@ def test_large_arrays_of_every_kind(data, dtype, absolute):
     for rank in sorted({int(share * (SIZE - 1)) for share in shares}):
         require_right([array], [rank, min(rank + 1, SIZE - 1)], absolute)
     require_right([array], list(range(0, SIZE, SIZE // 9)), absolute)
+
+
+@pytest.mark.parametrize("count", [13, 101, 1001])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("data", DATA)
+def test_many_ranks_at_once(data, dtype, count):
+    with np.errstate(over="ignore"):
+        array = data(np.random.default_rng(1), SIZE).astype(dtype)
+    require_right([array[: SIZE // 3], array[SIZE // 3 :]], np.linspace(0, SIZE - 1, count).astype(int).tolist(), True)
+
+
+@pytest.mark.parametrize("count", [13, 101, 1001])
+def test_many_ranks_take_few_passes(count):
+    """One for each bracket that holds a tenth, and brackets within brackets; no histograms."""
+    array = np.random.default_rng(0).normal(size=5 * SIZE).astype(np.float32)
+    passes = []
+
+    def split(arrays, *arguments, **options):
+        passes.append(sum(part.size for part in arrays))
+        return ordering.split(arrays, *arguments, **options)
+
+    with (
+        mock.patch("secateur.kernels.split", split),
+        mock.patch.object(ranks, "_by_digits", side_effect=AssertionError("brackets were of no use")),
+    ):
+        require_right([array], np.linspace(0, array.size - 1, count).astype(int).tolist(), absolute=False)
+    assert sum(passes) < 40 * array.size
 
 
 @settings(max_examples=30)

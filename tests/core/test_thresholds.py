@@ -212,6 +212,7 @@ GRID = np.arange(8, dtype=np.float32).reshape(2, 4)
         lambda: thresholds.percentile(GRID, "x"),
         lambda: thresholds.percentile(GRID, None),
         lambda: thresholds.percentile(GRID, [True]),
+        lambda: thresholds.percentile(GRID, [[1], [2, 3]]),
         lambda: thresholds.smallest(GRID, 1.5),
         lambda: thresholds.k_sigma(GRID, None),
         lambda: thresholds.fitted_percentile(GRID, "x"),

@@ -9,6 +9,7 @@ first call, never before.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
@@ -164,19 +165,49 @@ def split(
     return ordering.split(arrays, dtype, low, high, absolute, collect)
 
 
+def first_kept(items: Sequence[Named], threshold: float, last_equal: int, absolute: bool = False) -> int:
+    """Where the last ``last_equal`` elements equal to the threshold begin, in all arrays of a list end to end."""
+    from secateur.kernels import together
+
+    return together.first_kept(items, threshold, last_equal, absolute)
+
+
+def masks_above(items: Sequence[Named], threshold: float, first_kept: int, packed: bool = False) -> list[Any]:
+    """The mask of each array: True above the threshold, and where elements equal it from a position in all on.
+
+    The position is that in all arrays of the list end to end, in C order. None of the elements is NaN.
+    """
+    from secateur.kernels import together
+
+    return together.masks_above(items, threshold, first_kept, packed)
+
+
+def zero_at_most(items: Sequence[Named], threshold: float, first_kept: int) -> None:
+    """Write +0.0 where |x| <= threshold, but not where it equals it from a position in all arrays on."""
+    from secateur.kernels import together
+
+    together.zero_at_most(items, threshold, first_kept)
+
+
 def refuse_nan(arrays: Iterable[Named]) -> None:
     """Check that numbers can be ranked.
 
     Raises:
         InvalidTensorError: names the first array that holds NaN, and the first position in C order.
     """
-    for name, array in arrays:
-        position = of(array).first_nan(array)
-        if position >= 0:
-            index = tuple(int(at) for at in np.unravel_index(position, array.shape))
-            raise InvalidTensorError(
-                f"{name} holds NaN at index {index}, which cannot be ranked: find where it comes from"
-            )
+    from secateur.kernels import together
+
+    for run in together.runs(arrays):
+        joined = together.joined(run)
+        position = of(joined).first_nan(joined)
+        for name, array in run if position >= 0 else []:
+            size = math.prod(array.shape)
+            if position < size:
+                index = tuple(int(at) for at in np.unravel_index(position, array.shape))
+                raise InvalidTensorError(
+                    f"{name} holds NaN at index {index}, which cannot be ranked: find where it comes from"
+                )
+            position -= size
 
 
 def round_sums(sums: ExactSums, root: bool = False) -> Floats:

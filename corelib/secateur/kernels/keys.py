@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ class Limits(NamedTuple):
     below: Any
 
 
+@functools.lru_cache(maxsize=256)
 def limits(dtype: np.dtype[Any], threshold: float) -> Limits:
     """Where a threshold, which is not rounded, lies among the keys of a dtype. It is no NaN."""
     signed = np.dtype(f"int{8 * dtype.itemsize}")

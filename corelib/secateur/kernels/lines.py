@@ -73,6 +73,8 @@ def update(view: Array, change: Callable[[Array], None]) -> None:
 
 def cuts(x: Array) -> list[Index]:
     """Index tuples of consecutive pieces, in C order: few for a contiguous line, of limited size for all else."""
+    if x.ndim == 1 and 0 < x.size <= PIECE:  # no more to think about: lists of small arrays take long enough
+        return [(slice(0, x.size),)]
     if x.flags.c_contiguous and x.ndim == 1:
         return list(partition(x.shape, length(x.size)))
     tiles = transposing.TILE * math.prod(x.shape[1:])

@@ -44,8 +44,8 @@ def thread_count() -> int:
 
 def mapped(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """``[function(item) for item in items]`` on the shared threads; one item, or one thread, runs in the caller."""
-    workers = min(thread_count(), len(items))
-    if workers <= 1:
+    workers = min(thread_count(), len(items)) if len(items) > 1 else 1
+    if workers == 1:
         return [function(item) for item in items]
     return list(_pool(workers).map(function, items))
 

@@ -27,6 +27,6 @@ def apply(weight: Any, mask: Any, name: str = "the weight") -> Any:
     """
     target, kept = as_array(weight, name, writable=True), as_mask(mask, packed=True)
     require_mask_of(Named("the mask", kept), Named(name, target))
-    require_writable(weight, Named(name, target))
+    require_writable(Named(name, target))
     kernels.of(target).zero_where_false(target, kept)
     return weight

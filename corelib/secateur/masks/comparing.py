@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from secateur import kernels
 from secateur.arrays import Named, as_mask, is_array, require_one_device
-from secateur.errors import EmptyInputError, ShapeMismatchError
+from secateur.errors import EmptyInputError, RecipeError, ShapeMismatchError, UnsupportedDtypeError
 from secateur.masks.forms import is_packed, require_bits
+from secateur.scalars import sides
 
 Shape = Sequence[int] | Sequence[Sequence[int]]
 
@@ -24,6 +25,8 @@ def sparsity(mask: Any, shape: Shape | None = None) -> float:
     Raises:
         EmptyInputError: there is no element.
         ShapeMismatchError: a packed mask comes without a shape, or does not fit it.
+        RecipeError, OutOfRangeError: ``shape`` is no sequence, or list of sequences, of whole numbers from 0.
+        UnsupportedDtypeError: what is given is no mask.
     """
     masks = _named(mask, "the mask")
     size = sum(_sizes(masks, shape, is_array(mask)))
@@ -95,8 +98,10 @@ def _counts(first: Named, second: Named) -> tuple[int, int, int]:
 def _named(masks: Any, name: str) -> list[Named]:
     if is_array(masks):
         return [Named(name, as_mask(masks, name, packed=True))]
-    labels = [f"{name} {i}" for i in range(len(masks))]
-    return [Named(label, as_mask(mask, label, packed=True)) for label, mask in zip(labels, masks, strict=True)]
+    if isinstance(masks, str) or not isinstance(masks, Iterable):
+        raise UnsupportedDtypeError(f"{name} is {masks!r}, a {type(masks).__name__}: give a mask, or a list of masks")
+    labelled = ((f"{name} {i}", mask) for i, mask in enumerate(masks))
+    return [Named(label, as_mask(mask, label, packed=True)) for label, mask in labelled]
 
 
 def _pairs(a: Any, b: Any) -> list[tuple[Named, Named]]:
@@ -117,18 +122,22 @@ def _pairs(a: Any, b: Any) -> list[tuple[Named, Named]]:
 
 def _sizes(masks: Sequence[Named], shape: Any, single: bool) -> list[int]:
     """How many elements each mask has; packed ones are checked against their shapes."""
+    if not (shape is None or single or isinstance(shape, Iterable)):
+        raise RecipeError(f"shape is {shape!r}, a {type(shape).__name__}: give a list of the shapes of the masks")
     shapes = [None] * len(masks) if shape is None else [shape] if single else list(shape)
     if len(shapes) != len(masks):
         raise ShapeMismatchError(f"{len(masks)} masks but {len(shapes)} shapes")
-    sizes = []
-    for item, wanted in zip(masks, shapes, strict=True):
-        if not is_packed(item.array):
-            wanted = item.array.shape if wanted is None else wanted
-            if tuple(wanted) != tuple(item.array.shape):
-                raise ShapeMismatchError(f"{item.name} has shape {tuple(item.array.shape)}, not {tuple(wanted)}")
-        elif wanted is None:
-            raise ShapeMismatchError(f"{item.name} is packed, so it does not tell its number of elements: give shape=")
-        else:
-            require_bits(item, wanted)
-        sizes.append(math.prod(wanted))
-    return sizes
+    return [_size(item, given) for item, given in zip(masks, shapes, strict=True)]
+
+
+def _size(mask: Named, shape: Any) -> int:
+    wanted = None if shape is None else sides(f"the shape of {mask.name}", shape)
+    if not is_packed(mask.array):
+        own = tuple(mask.array.shape)
+        if wanted not in (None, own):
+            raise ShapeMismatchError(f"{mask.name} has shape {own}, not {wanted}")
+        return math.prod(own)
+    if wanted is None:
+        raise ShapeMismatchError(f"{mask.name} is packed, so it does not tell its number of elements: give shape=")
+    require_bits(mask, wanted)
+    return math.prod(wanted)

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur import kernels
-from secateur.arrays import Named, as_mask, dtype_of, is_cuda, require_one_device
+from secateur.arrays import Named, as_mask, dtype_of, require_one_device
 from secateur.errors import ShapeMismatchError
+from secateur.scalars import sides
 
 Mask = npt.NDArray[np.bool_]
 Bits = npt.NDArray[np.uint8]
@@ -32,12 +33,14 @@ def unpack(bits: Any, shape: Sequence[int]) -> Any:
 
     Raises:
         ShapeMismatchError: ``bits`` is not uint8[ceil(size / 8)] for that shape.
+        UnsupportedDtypeError: its elements are not uint8.
+        RecipeError, OutOfRangeError: ``shape`` is no sequence of whole numbers from 0.
     """
-    packed = bits if is_cuda(bits) else np.asarray(bits)
+    packed, shape = as_mask(bits, packed=True), sides("the shape", shape)
     if not is_packed(packed):
         raise ShapeMismatchError(f"a packed mask is of uint8, not {dtype_of(packed)}")
     require_bits(Named("the mask", packed), shape)
-    return kernels.of(packed).unpack(packed, tuple(int(side) for side in shape))
+    return kernels.of(packed).unpack(packed, shape)
 
 
 def is_packed(mask: Any) -> bool:

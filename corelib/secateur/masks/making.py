@@ -14,7 +14,7 @@ from secateur.arrays import Named, as_array, as_arrays, is_array
 from secateur.errors import OutOfRangeError, RecipeError, ShapeMismatchError
 from secateur.kernels.formats import Kind
 from secateur.masks.ties import count, largest
-from secateur.scalars import whole
+from secateur.scalars import sides, whole
 
 _SUM: Kind = "value"
 
@@ -58,10 +58,7 @@ def keep_largest(scores: Any, keep: int, names: Sequence[str] | None = None, *, 
     items = as_arrays(scores, names)
     keep = count("keep", keep, sum(math.prod(item.array.shape) for item in items))
     threshold, first_kept = largest(items, keep)
-    masks = [
-        kernels.of(array).mask_above(array, threshold, first, packed)
-        for (_, array), first in zip(items, first_kept, strict=True)
-    ]
+    masks = kernels.masks_above(items, threshold, first_kept, packed)
     return masks[0] if is_array(scores) else masks
 
 
@@ -107,16 +104,15 @@ def blocks(
         packed: whether the mask is packed.
 
     Raises:
+        RecipeError: ``shape`` is no sequence of whole numbers.
         ShapeMismatchError: score and block differ in their number of axes.
         OutOfRangeError: a block's side is below 1, or keep is outside 0 to the number of blocks.
         InvalidTensorError: the score holds NaN, or a block both infinities.
     """
     score = as_array(score, name)
-    shape = [whole("a side of the block", side) for side in shape]
+    shape = sides("the block", shape, least=1)
     if len(shape) != len(score.shape):
-        raise ShapeMismatchError(f"{name} has {len(score.shape)} axes, the block {tuple(shape)} has {len(shape)}")
-    if min(shape, default=1) < 1:
-        raise OutOfRangeError(f"the block {tuple(shape)} is empty: give sides from 1")
+        raise ShapeMismatchError(f"{name} has {len(score.shape)} axes, the block {shape} has {len(shape)}")
     device = kernels.of(score)
     sums = device.exact_sums(score, _SUM, shape)
     if sums.counters[-1].any():

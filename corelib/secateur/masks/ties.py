@@ -14,10 +14,10 @@ from secateur.scalars import whole
 
 
 class Cut(NamedTuple):
-    """What stays: all above the threshold, and those equal to it from position first_kept[i] of array i on."""
+    """What stays: all above the threshold, and those equal to it from a position in all arrays end to end on."""
 
     threshold: float
-    first_kept: list[int]
+    first_kept: int
 
 
 def largest(items: Sequence[Named], keep: int, absolute: bool = False) -> Cut:
@@ -26,21 +26,15 @@ def largest(items: Sequence[Named], keep: int, absolute: bool = False) -> Cut:
     Raises:
         InvalidTensorError: an element is NaN.
     """
-    sizes = [math.prod(item.array.shape) for item in items]
+    size = sum(math.prod(item.array.shape) for item in items)
     if not keep:
         kernels.refuse_nan(items)
-        return Cut(math.inf, sizes)
-    (found,) = order_statistics(items, [sum(sizes) - keep], absolute)
-    to_keep = keep - (sum(sizes) - found.below - found.equal)
+        return Cut(math.inf, size)
+    (found,) = order_statistics(items, [size - keep], absolute)
+    to_keep = keep - (size - found.below - found.equal)
     if to_keep == found.equal:
-        return Cut(found.value, [0] * len(items))
-    first_kept = sizes.copy()
-    for at in reversed(range(len(items))):
-        if to_keep:
-            array = items[at].array
-            first_kept[at], kept = kernels.of(array).first_kept(array, found.value, to_keep, absolute)
-            to_keep -= kept
-    return Cut(found.value, first_kept)
+        return Cut(found.value, 0)
+    return Cut(found.value, kernels.first_kept(items, found.value, to_keep, absolute))
 
 
 def count(what: str, value: int, size: int) -> int:

@@ -56,15 +56,13 @@ def zero_smallest(weights: Any, keep: int, names: Sequence[str] | None = None) -
         OutOfRangeError: keep is below 0 or above the number of elements.
         ShapeMismatchError: two of the arrays share memory.
     """
-    values = [weights] if is_array(weights) else list(weights)
-    items = as_arrays(values, ["the weight"] if is_array(weights) and names is None else names)
-    for value, item in zip(values, items, strict=True):
-        require_writable(value, Named(item.name, as_array(value, item.name, writable=True)))
+    items = as_arrays(weights, ["the weight"] if is_array(weights) and names is None else names, writable=True)
+    for item in items:
+        require_writable(item)
     require_apart(items)
     keep = count("keep", keep, sum(math.prod(item.array.shape) for item in items))
     threshold, first_kept = largest(items, keep, absolute=True)
-    for (_, array), first in zip(items, first_kept, strict=True):
-        kernels.of(array).zero_at_most(array, threshold, first)
+    kernels.zero_at_most(items, threshold, first_kept)
     return weights
 
 
@@ -115,7 +113,7 @@ def zero_per_row(weight: Any, keep: int, scale: Any = None, name: str = "the wei
 def _target(weight: Any, name: str) -> Named:
     """The weight as an array that can be written."""
     item = Named(name, as_array(weight, name, writable=True))
-    require_writable(weight, item)
+    require_writable(item)
     return item
 
 
