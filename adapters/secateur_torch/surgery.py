@@ -36,8 +36,10 @@ def compact(model: nn.Module, graph: Graph, plan: Plan) -> nn.Module:
     Raises:
         TraceError: PyTorch cannot copy the model.
     """
-    small = _copy(model)
-    changed = replace_weights(small, weights(small), plan)
+    replaced = sliced_weights(weights(model), plan)
+    small = _copy(model, replaced)
+    new = {id(tensor) for tensor in replaced.values()}
+    changed = [module for module in small.modules() if any(id(tensor) in new for tensor in _owned(module))]
     modules = dict(small.named_modules())
     for index, operation in enumerate(graph.operations):
         for path in {_running(operation), _layer(operation.parameters.get("kernel", ""))}:
@@ -49,21 +51,25 @@ def compact(model: nn.Module, graph: Graph, plan: Plan) -> nn.Module:
     return small
 
 
-def replace_weights(module: nn.Module, known: Iterable[Weight], plan: Plan) -> list[nn.Module]:
-    """Put slices of the weights in their place, wherever below ``module`` they are; returns where that was."""
+def sliced_weights(known: Iterable[Weight], plan: Plan) -> dict[int, torch.Tensor]:
+    """The id of every weight that loses something -> what is left of it."""
     kept = kept_indices(plan)
-    replaced = {id(weight.tensor): _sliced(weight, kept[weight.name]) for weight in known if weight.name in kept}
-    return [each for each in module.modules() if _replace(each, replaced)]
+    return {id(weight.tensor): _sliced(weight, kept[weight.name]) for weight in known if weight.name in kept}
 
 
-def _copy(model: nn.Module) -> nn.Module:
+def _copy(model: nn.Module, replaced: Mapping[int, torch.Tensor]) -> nn.Module:
+    """A copy that holds the new tensors in place of the old, wherever they are; the old ones are not copied."""
     try:
-        return free_copy(model)
+        return free_copy(model, replaced)
     except (RuntimeError, TypeError) as error:
         raise TraceError(
             f"the model cannot be copied, so nothing is removed from it: {error}; let it keep no computed tensors or "
             "open files as attributes"
         ) from error
+
+
+def _owned(module: nn.Module) -> list[torch.Tensor]:
+    return [tensor for tensor in (*module._parameters.values(), *module._buffers.values()) if tensor is not None]
 
 
 def kept_indices(plan: Plan) -> dict[str, Kept]:
@@ -98,18 +104,6 @@ def cut(tensor: torch.Tensor, layout: Layout, indices: Kept) -> torch.Tensor:
     merged = len(layout.split) - len(layout.native)
     native = canonical.permute(layout.inverse)
     return (native.flatten(0, merged) if merged else native).contiguous()
-
-
-def _replace(module: nn.Module, replaced: Mapping[int, torch.Tensor]) -> bool:
-    """Put the new tensors in the place of the old; whether there were any."""
-    changed = False
-    owners: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
-    for owned in owners:
-        for name, tensor in owned.items():
-            if tensor is not None and id(tensor) in replaced:
-                owned[name] = replaced[id(tensor)]
-                changed = True
-    return changed
 
 
 def _change(
