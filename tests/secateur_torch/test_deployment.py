@@ -1,4 +1,4 @@
-"""What becomes of the smaller model: compiled, run by ONNX runtime, loaded in a new process from the original's code."""
+"""What becomes of smaller models: compiled, run by ONNX runtime, loaded in a new process from the original's code."""
 
 from __future__ import annotations
 
