@@ -105,6 +105,15 @@ MIXED: dict[str, Block] = {
         1,
         4,
     ),
+    "sum over times of queries": lambda builder, x: summed(
+        builder, builder.attention(x, builder.constant(2, 5, 4), builder.constant(2, 5, 4))
+    ),
+    "sum after adding what is repeated": lambda builder, x: summed(
+        builder, builder.combine(x, builder.expand(builder.constant(2, 1, 4), 2, 6, 4))
+    ),
+    "group normalisation over units as space": lambda builder, x: builder.permute(
+        builder.standardize(builder.permute(x, 0, 2, 1), [1], groups=2), 0, 2, 1
+    ),
     "unknown": lambda builder, x: builder.unknown(x),
 }
 
@@ -114,6 +123,28 @@ def test_what_a_masked_unit_would_change_stays(name: str) -> None:
     coupling = couple(chain(MIXED[name]))
     assert ("first", 0) not in coupling.units
     assert any(frozen.reason for frozen in coupling.frozen if "first" in frozen.parameters)
+
+
+@pytest.mark.parametrize(("start", "count"), [(0.0, 4), (1.0, 0)])
+def test_a_sum_over_recurrent_units_needs_a_start_from_zero(start: float, count: int) -> None:
+    """A masked unit halves the state from which it starts at each step, so it is zero only if that is."""
+    builder = GraphBuilder()
+    x = builder.input(2, 3, 5)
+    states = [builder.fill(2, 4, value=start) for _ in range(2)]
+    y, *_ = builder.recurrent(x, 4, states=states)
+    graph = builder.build(builder.linear(builder.reduce(y, [2], keepdims=True, function="sum"), 3))
+    assert couple(graph).count == count
+
+
+def test_a_merged_axis_is_zero_only_if_both_its_parts_are() -> None:
+    """The left factor is a sigmoid: where a unit of it is masked, the product is not zero."""
+    builder = GraphBuilder()
+    x = builder.input(2, 3)
+    left, right = builder.linear(x, 5, name="left"), builder.linear(x, 2, name="right")
+    gate = builder.reshape(builder.activation(left, "sigmoid"), 2, 1, 5)
+    merged = builder.reshape(builder.combine(builder.reshape(right, 2, 2, 1), gate, function="multiply"), 2, 10)
+    graph = builder.build(builder.linear(builder.reduce(merged, [1], keepdims=True, function="sum"), 2))
+    assert ("left", 0) not in couple(graph).units
 
 
 ZERO: dict[str, Block] = {

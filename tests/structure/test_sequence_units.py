@@ -236,8 +236,10 @@ def test_a_tied_embedding_loses_features_and_keeps_entries() -> None:
 def test_entries_stay_although_a_later_layer_reads_what_a_tied_one_makes() -> None:
     builder = GraphBuilder()
     x = builder.embedding(builder.input(2, TIME), 7, 4, name="table")
-    coupling = couple(builder.build(builder.linear(builder.tied_linear(x, "table"), 3, name="head")))
-    assert ("head", 1) not in coupling.units
+    y = builder.combine(builder.tied_linear(x, "table"), builder.linear(x, 7, name="other"))
+    coupling = couple(builder.build(builder.linear(y, 3, name="head")))
+    assert not {("head", 1), ("other", 0)} & coupling.units.keys()
+    assert any("looked up" in reason for reason in reasons(coupling, "other"))
     assert coupling.units["table", 1].tolist() == [0, 1, 2, 3]
 
 
