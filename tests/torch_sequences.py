@@ -127,14 +127,11 @@ def _fused(draw: st.DrawFn, width: int) -> Made:
 
 def _recurrent(draw: st.DrawFn, width: int) -> Made:
     units, directions = draw(st.integers(2, 4)), draw(st.integers(1, 2))
-    kind = draw(st.sampled_from([nn.LSTM, nn.GRU, nn.RNN, "projected"]))
+    kind = draw(st.sampled_from([nn.LSTM, nn.GRU, nn.RNN]))
     settings: dict[str, Any] = {"num_layers": draw(st.integers(1, 2)), "bidirectional": directions == 2}
     settings |= {"bias": draw(st.booleans()), "batch_first": True}
-    if kind == "projected":
-        layer: Any = nn.LSTM(width, units, proj_size=1 if units == 2 else 2, **settings)
-    else:
-        layer = kind(width, units, **settings)
-    out = (layer.proj_size or units) * directions
+    layer: Any = kind(width, units, **settings)
+    out = units * directions
     if draw(st.booleans()):
         return Function(lambda self, x: self.layer(x)[0], layer=layer), out
 
