@@ -89,7 +89,9 @@ def _attention(draw: st.DrawFn, width: int) -> Made:
         )
     )
     heads, out, bias = served * times, draw(st.integers(1, 5)), draw(st.booleans())
-    layers = {name: nn.Linear(width, size * features, bias) for name, size in (("q", heads), ("k", served), ("v", served))}
+    layers = {
+        name: nn.Linear(width, size * features, bias) for name, size in (("q", heads), ("k", served), ("v", served))
+    }
     splits = {"heads": heads, "of_keys": served, "of_values": served}
     splits = {name: nn.Unflatten(-1, (size, features)) for name, size in splits.items()}
     forward = _heads_apart(draw(st.sampled_from(STYLES)), repeat)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from secateur_torch.operations.calls import Call, Chain, Known, Reader, Step, Steps, lies_as_stored, stand_in
+from secateur_torch.operations.calls import Call, Known, Reader, Step, Steps, lies_as_stored, stand_in
 
 
 def elementwise(call: Call, known: Known) -> Steps | None:
@@ -174,7 +174,11 @@ READERS: dict[str, Reader] = {
     ),
     "glu": gated,
     **dict.fromkeys(
-        (f"{before}{kind}{after}" for kind in ("zeros", "ones", "full") for before, after in (("", ""), ("", "_like"), ("new_", ""))),
+        (
+            f"{before}{kind}{after}"
+            for kind in ("zeros", "ones", "full")
+            for before, after in (("", ""), ("", "_like"), ("new_", ""))
+        ),
         filled,
     ),
 }

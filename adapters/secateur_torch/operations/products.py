@@ -37,9 +37,7 @@ def product(
     return _with_bias([Step("linear", [x], [result], {"axis": -1}, given, {"kernel": named})], bias)
 
 
-def _kernel(
-    matrix: torch.Tensor, axes: tuple[str, str], known: Known
-) -> tuple[torch.Tensor, tuple[str, str]] | None:
+def _kernel(matrix: torch.Tensor, axes: tuple[str, str], known: Known) -> tuple[torch.Tensor, tuple[str, str]] | None:
     """The weight that a matrix is, or is the transposed of, and its axes; None if the model uses them otherwise."""
     if known.weight(matrix) is None:
         base = known.transposed(matrix)

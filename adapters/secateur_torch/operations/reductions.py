@@ -84,7 +84,20 @@ def _results(call: Call) -> list[torch.Tensor]:
 READERS: dict[str, Reader] = {
     **dict.fromkeys(
         (
-            *("mean", "sum", "nansum", "nanmean", "amax", "amin", "prod", "logsumexp", "std", "var", "argmax", "argmin"),
+            *(
+                "mean",
+                "sum",
+                "nansum",
+                "nanmean",
+                "amax",
+                "amin",
+                "prod",
+                "logsumexp",
+                "std",
+                "var",
+                "argmax",
+                "argmin",
+            ),
             *("any", "all", "count_nonzero"),
         ),
         reduction,
