@@ -135,12 +135,8 @@ def _rescale(modules: Mapping[str, nn.Module], graph: Graph, plan: Plan, tensors
         if "rescale" in settings
     }
     for path, ratio in raised.items():
-        name = epsilon_name(modules[path]) if path in modules else None
-        if name is not None:
-            epsilon = getattr(modules[path], name)
-            setattr(
-                modules[path], name, ratio * (torch.finfo(_dtype(modules[path])).eps if epsilon is None else epsilon)
-            )
+        if path in modules:
+            _raise_epsilon(modules[path], ratio)
 
 
 def rescale_weights(graph: Graph, plan: Plan, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -155,8 +151,13 @@ def rescale_weights(graph: Graph, plan: Plan, tensors: Mapping[str, torch.Tensor
             tensors[name].mul_(math.sqrt(ratio))
 
 
-def _dtype(module: nn.Module) -> torch.dtype:
-    return next(module.parameters()).dtype
+def _raise_epsilon(module: nn.Module, ratio: float) -> None:
+    """One that is not given is PyTorch's own choice."""
+    name = epsilon_name(module)
+    if name is not None:
+        epsilon = getattr(module, name)
+        smallest = torch.finfo(next(module.parameters()).dtype).eps
+        setattr(module, name, ratio * (smallest if epsilon is None else epsilon))
 
 
 def _mend(module: nn.Module) -> None:
