@@ -19,7 +19,11 @@ def multi_head_attention(step: Step) -> Outputs | None:
     if projected is None or mask is None:
         return None
     query, key, value = (_heads_first(step, tensor, layer._attention_axes) for tensor in projected)
+    if layer.value_dim == layer.key_dim and not layer.dropout:
+        value = frozen(step, value, [-1], "value_dim")  # what Keras then calls on JAX takes no other number
     combined, scores = _attend(step, query, key, value, mask)
+    if any(step.shape(tensor) != shape for tensor, shape in zip(scores, step.shapes[1:], strict=True)):
+        return None  # over several axes Keras itself gives the weights another shape than it says
     merged = _heads_last(step, combined, projected, layer._attention_axes)
     output = _output(step, merged)
     if output is None:
@@ -124,7 +128,7 @@ def _attend(step: Step, query: int, key: int, value: int, mask: Sequence[int]) -
     weights = product(step, [query, key], [[*outer, "t", "f"], [*outer, "s", "f"]], [*outer, "t", "s"])
     weights = frozen(step, weights, [-1])
     combined = product(step, [weights, value], [[*outer, "t", "s"], [*outer, "s", "f"]], [*outer, "t", "f"])
-    return combined, (step.reshaped(weights, step.shapes[1]),)
+    return combined, (weights,)
 
 
 def _served(step: Step, tensor: int, heads: int) -> int:
