@@ -177,7 +177,7 @@ def products() -> keras.Model:
 
 
 def equations() -> keras.Model:
-    """``EinsumDense`` as matrices of one axis and several, in place of another axis, and with a kernel for each step."""
+    """``EinsumDense`` as matrices of one axis and several, in place of another axis, and with a kernel a step."""
     inputs = keras.Input((5, 4))
     x = layers.EinsumDense("abc,cde->abde", output_shape=(5, 3, 4), bias_axes="de", name="split")(inputs)
     x = layers.EinsumDense("abde,dec->abc", output_shape=(5, 6), bias_axes="c", activation="relu", name="merge")(x)

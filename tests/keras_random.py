@@ -36,8 +36,7 @@ class Chain(keras.Model):
         return x
 
 
-@st.composite
-def models(draw: Draw) -> keras.Model:
+def model(draw: Draw) -> keras.Model:
     """Two to five pieces between an input and a head, of tensors that are small in every direction."""
     rank = draw(st.sampled_from((1, 2, 2, 3)))
     start = {1: (5,), 2: (4, 5), 3: (6, 6, 3)}[rank]

@@ -60,7 +60,7 @@ def grouped_query_attention(step: Step) -> Outputs | None:
 def _projections(step: Step) -> list[int] | None:
     """Queries, keys and values, divided into heads; None for a layer that computes them in its own way."""
     layer = step.operation
-    original = next(kind for kind in type(layer).__mro__ if kind.__module__.startswith("keras."))
+    original: Any = next(kind for kind in type(layer).__mro__ if kind.__module__.startswith("keras."))
     if type(layer)._compute_attention is not original._compute_attention:
         return None
     query, value, key = (step.argument(name) for name in ("query", "value", "key"))
@@ -149,7 +149,8 @@ def _output(step: Step, tensor: int) -> int | None:
         if gate is None:
             return None
         tensor = step.emit("elementwise", [tensor, gate], step.shape(tensor), label="gate", zero="any")
-    return _projected(step, *_inner(layer, "output"), tensor)
+    (inner,) = _inner(layer, "output")
+    return _projected(step, inner, tensor)
 
 
 def attention(step: Step) -> Outputs | None:
