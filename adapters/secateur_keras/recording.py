@@ -75,8 +75,8 @@ class Recorder:
 
     def rewind(self, position: tuple[int, int, int]) -> None:
         """Take back what was written down since."""
-        for written, length in zip((self.tensors, self.operations, self.edits), position, strict=True):
-            del written[length:]
+        tensors, operations, edits = position
+        del self.tensors[tensors:], self.operations[operations:], self.edits[edits:]
 
     def graph(self, inputs: Sequence[int], outputs: Sequence[int]) -> Graph:
         """The finished graph."""

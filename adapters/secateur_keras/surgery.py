@@ -213,17 +213,10 @@ class _Surgeon:
         return self.clones[id(operation)]
 
     def _changes_of(self, operation: Any, given: Sequence[Any]) -> dict[str, Any]:
-        """What changes in the config of a layer or operation; layers in it are made anew if they change."""
+        """What changes in the config of a layer or operation; layers in it, whose config has shapes, are made anew."""
         changes = {} if id(operation) in self._calls else dict(self._changes.get(id(operation), {}))
         inner = inner_layers(operation)
-        if any(self._is_changed(each) for each in keras.tree.flatten(list(inner.values()))):
-            changes.update(keras.tree.map_structure(lambda each: self._inner_clone(each, given), inner))
-        return changes
-
-    def _is_changed(self, layer: keras.Layer) -> bool:
-        if own_graph(layer) is not None:
-            return any(self._parameters.get(id(variable)) in self._cut for variable in layer.weights)
-        return bool(self._changes_of(layer, ()))
+        return {**changes, **keras.tree.map_structure(lambda each: self._inner_clone(each, given), inner)}
 
     def _inner_clone(self, layer: keras.Layer, given: Sequence[Any]) -> keras.Layer:
         """A new layer for another one, which calls it once for each step in time."""
