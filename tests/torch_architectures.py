@@ -244,7 +244,7 @@ def bert() -> Case:
         q, k, v = (layer(x).view(*x.shape[:-1], -1, 4).permute(0, 2, 1, 3) for layer in (self.q, self.k, self.v))
         weights = nn.Softmax(dim=-1)(torch.matmul(q, k.transpose(-1, -2)) / 2.0 + bias)
         context = torch.matmul(weights, v).permute(0, 2, 1, 3).contiguous()
-        x = self.first(x + self.o(context.view(context.size()[:-2] + (-1,))))
+        x = self.first(x + self.o(context.view((*context.size()[:-2], -1))))
         x = self.second(x + self.down(functional.gelu(self.up(x))))
         return self.last(torch.tanh(self.pooler(x[:, 0])))
 

@@ -120,8 +120,9 @@ def _change(
         module.unflattened_size = tuple(settings["shape"][start : start + rank])
     if isinstance(module, _NormBase) and operation.label in ("batch_norm", "instance_norm"):
         module.num_features = shapes[operation.inputs[0]][1]
-    if isinstance(module, nn.LayerNorm | nn.RMSNorm) and operation.kind == "standardize":
-        module.normalized_shape = shapes[operation.inputs[0]][-len(module.normalized_shape) :]
+    owner: Any = module
+    if operation.kind == "standardize" and isinstance(getattr(owner, "normalized_shape", None), tuple):
+        owner.normalized_shape = shapes[operation.inputs[0]][-len(owner.normalized_shape) :]
     if isinstance(module, nn.GroupNorm) and operation.kind == "standardize":
         module.num_channels = shapes[operation.inputs[0]][1]
 

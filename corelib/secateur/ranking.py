@@ -104,10 +104,12 @@ def sparing(
     scores: Mapping[str, Array],
     pruned: Sequence[int],
     kept: Mapping[str, BoolArray] | None,
+    layers: bool = True,
 ) -> tuple[dict[str, BoolArray], tuple[str, ...]]:
     """As :meth:`Recipe.allocate`, but what would be emptied keeps its best element, and others go in its place.
 
-    Where a competition asks for so much that this is impossible, it prunes as much as it can.
+    Where a competition asks for so much that this is impossible, it prunes as much as it can. ``layers``: whether whole
+    layers are spared too, and not only axes between them, such as a piece of a layer's output.
 
     Returns:
         What is kept, and the names of what was spared.
@@ -115,7 +117,7 @@ def sparing(
     result = recipe.allocate(scores, pruned, kept)
     protected: dict[str, BoolArray] = {}
     names: list[str] = []
-    while empty := ranking.emptied(result):
+    while empty := {name: each for name, each in ranking.emptied(result).items() if layers or name not in scores}:
         for name, among in empty.items():
             names.append(name)
             for layer, flags in best(scores, among, kept).items():

@@ -57,7 +57,7 @@ VIEWS: dict[str, Callable[[torch.Tensor], Any]] = {
     "fliplr": lambda x: x.fliplr(),
     "stack": lambda x: torch.stack([x, x], -1),
     "cat": lambda x: torch.cat((x, x[:, :1]), dim=1),
-    "expand": lambda x: x[:, None, :1].expand(2, 3, 7, 4, 6),
+    "expand": lambda x: x[:, None, :1].expand(4, 2, 3, 7, 6),
     "broadcast": lambda x: torch.broadcast_to(x[0], (5, 4, 6)),
     "repeat": lambda x: x[:, :1].repeat(3, 1, 2, 2),
     "tile": lambda x: x.tile((2, 1)),
