@@ -21,7 +21,7 @@ from secateur.recipe.allocation import best
 from secateur.recipe.score import Score
 from secateur.structure.coupling import Coupling, couple, only
 from secateur.structure.graph import Graph
-from secateur.structure.removal import plan, unit_masks
+from secateur.structure.removal import plan, producer, unit_masks
 
 Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
@@ -221,7 +221,7 @@ class NeuronRanking:
         for (name, axis), units in self.coupling.units.items():
             yield f"axis {self.graph.parameters[name].axes[axis]!r} of {name}", units
         for (tensor, axis), units in self.coupling.tensors.items():
-            yield f"axis {axis} of tensor {tensor}", units
+            yield f"axis {axis} of the result of {producer(self.graph, tensor)}", units
 
     def layers(self) -> list[tuple[str, npt.NDArray[np.int64]]]:
         """Each layer that produces units, in the model's order, with the numbers of its units."""
