@@ -251,6 +251,35 @@ def translator() -> keras.Model:
     return model
 
 
+class Affine(layers.Layer):
+    """A scale and a shift as users write them, sized by the input; and numbers for each step in time."""
+
+    def build(self, shape: Any) -> None:
+        self.gain = self.add_weight(shape=(shape[-1],), initializer="ones", name="gain")
+        self.offset = self.add_weight(shape=(shape[-1],), initializer="zeros", name="offset")
+        self.places = self.add_weight(shape=tuple(shape[1:]), initializer="zeros", name="places")
+
+    def call(self, x: Any) -> Any:
+        return x * self.gain + self.offset + self.places
+
+
+class Mixing(layers.Layer):
+    """A square matrix of the user's own."""
+
+    def build(self, shape: Any) -> None:
+        self.matrix = self.add_weight(shape=(shape[-1], shape[-1]), initializer="orthogonal", name="matrix")
+
+    def call(self, x: Any) -> Any:
+        return ops.tanh(ops.matmul(x, self.matrix))
+
+
+def own_weights() -> keras.Model:
+    inputs = keras.Input((3, 5))
+    x = Affine(name="affine")(layers.Dense(8, activation="relu", name="a")(inputs))
+    x = Mixing(name="mixing")(layers.Dense(7, name="b")(x))
+    return keras.Model(inputs, _head(x))
+
+
 HARD: dict[str, Callable[[], keras.Model]] = {
     builder.__name__: builder
     for builder in (
@@ -275,5 +304,6 @@ HARD: dict[str, Callable[[], keras.Model]] = {
         pixels,
         repeated,
         translator,
+        own_weights,
     )
 }

@@ -68,6 +68,11 @@ class Recorder:
         self.parameters.setdefault(name, shape)
         return name
 
+    def is_fixed(self, position: tuple[int, int, int]) -> bool:
+        """Whether nothing that was written down since needs to be told of sizes, or is unknown."""
+        _, operations, edits = position
+        return len(self.edits) == edits and all(each.kind != "unknown" for each in self.operations[operations:])
+
     @property
     def position(self) -> tuple[int, int, int]:
         """Where the record ends."""

@@ -12,11 +12,16 @@ from secateur.errors import ExampleError
 from secateur.structure.graph import Graph
 from secateur_keras.backends import Array
 from secateur_keras.examples import input_shapes, made_up, matched
-from secateur_keras.functional import Symbolic, expanded, own_graph, symbolic
+from secateur_keras.functional import Symbolic, expanded, own_graph, symbolic, written
 from secateur_keras.inference import outputs_of
 from secateur_keras.kinds import describe, unknown
+from secateur_keras.kinds.own import own_weights_of
 from secateur_keras.naming import layer_paths, require_model
+from secateur_keras.rebuilding import following_axes
 from secateur_keras.recording import Edit, Number, Outputs, Recorder, Shape, Step
+
+SYMBOLS = (keras.KerasTensor, keras.Variable)
+"""What stands for a tensor of the graph among the arguments of a call."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,7 @@ class _Reader:
     def __init__(self, recorder: Recorder, paths: dict[int, str]) -> None:
         self.inner: dict[int, Symbolic] = {}
         self._recorder = recorder
+        self._own: dict[int, int] = {}
         self._paths = paths
 
     def read(self, graph: Symbolic, inputs: Sequence[int], path: str) -> list[int]:
@@ -112,12 +118,33 @@ class _Reader:
         if nested is not None and len(nested.inputs) == len(given):
             self.inner[id(node)] = nested
             return self.read(nested, given, source)
+        known = {**self._own, **numbers}
         arguments, keywords = node.arguments.convert(
-            lambda value: Number(numbers[id(value)]) if isinstance(value, keras.KerasTensor) else value
+            lambda value: Number(known[id(value)]) if isinstance(value, SYMBOLS) and id(value) in known else value
         )
         shapes = self._shapes(node, numbers)
         step = Step(self._recorder, operation, tuple(arguments), keywords, shapes, source, self._inside)
-        return unknown(step) if nested is not None else describe(step)
+        if nested is not None:
+            return unknown(step)
+        return self._as_written(node, step) or describe(step)
+
+    def _as_written(self, node: Any, step: Step) -> Sequence[int] | None:
+        """Read the code of a layer of the user's own with weights of its own, which stays as it is.
+
+        It must adapt to smaller inputs by itself: no size may stand in its operations, and axes of its weights that do
+        not follow its inputs stay.
+        """
+        graph, given = written(node), step.inputs
+        if graph is None or len(given) != 1 or self._own:
+            return None
+        before = self._recorder.position
+        self._own = own_weights_of(step, following_axes(step.operation, step.shape(given[0])))
+        outputs = self.read(graph, given, step.source)
+        self._own = {}
+        if self._recorder.is_fixed(before):
+            return outputs
+        self._recorder.rewind(before)
+        return None
 
     def _inside(self, step: Step) -> Outputs:
         """A call inside of another: of a layer that a layer wraps, or of a model."""
