@@ -8,10 +8,8 @@ are float16, bfloat16, float32 and float64. Everything else is refused here, bef
 from __future__ import annotations
 
 import ctypes
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +34,7 @@ _BFLOAT16_TYPESTR = "<V2"
 _DLPACK_UNSIGNED = 1
 # Where DLTensor.dtype.code lies in a DLManagedTensor and in a DLManagedTensorVersioned (dlpack.h, 64-bit).
 _DTYPE_CODE_OFFSET = {b"dltensor": 20, b"dltensor_versioned": 52}
+_OVERLAP_WORK = 1 << 16
 # What libraries raise when an array's numbers cannot be reached.
 _UNREADABLE = (BufferError, NotImplementedError, RuntimeError, TypeError, ValueError)
 
@@ -111,7 +110,8 @@ def as_arrays(arrays: Any, names: Sequence[str] | None = None, writable: bool = 
     """
     single = is_array(arrays)
     if not single and not isinstance(arrays, Iterable):
-        raise UnsupportedDtypeError(f"expected an array or a list of arrays, got {type(arrays).__name__}")
+        advice = ": call it, and give what it returns" if callable(arrays) else ""
+        raise UnsupportedDtypeError(f"expected an array or a list of arrays, got {type(arrays).__name__}{advice}")
     values = [arrays] if single else list(arrays)
     labels = (
         list(names) if names is not None else ["the array"] if single else [f"array {i}" for i in range(len(values))]
@@ -121,7 +121,6 @@ def as_arrays(arrays: Any, names: Sequence[str] | None = None, writable: bool = 
     return [Named(label, as_array(value, label, writable)) for label, value in zip(labels, values, strict=True)]
 
 
-@dataclass(frozen=True)
 class Stream:
     """Arrays that are made anew for each pass over them, so that they never lie in memory together.
 
@@ -129,19 +128,36 @@ class Stream:
         produce: called for each pass; gives an iterable of arrays, the same ones each time.
     """
 
-    produce: Callable[[], Any]
+    def __init__(self, produce: Callable[[], Any]) -> None:
+        self._produce = produce
+        self._first: tuple[int, list[str]] | None = None
 
     def __iter__(self) -> Iterator[Named]:
         """The arrays of one pass.
 
         Raises:
             UnsupportedDtypeError: as :func:`as_array`, or the callable gives nothing that could hold arrays.
+            ShapeMismatchError: at its end, if it saw another number of elements, or other dtypes, than the first pass.
         """
-        given = self.produce()
+        given = self._produce()
         if not is_array(given) and not isinstance(given, Iterable):
             raise UnsupportedDtypeError(f"the callable gives a {type(given).__name__}: let it return arrays, each time")
+        size, dtypes = 0, set()
         for number, value in enumerate([given] if is_array(given) else given):
-            yield Named(f"chunk {number}", as_array(value, f"chunk {number}"))
+            array = as_array(value, f"chunk {number}")
+            size, dtypes = size + math.prod(array.shape), dtypes | {dtype_of(array).name}
+            yield Named(f"chunk {number}", array)
+        seen = size, sorted(dtypes)
+        if self._first not in (None, seen):
+            raise ShapeMismatchError(
+                f"one pass saw {_told(*self._first)} where another saw {_told(*seen)}: the callable must give the same "
+                "arrays anew each time it is called"
+            )
+        self._first = seen
+
+
+def _told(size: int, dtypes: Sequence[str]) -> str:
+    return f"{size} numbers of {' and '.join(dtypes) or 'no type'}"
 
 
 Source = Sequence[Named] | Stream
@@ -149,7 +165,9 @@ Source = Sequence[Named] | Stream
 
 
 def as_source(arrays: Any, names: Sequence[str] | None = None) -> Source:
-    """An array, an iterable of arrays, or a callable that gives one for each pass; see :func:`as_arrays`."""
+    """An array, an iterable of arrays, or a callable (or its :class:`Stream`) that gives one for each pass."""
+    if isinstance(arrays, Stream):
+        return arrays
     if callable(arrays) and not is_array(arrays):
         return Stream(arrays)
     return as_arrays(arrays, names)
@@ -193,11 +211,10 @@ def require_writable(item: Named) -> None:
         strides = item.array.strides
     if not writable:
         raise ReadOnlyArrayError(f"{item.name} cannot be written: give a writable array")
-    repeated = 0 in strides and any(
-        side > 1 and step == 0 for side, step in zip(item.array.shape, strides, strict=False)
-    )
-    if repeated and math.prod(item.array.shape):
-        raise ReadOnlyArrayError(f"{item.name} has elements that share their memory (expanded, broadcast): give a copy")
+    if strides and _overlaps_itself(item.array.shape, strides, dtype_of(item.array).itemsize):
+        raise ReadOnlyArrayError(
+            f"{item.name} has elements that share their memory (expanded, broadcast, a sliding window): give a copy"
+        )
 
 
 def require_apart(items: Sequence[Named]) -> None:
@@ -211,12 +228,16 @@ def require_apart(items: Sequence[Named]) -> None:
         for item in items
         if not is_cuda(item.array) and item.array.size
     ]
-    bounds.sort(key=lambda each: each[:2])
-    for (_, end, first), (start, _, second) in itertools.pairwise(bounds):
-        if start < end and np.shares_memory(first.array, second.array):
-            raise ShapeMismatchError(
-                f"{first.name} and {second.name} share memory (one weight, tied?): give it once, as it is written once"
-            )
+    reaching: list[tuple[int, Named]] = []  # earlier arrays that end after the start of the next: few, but for slices
+    for start, end, second in sorted(bounds, key=lambda each: each[:2]):
+        reaching = [(other, first) for other, first in reaching if other > start]
+        for _, first in reaching:
+            if np.shares_memory(first.array, second.array):
+                raise ShapeMismatchError(
+                    f"{first.name} and {second.name} share memory (one weight, tied?): give it once, as it is "
+                    "written once"
+                )
+        reaching.append((end, second))
 
 
 def total_size(arrays: Iterable[Named]) -> int:
@@ -278,6 +299,34 @@ def as_stored(first: Array, *others: Array) -> list[Array]:
     order = sorted(range(first.ndim), key=lambda axis: -abs(first.strides[axis]))
     views = [array[flips].transpose(order) if array.ndim else array for array in (first, *others)]
     return [view.reshape(-1) for view in views] if all(view.flags.c_contiguous for view in views) else views
+
+
+def _overlaps_itself(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
+    """Whether two elements of an array of that form share memory."""
+    axes = sorted((abs(step), side) for side, step in zip(shape, strides, strict=True) if side != 1)
+    span = itemsize
+    for step, side in axes:
+        if step < span:
+            break
+        span += (side - 1) * step
+    else:
+        return False
+    if math.prod(shape) == 0:
+        return False
+    sides, steps = [side for _, side in axes], [step for step, _ in axes]
+    # Only addresses are compared below, so that no memory is needed behind them.
+    form = np.lib.stride_tricks.as_strided(np.empty(1, f"V{itemsize}"), sides, steps, writeable=False)
+    return any(_meets_itself(form[(slice(1),) * axis]) for axis in range(form.ndim))
+
+
+def _meets_itself(form: Array) -> bool:
+    """Whether two elements share memory whose indices differ first on the first axis of more than one index."""
+    axis = next(axis for axis, side in enumerate(form.shape) if side > 1)
+    ahead = (slice(None),) * axis
+    try:
+        return np.shares_memory(form[(*ahead, slice(1))], form[(*ahead, slice(1, None))], max_work=_OVERLAP_WORK)
+    except np.exceptions.TooHardError:  # layouts that no library makes
+        return True
 
 
 def _any_array(value: Any, name: str, writable: bool) -> Any:

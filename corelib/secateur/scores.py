@@ -27,7 +27,7 @@ from secateur.arrays import (
 )
 from secateur.errors import EmptyInputError, OutOfRangeError, RecipeError, UnsupportedDtypeError
 from secateur.kernels.formats import COUNTERS, Kind, Term, window
-from secateur.scalars import whole
+from secateur.scalars import is_real, whole
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -181,8 +181,9 @@ def _axis(axis: int, dimensions: int, name: str) -> int:
 
 
 def _norm(norm: Norm) -> Norm:
-    if norm in ("inf", math.inf):
+    single = isinstance(norm, str) or is_real(norm)
+    if single and norm in ("inf", math.inf):
         return math.inf
-    if norm not in (1, 2, "mean"):
+    if not single or norm not in (1, 2, "mean"):
         raise RecipeError(f"unknown norm {norm!r}: use 1, 2, math.inf or 'mean'")
     return norm

@@ -83,11 +83,11 @@ def kept_above(_context: Any, pattern: Any, limit: Any) -> Any:
 
 @generated
 def kept_by(_context: Any, pattern: Any, keep: Any) -> Any:
-    """The pattern if the byte ``keep`` is 1, 0 if it is 0; without a branch."""
+    """The pattern if the byte ``keep`` is not 0, else 0; without a branch."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         value, keep = arguments
-        return builder.and_(value, builder.neg(builder.zext(keep, value.type)))
+        return builder.and_(value, builder.sext(builder.icmp_unsigned("!=", keep, constant(keep.type, 0)), value.type))
 
     return pattern(pattern, keep), generate
 

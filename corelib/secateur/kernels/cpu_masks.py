@@ -112,9 +112,10 @@ def combine(a: Array, b: Array, union: bool) -> Array:
     """a | b, or a & b."""
     result = np.empty(a.shape, a.dtype)
     first, second, target = as_stored(a.view(np.uint8), b.view(np.uint8), result.view(np.uint8))
+    loop = loops.combine_bools if a.dtype == np.bool_ else loops.combine
 
     def work(index: Index) -> None:
-        update(target[index], lambda out: loops.combine(line(first[index]), line(second[index]), union, out))
+        update(target[index], lambda out: loop(line(first[index]), line(second[index]), union, out))
 
     mapped(work, cuts(first))
     return result
@@ -123,7 +124,8 @@ def combine(a: Array, b: Array, union: bool) -> Array:
 def count_kept(a: Array, b: Array) -> tuple[int, int, int]:
     """How many elements are kept by a, by b, and by both."""
     first, second = as_stored(a.view(np.uint8), b.view(np.uint8))
-    counts = mapped(lambda index: loops.count_bits(line(first[index]), line(second[index])), cuts(first))
+    loop = loops.count_bools if a.dtype == np.bool_ else loops.count_bits
+    counts = mapped(lambda index: loop(line(first[index]), line(second[index])), cuts(first))
     in_a, in_b, in_both = (sum(int(each[at]) for each in counts) for at in range(3))
     return in_a, in_b, in_both
 

@@ -1,6 +1,6 @@
 """The compiled inner loops of the mask kernels, over contiguous lines.
 
-Patterns are int16, int32 or int64; masks are uint8, 1 where kept; packed masks are uint8, eight elements a byte, the
+Patterns are int16, int32 or int64; masks are uint8, 1 where kept (given ones: not 0); packed masks are uint8, eight elements a byte, the
 first in the lowest bit, the last byte filled with zeros. Limits are keys (``bitwise``) of the type of the patterns.
 What a packed mask is made of stands for a moment in a line of bools that stays in the cache.
 """
@@ -188,13 +188,24 @@ def find_equal(patterns: Array, key: Any, absolute: bool, earlier: Any) -> Any:
 
 @compiled
 def combine(a: Bytes, b: Bytes, union: bool, out: Bytes) -> None:
-    """out = a | b, or a & b."""
+    """out = a | b, or a & b, of packed masks."""
     if union:
         for i in range(a.size):
             out[i] = a[i] | b[i]
     else:
         for i in range(a.size):
             out[i] = a[i] & b[i]
+
+
+@compiled
+def combine_bools(a: Bytes, b: Bytes, union: bool, out: Bytes) -> None:
+    """out = a or b, or a and b, of masks."""
+    if union:
+        for i in range(a.size):
+            out[i] = (a[i] | b[i]) != 0
+    else:
+        for i in range(a.size):
+            out[i] = np.uint8(a[i] != 0) & np.uint8(b[i] != 0)
 
 
 @compiled
@@ -211,6 +222,23 @@ def count_bits(a: Bytes, b: Bytes) -> tuple[Any, Any, Any]:
         in_a += popcount(np.uint64(a[i]))
         in_b += popcount(np.uint64(b[i]))
         in_both += popcount(np.uint64(a[i] & b[i]))
+    return in_a, in_b, in_both
+
+
+@compiled
+def count_bools(a: Bytes, b: Bytes) -> tuple[Any, Any, Any]:
+    """How many bytes are not 0 in a, in b, and in both."""
+    in_a, in_b, in_both = np.uint64(0), np.uint64(0), np.uint64(0)
+    whole = a.size // LANES
+    for word in range(whole):
+        of_a, of_b = gathered(a, word * LANES), gathered(b, word * LANES)
+        in_a += popcount(of_a)
+        in_b += popcount(of_b)
+        in_both += popcount(of_a & of_b)
+    for i in range(whole * LANES, a.size):
+        in_a += np.uint64(a[i] != 0)
+        in_b += np.uint64(b[i] != 0)
+        in_both += np.uint64(a[i] != 0 and b[i] != 0)
     return in_a, in_b, in_both
 
 

@@ -14,7 +14,7 @@ from secateur.arrays import Named, as_array, as_arrays, is_array
 from secateur.errors import OutOfRangeError, RecipeError, ShapeMismatchError
 from secateur.kernels.formats import Kind
 from secateur.masks.ties import count, largest
-from secateur.scalars import sides, whole
+from secateur.scalars import sides, whole, within_floats
 
 _SUM: Kind = "value"
 
@@ -23,7 +23,8 @@ def keep_above(score: Any, threshold: float, name: str = "the score", *, packed:
     """True where score > threshold, compared as real numbers: the threshold is not rounded to the score's dtype.
 
     Raises:
-        OutOfRangeError: the threshold is NaN.
+        RecipeError: the threshold is no single number.
+        OutOfRangeError: it is NaN, or finite but too large for a float.
         InvalidTensorError: the score holds NaN.
     """
     threshold = number("the threshold", threshold)
@@ -129,14 +130,15 @@ def number(what: str, value: float) -> float:
     """``value`` as a float that can be compared with others.
 
     Raises:
-        RecipeError: it is no number.
-        OutOfRangeError: it is NaN.
+        RecipeError: it is no number, or an array that has an axis.
+        OutOfRangeError: it is NaN, or finite but too large for a float.
     """
-    if not hasattr(value, "__float__"):
+    if not hasattr(value, "__float__") or isinstance(value, bool) or getattr(value, "ndim", 0):
         raise RecipeError(f"{what} is {value!r}, a {type(value).__name__}: give a number")
-    if math.isnan(value):
+    result = within_floats(what, value)
+    if math.isnan(result):
         raise OutOfRangeError(f"{what} is NaN: nothing can be compared with it")
-    return float(value)
+    return result
 
 
 def group_axis(item: Named, n: int, m: int, axis: int) -> int:

@@ -1,6 +1,6 @@
 """Pruning by magnitude, in place: threshold and zeros at once, no mask and no score in between.
 
-All return what they were given, leave every bit of what stays, and check all before they write: read-only arrays
+All return what they were given (a list of what an iterator gave), leave every bit of what stays, and check all before they write: read-only arrays
 (ReadOnlyArrayError), integers and other types (UnsupportedDtypeError), and NaN, which cannot be ranked
 (InvalidTensorError, with the array's name and the first position).
 """
@@ -8,7 +8,7 @@ All return what they were given, leave every bit of what stays, and check all be
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,8 @@ def zero_below(weight: Any, threshold: float, name: str = "the weight") -> Any:
     """Write +0.0 where |w| <= threshold: what ``keep_above(magnitude(weight), threshold)`` prunes.
 
     Raises:
-        OutOfRangeError: the threshold is NaN.
+        RecipeError: the threshold is no single number.
+        OutOfRangeError: it is NaN, or finite but too large for a float.
     """
     threshold = number("the threshold", threshold)
     item = _target(weight, name)
@@ -56,6 +57,7 @@ def zero_smallest(weights: Any, keep: int, names: Sequence[str] | None = None) -
         OutOfRangeError: keep is below 0 or above the number of elements.
         ShapeMismatchError: two of the arrays share memory.
     """
+    weights = list(weights) if isinstance(weights, Iterator) and not is_array(weights) else weights
     items = as_arrays(weights, ["the weight"] if is_array(weights) and names is None else names, writable=True)
     for item in items:
         require_writable(item)
@@ -131,6 +133,8 @@ def _scale(scale: Any, columns: int, weight: Named) -> Any:
         require_one_device(weight, Named("the scale", factors))
     host = kernels.of(factors).to_host(factors)
     line = np.ascontiguousarray(host, np.result_type(dtype, single_dtype(host.dtype)))
+    if not is_cuda(weight.array) and np.may_share_memory(line, weight.array):
+        line = line.copy()  # or it would be read while the weight is written
     wrong = np.flatnonzero(~((line >= 0) & (line < math.inf)))
     if wrong.size:
         raise OutOfRangeError(f"the scale at {wrong[0]} is {line[wrong[0]]}: give finite numbers from 0")
