@@ -16,6 +16,7 @@ from cuda_arrays import DeviceArray, as_host, launch_sizes, launched, same_bits
 from secateur import distributions, masks, ranks, scores, thresholds
 from secateur.arrays import is_cuda
 from secateur.errors import DeviceMismatchError, InvalidTensorError, ReadOnlyArrayError, UnsupportedDtypeError
+from secateur.kernels import slabs
 
 arrays = strategies.arrays(shape=strategies.shapes(max_side=4), infinities=False)
 collections = strategies.collections(shape=strategies.shapes(max_side=3), infinities=False)
@@ -44,7 +45,7 @@ def test_scores_stay_on_the_device(array, size):
 )
 def test_neuron_scores_are_equal_for_any_slab_and_layout(array, data, norm, size):
     axis = data.draw(st.integers(-array.ndim, array.ndim - 1))
-    with launched(*size), mock.patch.object(scores, "_SLAB_BYTES", data.draw(st.sampled_from([1, 5000, 1 << 24]))):
+    with launched(*size), mock.patch.object(slabs, "SLAB_BYTES", data.draw(st.sampled_from([1, 5000, 1 << 24]))):
         assert same_bits(scores.reduce(DeviceArray(array), axis, norm), scores.reduce(array, axis, norm))
 
 

@@ -225,6 +225,16 @@ def round_sums(sums: ExactSums, root: bool = False) -> Floats:
     return result.reshape(grid)
 
 
+def rounded_sums(x: Any, kind: Kind, block: Sequence[int]) -> Floats:
+    """The exact sum of each block, or the root of that of squares, rounded once: float64[*grid], blocks as above.
+
+    The same as :func:`round_sums` of :meth:`Kernels.exact_sums`, in less memory. NaN where an element is NaN.
+    """
+    from secateur.kernels import slabs
+
+    return slabs.rounded_sums(x, kind, block)
+
+
 def exact_integer(sums: ExactSums, kind: Kind) -> int:
     """The one exact sum as a Python integer in units of 2**UNIT[kind], infinities left out."""
     limbs = sums.limbs.reshape(-1)

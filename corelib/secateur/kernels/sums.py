@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur.arrays import PIECE, Index, as_stored, partition, single_dtype
-from secateur.kernels import digests, exact, exact_columns, formats, limbs, loops
+from secateur.kernels import digests, exact, exact_columns, few, formats, limbs, loops
 from secateur.kernels.formats import COUNTERS, Digest, ExactSums, Kind
-from secateur.kernels.lines import bits, joined, length, pieces, values
+from secateur.kernels.lines import bits, joined, length, line, pieces, values
 from secateur.kernels.threads import mapped, thread_count
 
 Array = npt.NDArray[Any]
@@ -46,6 +46,44 @@ def exact_sums(x: Array, kind: Kind, block: Sequence[int]) -> ExactSums:
     cells = np.ascontiguousarray(cells)
     limbs.carry(cells[:width])
     return ExactSums(base, cells[:width].reshape(width, *grid), cells[width:].reshape(COUNTERS, *grid))
+
+
+def rounded_few(x: Array, kind: Kind, block: Sequence[int]) -> Floats:
+    """Sums over blocks of few elements, or the roots of those of squares, rounded once."""
+    how = (kind == "square", kind != "value", *formats.window(kind, x.dtype))
+    gapless = _before_kept_after(x, block)
+    if gapless is not None:
+        stored, flipped = gapless
+        return _few(stored, how)[:: -1 if flipped else 1].reshape(formats.grid(x.shape, block))
+    result = np.zeros(formats.grid(x.shape, block))
+    for place, blocks in _regions(x, block):
+        counts = blocks.shape[: x.ndim]
+        found = np.empty(counts)
+
+        def work(index: Index, blocks: Array = blocks, found: Floats = found) -> None:
+            cells = found[index]
+            cells[...] = _few(line(blocks[index]).reshape(1, cells.size, -1), how).reshape(cells.shape)
+
+        mapped(work, list(partition(counts, max(1, PIECE // math.prod(block)))))
+        result[place] = found
+    return result
+
+
+def _few(stored: Array, how: tuple[bool, bool, int, int]) -> Floats:
+    """Of each index of the middle axis of contiguous [before, kept, after]."""
+    result = np.empty(stored.shape[1])
+
+    def work(index: Index) -> None:
+        first, last = index[0].start, index[0].stop
+        if stored.itemsize > 2:
+            part = _unwritable(stored)
+            few.add_few(part, bits(part), first, last, *how, result)
+        else:
+            part = _readable(stored[:, first:last]).reshape(len(stored), last - first, -1)
+            few.add_few(part, bits(part), 0, last - first, *how, result[first:last])
+
+    mapped(work, list(partition(result.shape, max(1, PIECE // max(1, stored.size // max(1, result.size))))))
+    return result
 
 
 def largest_magnitudes(x: Array, block: Sequence[int]) -> Floats:
@@ -252,29 +290,30 @@ def _by_block(
         for _, part in _reduce_rows(stored, x.size, 0, reduce):
             merge(result, part.reshape(result.shape), out=result)
         return result
-    for region in _regions(x.shape, block):
-        source = x[tuple(slice(start, stop) for start, stop, _ in region)]
-        sizes = [size for _, _, size in region]
-        counts = [extent // size for extent, size in zip(source.shape, sizes, strict=True)]
-        grid = tuple(
-            slice(lo // b, lo // b + count) for (lo, _, _), b, count in zip(region, block, counts, strict=True)
-        )
-        blocks = source.reshape([n for pair in zip(counts, sizes, strict=True) for n in pair])
-        blocks = blocks.transpose(*range(0, blocks.ndim, 2), *range(1, blocks.ndim, 2))
+    for place, blocks in _regions(x, block):
+        counts, sizes = blocks.shape[: x.ndim], blocks.shape[x.ndim :]
         region_result = np.zeros((math.prod(counts), *result.shape[x.ndim :]), result.dtype)
         for row, part in _reduce_rows(blocks, math.prod(sizes), x.ndim, reduce):
             merge(region_result[row : row + len(part)], part, out=region_result[row : row + len(part)])
-        result[grid] = region_result.reshape(*counts, *result.shape[x.ndim :])
+        result[place] = region_result.reshape(*counts, *result.shape[x.ndim :])
     return result
 
 
-def _regions(shape: Sequence[int], block: Sequence[int]) -> list[tuple[tuple[int, int, int], ...]]:
-    """Regions of equal blocks, cut where the last whole block of an axis ends: (start, stop, block size) by axis."""
+def _regions(x: Array, block: Sequence[int]) -> Iterator[tuple[Index, Array]]:
+    """Regions of equal blocks, cut where the last whole block of an axis ends.
+
+    For each its place in the grid, and its blocks: the axes of the blocks' numbers, then those of one block.
+    """
     axes = []
-    for extent, size in zip(shape, block, strict=True):
+    for extent, size in zip(x.shape, block, strict=True):
         whole = extent // size * size
         axes.append([part for part in ((0, whole, size), (whole, extent, extent - whole)) if part[0] < part[1]])
-    return list(itertools.product(*axes))
+    for region in itertools.product(*axes):
+        source = x[tuple(slice(start, stop) for start, stop, _ in region)]
+        counts = [(stop - start) // size for start, stop, size in region]
+        place = tuple(slice(lo // b, lo // b + n) for (lo, _, _), b, n in zip(region, block, counts, strict=True))
+        blocks = source.reshape([n for count, (_, _, size) in zip(counts, region, strict=True) for n in (count, size)])
+        yield place, blocks.transpose(*range(0, blocks.ndim, 2), *range(1, blocks.ndim, 2))
 
 
 def _reduce_rows(
