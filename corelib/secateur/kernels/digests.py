@@ -47,10 +47,13 @@ def digest(x: Array, bits: Array, bases: Counts, limbs: Sums, counters: Counts, 
     room = np.empty((2, exact.BLOCK))
     if bits.itemsize == 8:
         return _digest_any(x, bits, bases, limbs, counters, bins, room)
-    whole = x.size // LANES * LANES
-    found = _digest_single(x[:whole], bits[:whole], bases, limbs, counters, tables, room)
-    rest = _digest_any(x[whole:], bits[whole:], bases, limbs, counters, bins, room)
-    return min(found[0], rest[0]), max(found[1], rest[1]), found[2] + rest[2]
+    first = min(-(bits.ctypes.data // bits.itemsize) % LANES, x.size)  # from there on, vectors lie on cache lines
+    last = first + (x.size - first) // LANES * LANES
+    found = _digest_single(x[first:last], bits[first:last], bases, limbs, counters, tables, room)
+    before = _digest_any(x[:first], bits[:first], bases, limbs, counters, bins, room)
+    after = _digest_any(x[last:], bits[last:], bases, limbs, counters, bins, room)
+    smallest, largest = min(found[0], before[0], after[0]), max(found[1], before[1], after[1])
+    return smallest, largest, found[2] + before[2] + after[2]
 
 
 @compiled
