@@ -53,26 +53,38 @@ def digest(
     """
     counts[0] += counts[DIGITS:].sum()
     smallest, largest, zeros = np.inf, -np.inf, np.int64(0)
+    of, gathered = np.int64(0), np.zeros(3, np.int64)
     for i in range(DIGITS):
-        if counts[i] == 0:
+        times = counts[i]
+        if times == 0:
             continue
         value = np.float64(values[i])
         smallest, largest = min(smallest, value), max(largest, value)
-        zeros += counts[i] if value == 0.0 else 0
-        bins[histogram_bin(np.uint64(patterns[i]), False)] += counts[i]
-        _add(np.uint64(patterns[i]), counts[i], bases, limbs, counters)
+        zeros += times if value == 0.0 else 0
+        bins[histogram_bin(np.uint64(patterns[i]), False)] += times
+        mantissa, exponent, negative, finite = unpacked(np.uint64(patterns[i]), False)
+        if not finite:
+            for column in range(3):
+                counters[2 if mantissa != 0 else 1 if negative and column == 0 else 0, column] += times
+            continue
+        if exponent != of:
+            _settle(gathered, of, bases, limbs)
+            of = exponent
+        short = np.int64(mantissa >> np.uint64(_NEVER_USED))
+        gathered[0] += (-short if negative else short) * times
+        gathered[1] += short * times
+        gathered[2] += short * short * times
+    _settle(gathered, of, bases, limbs)
     return smallest, largest, zeros
 
 
 @compiled
-def _add(pattern: np.uint64, times: np.int64, bases: Counts, limbs: Sums, counters: Counts) -> None:
-    """Add a number to all three sums, so many times."""
-    mantissa, exponent, negative, finite = unpacked(pattern, False)
-    if not finite:
-        for column in range(3):
-            counters[2 if mantissa != 0 else 1 if negative and column == 0 else 0, column] += times
-        return
-    short, exponent = np.int64(mantissa >> np.uint64(_NEVER_USED)), exponent + _NEVER_USED
-    add_integer((-short if negative else short) * times, exponent - bases[0], limbs[0][:, 0])
-    add_integer(short * times, exponent - bases[1], limbs[1][:, 0])
-    add_integer(short * short * times, 2 * exponent - bases[2], limbs[2][:, 0])
+def _settle(gathered: Counts, exponent: Any, bases: Counts, limbs: Sums) -> None:
+    """Move the sums of mantissas of one exponent, and of their squares, to the limbs.
+
+    Of at most 11 bits each, no 2**40 numbers overflow.
+    """
+    add_integer(gathered[0], exponent + _NEVER_USED - bases[0], limbs[0][:, 0])
+    add_integer(gathered[1], exponent + _NEVER_USED - bases[1], limbs[1][:, 0])
+    add_integer(gathered[2], 2 * (exponent + _NEVER_USED) - bases[2], limbs[2][:, 0])
+    gathered[:] = 0

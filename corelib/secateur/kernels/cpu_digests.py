@@ -22,7 +22,7 @@ from secateur.kernels.threads import mapped, thread_count
 Array = npt.NDArray[Any]
 Cells = npt.NDArray[np.int64]
 
-COUNTED_FROM = 1 << 21
+COUNTED_FROM = 1 << 20
 """From so many 16-bit floats on, the time that their patterns take once is little beside what counting them saves."""
 _FOLDED_BY = 1 << 31
 """Numbers after which counts leave tables whose cells hold 32 bits."""
