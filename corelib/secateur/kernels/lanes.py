@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from secateur.kernels.bitwise import pointer
+from secateur.kernels.bitwise import every_lane, pointer
 from secateur.kernels.compiled import generated
 
 LANES = 16
@@ -56,7 +56,7 @@ def digest_lanes(typing_context: Any, patterns: Any, magics: Any, tables: Any, s
         table = pointer(context, builder, signature.args[2], arguments[2], _INT64(0), _INT32)
         starts = [builder.gep(table, [builder.mul(arguments[3], _INT64(i))]) for i in range(TABLES)]
         count = cgutils.unpack_tuple(builder, array.shape, 1)[0]
-        units = [_splat(builder, magic) for magic in cgutils.unpack_tuple(builder, arguments[1], 3)]
+        units = [every_lane(builder, magic, LANES) for magic in cgutils.unpack_tuple(builder, arguments[1], 3)]
         found = _loop(builder, data, count, units, starts)
         return context.make_tuple(builder, result, [*found[:4], context.make_tuple(builder, sums, found[4:])])
 
@@ -131,11 +131,6 @@ def _prefetch(builder: Any, place: Any) -> None:
 
 def _ints(value: int) -> Any:
     return _INTS([value] * LANES)
-
-
-def _splat(builder: Any, value: Any) -> Any:
-    vector = builder.insert_element(_DOUBLES(ir.Undefined), value, _INT32(0))
-    return builder.shuffle_vector(vector, _DOUBLES(ir.Undefined), _ints(0))
 
 
 def _call(builder: Any, name: str, kind: Any, *arguments: Any) -> Any:
