@@ -125,8 +125,8 @@ def test_reduce_in_slabs_gives_the_same(monkeypatch):
     score = np.random.default_rng(0).standard_normal((50, 9, 17))
     whole = [scores.reduce(score, axis, norm) for axis in range(3) for norm in NORMS]
     monkeypatch.setattr(slabs, "SLAB_BYTES", 4000)
-    slabs = [scores.reduce(score, axis, norm) for axis in range(3) for norm in NORMS]
-    assert all(np.array_equal(a, b) for a, b in zip(whole, slabs, strict=True))
+    parts = [scores.reduce(score, axis, norm) for axis in range(3) for norm in NORMS]
+    assert all(np.array_equal(a, b) for a, b in zip(whole, parts, strict=True))
 
 
 def test_reduce_of_a_keras_kernel_along_axis_1_would_score_its_inputs():

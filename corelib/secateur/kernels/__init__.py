@@ -144,9 +144,9 @@ def of(array: object) -> Kernels:
 
 def digest_together(arrays: Sequence[npt.NDArray[Any]]) -> Digest:
     """As :meth:`Kernels.digest`, of all elements of arrays of the host, of which all are float64 or none."""
-    from secateur.kernels import sums
+    from secateur.kernels import cpu_digests
 
-    return sums.digest_together(arrays)
+    return cpu_digests.digest_together(arrays)
 
 
 def sample(arrays: Sequence[npt.NDArray[Any]], dtype: np.dtype[Any], absolute: bool, count: int) -> npt.NDArray[Any]:

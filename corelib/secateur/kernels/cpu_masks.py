@@ -24,14 +24,15 @@ def mask_above(x: Array, threshold: float, first_kept: int | None = None, packed
     """True above the threshold, and where elements equal it from position ``first_kept`` on; None if one is NaN."""
     before, after = limits(x.dtype, threshold)
     split = x.size if first_kept is None else first_kept
-    pieces, largest = in_order(patterns(x)), []
+    pieces, infinity, nan = in_order(patterns(x)), _infinity(x), []
 
     def write(piece: Piece, bits: Bits) -> None:
-        largest.append(loops.packed_above(line(piece.part), before, after, split - piece.start, bits))
+        nan.append(loops.packed_above(line(piece.part), before, after, split - piece.start, infinity, bits))
 
     def work(piece: Piece) -> None:
         start, part = piece
-        largest.append(loops.bool_above(line(part), before, after, split - start, out[start : start + part.size]))
+        kept = out[start : start + part.size]
+        nan.append(loops.bool_above(line(part), before, after, split - start, kept) > infinity)
 
     result: Array
     if packed:
@@ -40,7 +41,7 @@ def mask_above(x: Array, threshold: float, first_kept: int | None = None, packed
         result = np.empty(x.shape, np.bool_)
         out = result.view(np.uint8).reshape(-1)
         mapped(work, pieces)
-    return None if max(largest, default=0) > _infinity(x) else result
+    return None if any(nan) else result
 
 
 def first_kept(x: Array, threshold: float, last_equal: int, absolute: bool = False) -> tuple[int, int]:

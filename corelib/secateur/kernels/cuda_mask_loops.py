@@ -1,7 +1,7 @@
 """The CUDA kernels of masks; the conventions are those of ``cuda_loops``.
 
-Masks are bytes, 1 where kept (given ones: not 0). A packed mask is a line of bytes in C order, and walks that read or write one are in C
-order too; a thread writes whole bytes of it.
+Masks are bytes, 1 where kept (given ones: not 0). A packed mask is a line of bytes in C order, and walks that read or
+write one are in C order too; a thread writes whole bytes of it.
 """
 
 from __future__ import annotations

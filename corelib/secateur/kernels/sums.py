@@ -1,4 +1,4 @@
-"""Exact sums, largest magnitudes and digests on the CPU: how arrays of any layout reach the compiled loops.
+"""Exact sums and largest magnitudes on the CPU: how arrays of any layout reach the compiled loops.
 
 An array that lies without gaps, whatever the order of its axes, is read where it is, in few large pieces; another is
 brought piece by piece into a line. Pieces are summed apart, on the shared threads, and their exact sums added.
@@ -9,15 +9,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from secateur.arrays import PIECE, Index, as_stored, partition, single_dtype
-from secateur.kernels import digests, exact, exact_columns, few, formats, limbs, loops
-from secateur.kernels.formats import COUNTERS, Digest, ExactSums, Kind
-from secateur.kernels.lines import bits, joined, length, line, pieces, values
+from secateur.arrays import PIECE, Index, as_stored, partition
+from secateur.kernels import exact, exact_columns, few, formats, limbs, loops
+from secateur.kernels.formats import COUNTERS, ExactSums, Kind
+from secateur.kernels.lines import added, bits, length, line, unwritable, values
 from secateur.kernels.threads import mapped, thread_count
 
 Array = npt.NDArray[Any]
@@ -27,8 +27,6 @@ Floats = npt.NDArray[np.float64]
 _LONG_ROW = 512
 _MANY_ROWS = 64
 _MANY_COLUMNS = 1 << 14
-_FOLDED_BY = 1 << 31
-"""Numbers after which counts leave tables whose cells hold 32 bits."""
 
 
 def exact_sums(x: Array, kind: Kind, block: Sequence[int]) -> ExactSums:
@@ -76,7 +74,7 @@ def _few(stored: Array, how: tuple[bool, bool, int, int]) -> Floats:
     def work(index: Index) -> None:
         first, last = index[0].start, index[0].stop
         if stored.itemsize > 2:
-            part = _unwritable(stored)
+            part = unwritable(stored)
             few.add_few(part, bits(part), first, last, *how, result)
         else:
             part = _readable(stored[:, first:last]).reshape(len(stored), last - first, -1)
@@ -99,73 +97,6 @@ def largest_magnitudes(x: Array, block: Sequence[int]) -> Floats:
     return _by_block(x, block, reduce, np.maximum, np.zeros(formats.grid(x.shape, block)))
 
 
-def digest(x: Array) -> Digest:
-    """All that a summary needs, in one pass."""
-    return digest_together([x])
-
-
-def digest_together(arrays: Sequence[Array]) -> Digest:
-    """All that a summary of several arrays needs, of all float64 or none, in one pass."""
-    dtype = np.result_type(np.float32, *{single_dtype(x.dtype) for x in arrays})
-    size = sum(x.size for x in arrays)
-    copied = any(x.dtype != dtype for x in arrays)
-    waiting = iter(list(pieces(arrays, 0 if copied else size)))
-    parts = mapped(lambda _: _digest(waiting, dtype, size), range(thread_count() if size > PIECE else 1))
-    counters, bins = _added([part.counters for part in parts]), _added([part.bins for part in parts])
-    sums = {}
-    for i, kind in enumerate(formats.KINDS):
-        base, width = formats.window(kind, dtype)
-        total = _added([part.limbs[i] for part in parts])
-        limbs.carry(total)
-        sums[kind] = ExactSums(base, total.reshape(width), counters[:, i].reshape(COUNTERS))
-    smallest, largest = min(part.smallest for part in parts), max(part.largest for part in parts)
-    return Digest(smallest + 0.0, largest + 0.0, sum(part.zeros for part in parts), sums, bins)
-
-
-class _Part(NamedTuple):
-    """The digest of some pieces."""
-
-    smallest: float
-    largest: float
-    zeros: int
-    limbs: tuple[Cells, Cells, Cells]
-    counters: Cells
-    bins: Cells
-
-
-def _digest(waiting: Iterator[list[Array]], dtype: np.dtype[Any], size: int) -> _Part:
-    """Of as many pieces as one thread gets to see, of ``size`` elements at most."""
-    windows = [formats.window(kind, dtype) for kind in formats.KINDS]
-    bases = np.array([base for base, _ in windows])
-    totals = _column(windows[0][1]), _column(windows[1][1]), _column(windows[2][1])
-    counters, bins = np.zeros((COUNTERS, 3), np.int64), np.zeros(formats.HISTOGRAM_BINS, np.int64)
-    tables = np.zeros(digests.TABLE_CELLS if size >= digests.MANY else digests.TABLE, np.uint32)
-    smallest, largest, zeros, counted = math.inf, -math.inf, 0, 0
-    for piece in waiting:
-        line = _unwritable(joined(piece, dtype))
-        low, high, none = digests.digest(line, bits(line), bases, totals, counters, bins, tables)
-        smallest, largest, zeros, counted = min(smallest, low), max(largest, high), zeros + none, counted + line.size
-        for total in totals:
-            limbs.carry(total)
-        if counted > _FOLDED_BY:
-            digests.fold(tables, bins)
-            counted = 0
-    digests.fold(tables, bins)
-    return _Part(smallest, largest, zeros, totals, counters, bins)
-
-
-def _added(parts: Sequence[Cells]) -> Cells:
-    """The sum of at least one array, which may be the first itself."""
-    total = parts[0]
-    for part in parts[1:]:
-        total += part
-    return total
-
-
-def _column(height: int) -> Cells:
-    return np.zeros((height, 1), np.int64)
-
-
 class _Adding:
     """Adds the rows or the columns of a matrix of one kind to new cells: limbs, and below them the three counters."""
 
@@ -186,14 +117,7 @@ class _Adding:
 
 
 def _readable(x: Array) -> Array:
-    return _unwritable(values(x))
-
-
-def _unwritable(x: Array) -> Array:
-    """The same as an array that cannot be written, whether x can or not: Numba compiles for both apart."""
-    result = x.view()
-    result.flags.writeable = False
-    return result
+    return unwritable(values(x))
 
 
 def _limit(stored: Array) -> int:
@@ -267,7 +191,7 @@ def _in_rows(matrix: Array, adding: _Adding) -> Cells:
             adding.columns(_readable(matrix[index]).reshape(-1, columns), 0, columns, cells)
         return cells
 
-    return _added(mapped(work, range(hands)))
+    return added(mapped(work, range(hands)))
 
 
 def _in_stripes(matrix: Array, adding: _Adding) -> Cells:

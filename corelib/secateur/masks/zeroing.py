@@ -1,8 +1,9 @@
 """Pruning by magnitude, in place: threshold and zeros at once, no mask and no score in between.
 
-All return what they were given (a list of what an iterator gave), leave every bit of what stays, and check all before they write: read-only arrays
-(ReadOnlyArrayError), integers and other types (UnsupportedDtypeError), and NaN, which cannot be ranked
-(InvalidTensorError, with the array's name and the first position).
+All return what they were given (of an iterator, the list of its arrays), leave every bit of what stays, and check all
+before they write: read-only arrays and such whose elements share memory (ReadOnlyArrayError), integers and other types
+(UnsupportedDtypeError), and NaN, which cannot be ranked (InvalidTensorError, with the array's name and the first
+position).
 """
 
 from __future__ import annotations
