@@ -34,7 +34,6 @@ _BFLOAT16_TYPESTR = "<V2"
 _DLPACK_UNSIGNED = 1
 # Where DLTensor.dtype.code lies in a DLManagedTensor and in a DLManagedTensorVersioned (dlpack.h, 64-bit).
 _DTYPE_CODE_OFFSET = {b"dltensor": 20, b"dltensor_versioned": 52}
-_OVERLAP_WORK = 1 << 16
 # What libraries raise when an array's numbers cannot be reached.
 _UNREADABLE = (BufferError, NotImplementedError, RuntimeError, TypeError, ValueError)
 
@@ -142,7 +141,8 @@ class Stream:
         given = self._produce()
         if not is_array(given) and not isinstance(given, Iterable):
             raise UnsupportedDtypeError(f"the callable gives a {type(given).__name__}: let it return arrays, each time")
-        size, dtypes = 0, set()
+        size = 0
+        dtypes: set[str] = set()
         for number, value in enumerate([given] if is_array(given) else given):
             array = as_array(value, f"chunk {number}")
             size, dtypes = size + math.prod(array.shape), dtypes | {dtype_of(array).name}
@@ -195,49 +195,6 @@ def require_one_device(first: Named, second: Named) -> None:
     """
     if is_cuda(first.array) != is_cuda(second.array):
         raise DeviceMismatchError(f"{first.name} and {second.name} lie on different devices: move one of them")
-
-
-def require_writable(item: Named) -> None:
-    """Check that an array, as :func:`as_array` gives it, can be written in place.
-
-    Raises:
-        ReadOnlyArrayError: it cannot.
-    """
-    if is_cuda(item.array):
-        writable = not item.array.__cuda_array_interface__["data"][1]
-        strides = item.array.__cuda_array_interface__.get("strides") or ()
-    else:
-        writable = bool(item.array.flags.writeable)
-        strides = item.array.strides
-    if not writable:
-        raise ReadOnlyArrayError(f"{item.name} cannot be written: give a writable array")
-    if strides and _overlaps_itself(item.array.shape, strides, dtype_of(item.array).itemsize):
-        raise ReadOnlyArrayError(
-            f"{item.name} has elements that share their memory (expanded, broadcast, a sliding window): give a copy"
-        )
-
-
-def require_apart(items: Sequence[Named]) -> None:
-    """Check that no two arrays of the host that are to be written in place share memory, as tied weights do.
-
-    Raises:
-        ShapeMismatchError: two do.
-    """
-    bounds = [
-        (*np.lib.array_utils.byte_bounds(item.array), item)
-        for item in items
-        if not is_cuda(item.array) and item.array.size
-    ]
-    reaching: list[tuple[int, Named]] = []  # earlier arrays that end after the start of the next: few, but for slices
-    for start, end, second in sorted(bounds, key=lambda each: each[:2]):
-        reaching = [(other, first) for other, first in reaching if other > start]
-        for _, first in reaching:
-            if np.shares_memory(first.array, second.array):
-                raise ShapeMismatchError(
-                    f"{first.name} and {second.name} share memory (one weight, tied?): give it once, as it is "
-                    "written once"
-                )
-        reaching.append((end, second))
 
 
 def total_size(arrays: Iterable[Named]) -> int:
@@ -299,34 +256,6 @@ def as_stored(first: Array, *others: Array) -> list[Array]:
     order = sorted(range(first.ndim), key=lambda axis: -abs(first.strides[axis]))
     views = [array[flips].transpose(order) if array.ndim else array for array in (first, *others)]
     return [view.reshape(-1) for view in views] if all(view.flags.c_contiguous for view in views) else views
-
-
-def _overlaps_itself(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
-    """Whether two elements of an array of that form share memory."""
-    axes = sorted((abs(step), side) for side, step in zip(shape, strides, strict=True) if side != 1)
-    span = itemsize
-    for step, side in axes:
-        if step < span:
-            break
-        span += (side - 1) * step
-    else:
-        return False
-    if math.prod(shape) == 0:
-        return False
-    sides, steps = [side for _, side in axes], [step for step, _ in axes]
-    # Only addresses are compared below, so that no memory is needed behind them.
-    form = np.lib.stride_tricks.as_strided(np.empty(1, f"V{itemsize}"), sides, steps, writeable=False)
-    return any(_meets_itself(form[(slice(1),) * axis]) for axis in range(form.ndim))
-
-
-def _meets_itself(form: Array) -> bool:
-    """Whether two elements share memory whose indices differ first on the first axis of more than one index."""
-    axis = next(axis for axis, side in enumerate(form.shape) if side > 1)
-    ahead = (slice(None),) * axis
-    try:
-        return np.shares_memory(form[(*ahead, slice(1))], form[(*ahead, slice(1, None))], max_work=_OVERLAP_WORK)
-    except np.exceptions.TooHardError:  # layouts that no library makes
-        return True
 
 
 def _any_array(value: Any, name: str, writable: bool) -> Any:

@@ -22,11 +22,11 @@ from secateur.arrays import (
     dtype_of,
     is_cuda,
     require_alike,
-    require_writable,
     single_dtype,
 )
 from secateur.errors import EmptyInputError, OutOfRangeError, RecipeError, UnsupportedDtypeError
 from secateur.kernels.formats import Term
+from secateur.memory import require_writable
 from secateur.scalars import is_real, whole
 
 Array = npt.NDArray[Any]

@@ -146,8 +146,10 @@ class Summary:
             raise InvalidTensorError(f"all {self.count} numbers are infinite, so there is no range to draw them in")
         edges, below = edges[finite], below[finite]
         if edges[0] == edges[-1]:
-            margin = max(0.5, abs(edges[0]) * 2.0**-50)
-            return np.array([float(self.count)]), np.clip([edges[0] - margin, edges[0] + margin], -_LARGEST, _LARGEST)
+            value = float(edges[0])
+            margin = max(0.5, abs(value) * 2.0**-50)
+            around = max(value - margin, -_LARGEST), min(value + margin, _LARGEST)
+            return np.array([float(self.count)]), np.array(around)
         edges, exponent = _of_unit_width(edges)
         wanted = np.linspace(edges[0], edges[-1], bins + 1)
         return np.diff(np.interp(wanted, edges, below)), np.ldexp(wanted, exponent)

@@ -100,4 +100,4 @@ def _by_limbs(bits: Array, k: int, square: bool, absolute: bool, base: int, widt
         add_numbers(bits[before, k], square, absolute, base, limbs[:, 0], counters[:, 0])
     carry(limbs)
     round_columns(limbs, counters, base, square, result)
-    return result[0]
+    return float(result[0])

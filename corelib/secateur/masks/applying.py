@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from secateur import kernels
-from secateur.arrays import Named, as_array, as_mask, is_cuda, require_writable
+from secateur.arrays import Named, as_array, as_mask
 from secateur.masks.forms import require_mask_of
+from secateur.memory import copied_if_shared, require_writable
 
 
 def apply(weight: Any, mask: Any, name: str = "the weight") -> Any:
@@ -30,7 +29,5 @@ def apply(weight: Any, mask: Any, name: str = "the weight") -> Any:
     target, kept = as_array(weight, name, writable=True), as_mask(mask, packed=True)
     require_mask_of(Named("the mask", kept), Named(name, target))
     require_writable(Named(name, target))
-    if not is_cuda(target) and np.may_share_memory(target, kept):
-        kept = kept.copy()  # or it would be read while the weight is written
-    kernels.of(target).zero_where_false(target, kept)
+    kernels.of(target).zero_where_false(target, copied_if_shared(kept, target))
     return weight

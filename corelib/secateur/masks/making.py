@@ -134,7 +134,7 @@ def number(what: str, value: float) -> float:
         RecipeError: it is no number, or an array that has an axis.
         OutOfRangeError: it is NaN, or finite but too large for a float.
     """
-    if not hasattr(value, "__float__") or isinstance(value, bool) or getattr(value, "ndim", 0):
+    if not hasattr(value, "__float__") or isinstance(value, bool) or getattr(value, "ndim", False):
         raise RecipeError(f"{what} is {value!r}, a {type(value).__name__}: give a number")
     result = within_floats(what, value)
     if math.isnan(result):

@@ -22,14 +22,13 @@ from secateur.arrays import (
     dtype_of,
     is_array,
     is_cuda,
-    require_apart,
     require_one_device,
-    require_writable,
     single_dtype,
 )
 from secateur.errors import InvalidTensorError, OutOfRangeError, ShapeMismatchError
 from secateur.masks.making import group_axis, number, row_length
 from secateur.masks.ties import count, largest
+from secateur.memory import copied_if_shared, require_apart, require_writable
 
 
 def zero_below(weight: Any, threshold: float, name: str = "the weight") -> Any:
@@ -134,8 +133,7 @@ def _scale(scale: Any, columns: int, weight: Named) -> Any:
         require_one_device(weight, Named("the scale", factors))
     host = kernels.of(factors).to_host(factors)
     line = np.ascontiguousarray(host, np.result_type(dtype, single_dtype(host.dtype)))
-    if not is_cuda(weight.array) and np.may_share_memory(line, weight.array):
-        line = line.copy()  # or it would be read while the weight is written
+    line = copied_if_shared(line, weight.array)
     wrong = np.flatnonzero(~((line >= 0) & (line < math.inf)))
     if wrong.size:
         raise OutOfRangeError(f"the scale at {wrong[0]} is {line[wrong[0]]}: give finite numbers from 0")
