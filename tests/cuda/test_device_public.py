@@ -201,3 +201,15 @@ def test_a_tensor_of_a_gradients_graph_is_taken_without_its_graph():
 
     with launched(2, 2):
         assert as_host(scores.magnitude(Parameter())).tolist() == [1.5, 2.0]
+
+
+@few
+@given(st.integers(1, 40), st.integers(0, 1 << 32), launch_sizes)
+def test_any_byte_but_0_is_true(size, seed, launch):
+    one, other = np.random.default_rng(seed).choice(np.uint8([0, 1, 2, 255]), (2, size))
+    odd, plain = (one.view(np.bool_), other.view(np.bool_)), (one != 0, other != 0)
+    with launched(*launch):
+        devices = [DeviceArray(mask) for mask in odd]
+        assert masks.hamming(*devices) == masks.hamming(*plain)
+        for combine in (masks.union, masks.intersection):
+            assert same_bits(as_host(combine(*devices)), combine(*plain))
