@@ -11,6 +11,7 @@ from __future__ import annotations
 from secateur import distributions, errors, masks, schedules, scores, thresholds
 from secateur.errors import SecateurError
 from secateur.recipe import (
+    Blocks,
     Bytes,
     Flops,
     Gradient,
@@ -30,6 +31,7 @@ from secateur.schedules import Cubic, Linear, OneShot
 __version__ = "0.1.0"
 
 __all__ = [
+    "Blocks",
     "Bytes",
     "Cubic",
     "Flops",

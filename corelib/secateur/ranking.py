@@ -16,12 +16,13 @@ import numpy.typing as npt
 from secateur import scores
 from secateur.adapter import Parameter, prunable
 from secateur.errors import EmptyLayerError, ExampleError, MissingDataError, NoMatchError, ParametrizationError
-from secateur.recipe import Heads, Recipe, Units
+from secateur.recipe import Blocks, Heads, Recipe, Units
 from secateur.recipe.allocation import best
 from secateur.recipe.score import Score
 from secateur.structure.coupling import Coupling, couple, only
 from secateur.structure.graph import Graph
 from secateur.structure.removal import plan, producer, unit_masks
+from secateur.tiles import block_means, block_shape, spread
 
 Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
@@ -66,6 +67,8 @@ def ranking(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph | None
         ParametrizationError: a chosen weight is computed from others.
     """
     kind = recipe.granularity
+    if isinstance(kind, Blocks):
+        return BlockRanking(_chosen(recipe, parameters), kind, _shapes(parameters), recipe.scope)
     if not isinstance(kind, Units):
         return WeightRanking(_chosen(recipe, parameters), recipe.scope)
     words = "head" if isinstance(kind, Heads) else "neuron"
@@ -150,6 +153,49 @@ class WeightRanking:
     def emptied(self, kept: Mapping[str, BoolArray]) -> dict[str, dict[str, BoolArray]]:
         """Parameters of which no weight is kept."""
         return {name: {name: np.ones_like(mask)} for name, mask in kept.items() if not mask.any()}
+
+
+@dataclass(frozen=True)
+class BlockRanking:
+    """Blocks of the chosen parameters, each of which has its own grid of them."""
+
+    names: tuple[str, ...]
+    kind: Blocks
+    shapes: Mapping[str, tuple[tuple[int, ...], tuple[str, ...]]]
+    scope: str = "model"
+
+    def scores(self, parameters: Sequence[Parameter], score: Score, statistics: Statistics) -> dict[str, Array]:
+        """The mean score of each block, in the shape of its parameter's grid."""
+        by_name = {parameter.name: parameter for parameter in parameters}
+        return {
+            name: block_means(_score(by_name[name], score, statistics), self._block(name), name) for name in self.names
+        }
+
+    def masks(self, kept: Mapping[str, BoolArray]) -> dict[str, BoolArray]:
+        """Each block's flag on all of its weights."""
+        for name, flags in kept.items():
+            if not flags.any():
+                raise EmptyLayerError(
+                    f"this recipe would prune all {flags.size} blocks of {name}; {remedy(self.scope)}"
+                )
+        extents = {name: self.shapes[name][0] for name in kept}
+        return {
+            name: np.array(spread(flags, extents[name], self._block(name)), order="C").reshape(extents[name])
+            for name, flags in kept.items()
+        }
+
+    def emptied(self, kept: Mapping[str, BoolArray]) -> dict[str, dict[str, BoolArray]]:
+        """Parameters of which no block is kept."""
+        return {name: {name: np.ones_like(flags)} for name, flags in kept.items() if not flags.any()}
+
+    def _block(self, name: str) -> tuple[int, ...]:
+        extents, axes = self.shapes[name]
+        return block_shape(self.kind.within(axes, extents), extents, name)
+
+
+def _shapes(parameters: Sequence[Parameter]) -> dict[str, tuple[tuple[int, ...], tuple[str, ...]]]:
+    """Name -> shape and axes."""
+    return {parameter.name: (tuple(parameter.view.shape), parameter.axes) for parameter in parameters}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, overload
 
-import numpy as np
 import numpy.typing as npt
 
 from secateur import kernels
@@ -14,7 +13,8 @@ from secateur.arrays import Named, as_array, as_arrays, is_array
 from secateur.errors import OutOfRangeError, RecipeError, ShapeMismatchError
 from secateur.kernels.formats import grid
 from secateur.masks.ties import count, largest
-from secateur.scalars import sides, whole, within_floats
+from secateur.scalars import whole, within_floats
+from secateur.tiles import block_means, block_shape, spread
 
 
 def keep_above(score: Any, threshold: float, name: str = "the score", *, packed: bool = False) -> Any:
@@ -109,19 +109,13 @@ def blocks(
         InvalidTensorError: the score holds NaN, or a block both infinities.
     """
     score = as_array(score, name)
-    shape = sides("the block", shape, least=1)
-    if len(shape) != len(score.shape):
-        raise ShapeMismatchError(f"{name} has {len(score.shape)} axes, the block {shape} has {len(shape)}")
-    shape = tuple(min(side, max(extent, 1)) for side, extent in zip(shape, score.shape, strict=True))
+    shape = block_shape(shape, score.shape, name)
     keep = count("keep", keep, math.prod(grid(score.shape, shape)))
-    device = kernels.of(score)
-    means = kernels.rounded_sums(score, "value", shape)
-    if np.isnan(means).any():
-        kernels.refuse_nan([Named(name, score)])
-    np.divide(means, _block_sizes(score.shape, shape), out=means)
+    means = block_means(score, shape, name)
     kept = keep_largest([means], keep, [f"the block means of {name}"])[0]
     del means
-    mask = _spread(kept, score.shape, shape)
+    mask = spread(kept, score.shape, shape)
+    device = kernels.of(score)
     if packed:
         return device.from_host(kernels.of(mask).pack(mask), score)
     return device.from_host(mask.copy(order="C").reshape(score.shape), score)
@@ -169,24 +163,3 @@ def row_length(item: Named) -> int:
     if not item.array.shape:
         raise ShapeMismatchError(f"{item.name} is a single number: it has no rows")
     return math.prod(item.array.shape[1:])
-
-
-def _spread(kept: npt.NDArray[np.bool_], extents: Sequence[int], shape: Sequence[int]) -> npt.NDArray[np.bool_]:
-    """Each block's value on all of its elements; where blocks fill the shape, a view that takes no memory."""
-    if all(extent % side == 0 for extent, side in zip(extents, shape, strict=True)):
-        apart = kept.reshape([n for count in kept.shape for n in (count, 1)])
-        sides = [n for pair in zip(kept.shape, shape, strict=True) for n in pair]
-        return np.broadcast_to(apart, sides)
-    for axis, side in enumerate(shape):
-        kept = np.repeat(kept, side, axis=axis)
-    return kept[tuple(slice(size) for size in extents)]
-
-
-def _block_sizes(shape: Sequence[int], block: Sequence[int]) -> npt.NDArray[np.float64]:
-    """How many elements each block has: one number where all are equal."""
-    if all(extent % side == 0 for extent, side in zip(shape, block, strict=True)):
-        return np.array(float(math.prod(block)))
-    sizes = np.ones(())
-    for extent, side in zip(shape, block, strict=True):
-        sizes = np.multiply.outer(sizes, np.minimum(side, extent - np.arange(0, extent, side)).astype(np.float64))
-    return sizes

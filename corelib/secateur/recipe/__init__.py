@@ -1,12 +1,13 @@
 """What to prune and how much: granularity, target, score, scope, schedule, in one frozen object."""
 
 from secateur.recipe.costs import Bytes, Flops, Parameters
-from secateur.recipe.granularity import Heads, Neurons, Units, Weights
+from secateur.recipe.granularity import Blocks, Heads, Neurons, Units, Weights
 from secateur.recipe.recipe import Recipe
 from secateur.recipe.score import Gradient, Magnitude, Taylor
 from secateur.recipe.targets import KSigma, Percentile, Sparsity
 
 __all__ = [
+    "Blocks",
     "Bytes",
     "Flops",
     "Gradient",

@@ -1,4 +1,4 @@
-"""What is pruned as one: single weights, or whole units: neurons, channels, filters, heads."""
+"""What is pruned as one: single weights, blocks of them, or whole units: neurons, channels, filters, heads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from secateur.errors import OutOfRangeError, RecipeError
-from secateur.scalars import is_real, whole
+from secateur.scalars import is_real, sides, whole
 
 NORMS = (1, 2, "inf", "mean")
 
@@ -17,6 +17,30 @@ SLICES = ("out", "in", "bias", "norm")
 @dataclass(frozen=True)
 class Weights:
     """Single connections. The model's shapes change only where a whole unit is no longer read."""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Blocks of weights, side by side in each kernel, by their mean score; shapes do not change.
+
+    Args:
+        shape: of a block, along the ``out`` and ``in`` axes (an embedding's entries and features); a convolution's
+            window is in it as a whole, a recurrent kernel's gates have blocks of their own. Blocks at the upper borders
+            may be smaller.
+    """
+
+    shape: Sequence[int] = (16, 16)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", sides("the shape of Blocks", self.shape, least=1))
+        if len(self.shape) != 2:
+            raise RecipeError(f"Blocks({self.shape}): give two sides, along out and in, such as (16, 16)")
+
+    def within(self, axes: Sequence[str], extents: Sequence[int]) -> tuple[int, ...]:
+        """The block's sides in a parameter with these axes."""
+        named = {"out": self.shape[0], "entries": self.shape[0], "in": self.shape[1], "features": self.shape[1]}
+        single = dict.fromkeys(("gate", "group"), 1)
+        return tuple({**named, **single}.get(axis, extent) for axis, extent in zip(axes, extents, strict=True))
 
 
 @dataclass(frozen=True)
@@ -108,5 +132,5 @@ class Heads(Units):
     """Whole heads of attention layers, and nothing else; heads that share keys and values (grouped queries) as one."""
 
 
-Granularity = Weights | Neurons | Heads
-GRANULARITIES: dict[str, type] = {"Weights": Weights, "Neurons": Neurons, "Heads": Heads}
+Granularity = Weights | Blocks | Neurons | Heads
+GRANULARITIES: dict[str, type] = {"Weights": Weights, "Blocks": Blocks, "Neurons": Neurons, "Heads": Heads}

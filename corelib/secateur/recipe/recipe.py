@@ -41,7 +41,8 @@ class Recipe:
     Args:
         target: how much: a :class:`Sparsity`, :class:`Percentile` or :class:`KSigma` of the elements, a number is a
             sparsity; or with whole units :class:`Parameters`, :class:`Flops` or :class:`Bytes` of the model.
-        granularity: what is pruned as one: :class:`Weights`, :class:`Neurons` or :class:`Heads`.
+        granularity: what is pruned as one: :class:`Weights`, :class:`Blocks`, :class:`Neurons` or
+            :class:`Heads`.
         score: what ranks the weights: :class:`Magnitude`, :class:`Gradient` or :class:`Taylor`.
         scope: ``"model"``: everything competes with everything; ``"layer"``: the target holds in each layer by itself.
         schedule: when, for pruning during training: :class:`OneShot`, :class:`Linear` or :class:`Cubic`.
@@ -157,7 +158,7 @@ def _check_kind(name: str, value: object, kinds: dict[str, type]) -> None:
 
 def _check_costs(target: object, granularity: Granularity, scope: str) -> None:
     """Refuse what would say nothing: a cost of single weights, or a layer's own share of the model's cost."""
-    if isinstance(target, CostTarget) and isinstance(granularity, Weights):
+    if isinstance(target, CostTarget) and not isinstance(granularity, Units):
         raise RecipeError(
             f"{target} needs whole units: a single weight that is pruned stays stored and computed with, as a zero; "
             f"use granularity=Neurons(), or Sparsity({target.fraction}) for so many zeros"

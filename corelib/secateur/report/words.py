@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from secateur.recipe import (
+    Blocks,
     Bytes,
     Flops,
     Gradient,
@@ -46,9 +47,11 @@ def target_words(recipe: Recipe) -> str:
 
 
 def what(recipe: Recipe) -> str:
-    """What is removed as one: ``heads``, ``neurons`` or ``weights``."""
+    """What is removed as one: ``heads``, ``neurons``, ``blocks`` or ``weights``."""
     if isinstance(recipe.granularity, Heads):
         return "heads"
+    if isinstance(recipe.granularity, Blocks):
+        return "blocks"
     return "neurons" if isinstance(recipe.granularity, Units) else "weights"
 
 
