@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from secateur.structure.graph import Graph, Operation, ParameterShape
 from secateur.structure.removal import Plan
 from secateur_keras import backends
+from secateur_keras.naming import below
 from secateur_keras.parameters import layouts
 
 Shape = tuple[int, ...]
@@ -50,6 +51,7 @@ class Recorder:
             )
             for weight, form in layouts(model)
         }
+        self._precision = _coarsest(layer.compute_dtype for layer in [model, *(layer for layer, _ in below(model))])
         self.tensors: list[Shape] = []
         self.operations: list[Operation] = []
         self.edits: list[Edit] = []
@@ -85,7 +87,20 @@ class Recorder:
 
     def graph(self, inputs: Sequence[int], outputs: Sequence[int]) -> Graph:
         """The finished graph."""
-        return Graph(tuple(self.tensors), tuple(self.operations), tuple(inputs), tuple(outputs), dict(self.parameters))
+        return Graph(
+            tuple(self.tensors),
+            tuple(self.operations),
+            tuple(inputs),
+            tuple(outputs),
+            dict(self.parameters),
+            self._precision,
+        )
+
+
+def _coarsest(dtypes: Iterable[str | None]) -> str:
+    """Of the floating types that layers compute with, the one of fewest digits."""
+    digits = {"bfloat16": 8, "float16": 11, "float32": 24, "float64": 53}
+    return min((dtype for dtype in dtypes if dtype in digits), key=lambda dtype: digits[dtype], default="")
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,9 @@ class TorchAdapter:
     def compact(self, model: nn.Module, graph: Graph, plan: Plan, example: Any | None) -> Iterator[Smaller]:
         """See :func:`secateur_torch.surgery.compact`; then :func:`secateur_torch.exported.compact`."""
         yield Smaller(surgery.compact(model, graph, plan), "your own module, with smaller weights")
-        yield Smaller(exported.compact(model, plan, example), "the graph that torch.export writes of your module")
+        yield Smaller(
+            exported.compact(model, graph, plan, example), "the graph that torch.export writes of your module"
+        )
 
     def write_model(self, model: nn.Module, folder: Path) -> None:
         """See :func:`secateur_torch.files.write_model`."""

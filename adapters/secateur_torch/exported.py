@@ -25,6 +25,7 @@ from secateur.structure.graph import Graph
 from secateur.structure.removal import Plan, plan
 from secateur_torch.inference import arguments, inference_mode, results, tensors
 from secateur_torch.masking import free_copy
+from secateur_torch.normalisation import write_plainly
 from secateur_torch.parameters import Weight, weights
 from secateur_torch.recording import Recorder
 from secateur_torch.sizes import Site, rewrite
@@ -39,15 +40,16 @@ class Training(nn.Module):
         return self.training
 
 
-def compact(model: nn.Module, removal: Plan, example: Any) -> nn.Module:
+def compact(model: nn.Module, graph: Graph, removal: Plan, example: Any) -> nn.Module:
     """A smaller module that computes what ``model`` does, from its exported graph; ``model`` itself is not touched.
 
     Parameters and buffers have the names that they have in ``model``. Sizes of the example's axes that the code does
-    not fix stay open, the batch among them. Dropout and normalisation follow ``train()`` and ``eval()``; branches of
-    the user's own code are those that the example took in evaluation mode.
+    not fix stay open, of images the batch alone. Dropout and normalisation follow ``train()`` and ``eval()``; branches
+    of the user's own code are those that the example took in evaluation mode.
 
     Args:
         model: the model that was traced.
+        graph: its structure.
         removal: which indices of which weights stay.
         example: an input, as for :func:`secateur_torch.tracing.graph`.
 
@@ -55,16 +57,17 @@ def compact(model: nn.Module, removal: Plan, example: Any) -> nn.Module:
         TraceError: the model cannot be exported, or its graph does not allow this removal.
     """
     copied = free_copy(model)
+    write_plainly(copied, graph)
     with inference_mode(copied), torch.no_grad():
         positional, named = _widened(copied, arguments(copied, example))
         written = _exported(copied, positional, named)
         known = _weights(copied, written)
         tracer = _Tracer(written, Recorder(known, lambda: "the exported graph"))
-        graph = tracer.trace(positional, named)
-        within = _within(graph, removal)
+        whole = tracer.trace(positional, named)
+        within = _within(whole, removal)
         _replace(written, sliced_weights(known, within))
-        rescale_weights(graph, within, _owned(written))
-        _Rewriter(written, tracer, graph, within).rewrite(_flat(written, positional, named))
+        rescale_weights(whole, within, _owned(written))
+        _Rewriter(written, tracer, whole, within).rewrite(_flat(written, positional, named))
         _follow_mode(written)
     return _finished(written, model)
 
@@ -87,7 +90,7 @@ def _mapped(nested: Any, function: Any) -> Any:
 
 
 def _exported(model: nn.Module, positional: tuple[Any, ...], named: Mapping[str, Any]) -> fx.GraphModule:
-    sizes = _mapped((positional, dict(named)), lambda tensor: dict.fromkeys(range(tensor.ndim), Dim.AUTO))
+    sizes = _mapped((positional, dict(named)), lambda tensor: dict.fromkeys(_open(tensor), Dim.AUTO))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -96,6 +99,11 @@ def _exported(model: nn.Module, positional: tuple[Any, ...], named: Mapping[str,
             return program.module(check_guards=False)
     except Exception as error:  # torch.export raises errors of many kinds
         raise TraceError(f"torch.export cannot write the model down ({type(error).__name__}: {error})") from error
+
+
+def _open(tensor: torch.Tensor) -> range:
+    """Axes whose size stays open: of an image the batch alone, since open heights make export ten times as long."""
+    return range(tensor.ndim if tensor.ndim < 4 else 1)
 
 
 def _by_name(

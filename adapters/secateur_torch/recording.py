@@ -47,6 +47,7 @@ class Recorder(TorchFunctionMode):
         self._optional: set[int] = set()  # by the number of the first output
         self._inputs: tuple[int, ...] = ()
         self._used: dict[str, ParameterShape] = {}
+        self._floating: set[torch.dtype] = set()
         for weight in self._weights.values():
             self._keep(weight.tensor)
 
@@ -60,7 +61,9 @@ class Recorder(TorchFunctionMode):
         if returned:
             self._operations.append(Operation("unknown", (), (), returned, {}, "model", "return"))
         outputs = tuple(self._number(tensor) for tensor in results)
-        return Graph(tuple(self._shapes), self._needed(outputs), self._inputs, outputs, self._used)
+        coarsest = max(self._floating, key=lambda dtype: torch.finfo(dtype).eps, default=None)
+        precision = str(coarsest or "").removeprefix("torch.")
+        return Graph(tuple(self._shapes), self._needed(outputs), self._inputs, outputs, self._used, precision)
 
     def weight(self, tensor: Any) -> Weight | None:
         """The weight that a tensor is."""
@@ -233,6 +236,8 @@ class Recorder(TorchFunctionMode):
         self._numbers[id(tensor)] = len(self._shapes)
         self._keep(tensor)
         self._shapes.append(tuple(tensor.shape))
+        if tensor.is_floating_point() and not tensor.is_meta:
+            self._floating.add(tensor.dtype)
         return len(self._shapes) - 1
 
     def _keep(self, tensor: torch.Tensor) -> None:

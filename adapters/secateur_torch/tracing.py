@@ -83,6 +83,7 @@ def _joined(inference: Graph, training: Graph) -> Graph:
         (*inference.inputs, *moved(training.inputs)),
         (*inference.outputs, *moved(training.outputs)),
         {**inference.parameters, **{key: shape for key, shape in training.parameters.items() if key not in known}},
+        inference.precision,
     )
 
 

@@ -153,7 +153,8 @@ class Pruned:
 
     def _difference(self, small: Any, expected: Sequence[Array], example: Any | None) -> float:
         """How far the smaller model's outputs are off. Raises VerificationError."""
-        error = largest_error(expected, self._small_outputs(small, example), exact=self._is_exact)
+        precision = self._traced(example).precision
+        error = largest_error(expected, self._small_outputs(small, example), self._is_exact, precision)
         if self._traced(example).has_training:
             self._small_outputs(small, example, training=True)
         return error

@@ -65,13 +65,14 @@ def require_telling(expected: Sequence[Array]) -> None:
         )
 
 
-def largest_error(expected: Sequence[Array], actual: Sequence[Array], exact: bool = True) -> float:
+def largest_error(expected: Sequence[Array], actual: Sequence[Array], exact: bool = True, precision: str = "") -> float:
     """The largest difference between outputs, relative to the largest number of the output, if rounding explains it.
 
     Args:
         expected: the masked model's outputs, which :func:`require_telling` let pass.
         actual: the smaller model's.
         exact: if False, any finite difference is accepted.
+        precision: the coarsest floating type that the models compute with, if it is not the outputs'.
 
     Raises:
         VerificationError: rounding does not explain it: another shape, NaN or infinity, or too large a difference.
@@ -80,10 +81,15 @@ def largest_error(expected: Sequence[Array], actual: Sequence[Array], exact: boo
         raise VerificationError(
             f"the smaller model's outputs have other shapes than the masked one's; it was thrown away. {BAKED}"
         )
-    return max(_error(number, *pair, exact) for number, pair in enumerate(zip(expected, actual, strict=True)))
+    pairs = zip(expected, actual, strict=True)
+    return max(_error(number, *pair, _tolerance(pair[0], exact, precision)) for number, pair in enumerate(pairs))
 
 
-def _error(number: int, expected: Array, actual: Array, exact: bool) -> float:
+def _tolerance(output: Array, exact: bool, precision: str) -> float:
+    return max(TOLERANCES.get(name, 0.0) for name in (output.dtype.name, precision)) if exact else math.inf
+
+
+def _error(number: int, expected: Array, actual: Array, tolerance: float) -> float:
     wide, other = _wide(expected), _wide(actual)
     finite = np.isfinite(wide)
     strange = np.where(finite, ~np.isfinite(other), wide != other)
@@ -96,7 +102,6 @@ def _error(number: int, expected: Array, actual: Array, exact: bool) -> float:
     difference = float(np.abs(wide[finite] - other[finite]).max(initial=0.0))
     largest = float(np.abs(wide[finite]).max(initial=0.0))
     error = difference / largest if largest > 0 else difference
-    tolerance = TOLERANCES.get(expected.dtype.name, 0.0) if exact else math.inf
     if error > tolerance:
         raise VerificationError(
             f"the smaller model's outputs differ from the masked model's by {error:.2g} of the largest number of "

@@ -157,3 +157,10 @@ def test_a_model_whose_layers_were_exchanged_is_refused() -> None:
     model[0] = torch.nn.Linear(6, 9)
     with pytest.raises(ShapeMismatchError, match=r"0\.weight has the shape \(9, 6\), its mask \(8, 6\)"):
         pruned.summary()
+
+
+def test_the_coarsest_type_that_was_computed_with_sets_the_tolerance() -> None:
+    expected, actual = [np.array([1.0, 2.0])], [np.array([1.0, 2.0 + 1e-5])]
+    with pytest.raises(VerificationError, match="differ"):
+        largest_error(expected, actual)
+    assert largest_error(expected, actual, precision="float32") == pytest.approx(5e-6)

@@ -192,3 +192,61 @@ def test_what_can_be_made_smaller_in_no_form_is_refused_with_both_reasons() -> N
     pruned = st.prune(model, HALF, example=torch.ones(2, 6).double())
     with pytest.raises(VerificationError, match=r"spell out a size.*Nor can it be made in another way.*torch\.export"):
         pruned.compact()
+
+
+class OwnNorm(nn.Module):
+    """As every library of language models writes it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight, self.variance_epsilon = nn.Parameter(torch.rand(width) + 0.5), 1e-3
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+
+
+class FixedHeads(nn.Module):
+    """The number of heads in the code, and the user's own norm along the stream that shrinks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.norm, self.qkv = nn.Embedding(30, 12), OwnNorm(12), nn.Linear(12, 36)
+        self.out, self.head = nn.Linear(12, 12), nn.Linear(12, 5)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = self.table(tokens)
+        batch, time = tokens.shape
+        q, k, v = self.qkv(self.norm(x)).view(batch, time, 3, 4, 3).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, time, -1)
+        return self.head(x + self.out(mixed))
+
+
+def test_a_norm_of_the_users_shrinks_in_the_exported_graph_too() -> None:
+    torch.manual_seed(3)
+    tokens = torch.randint(0, 30, (2, 6))
+    model = FixedHeads().double()
+    pruned = st.prune(model, HALF, example=tokens)
+    small = pruned.compact()
+    assert pruned.form == WRITTEN and pruned.max_error is not None and pruned.max_error < 1e-12
+    assert small.get_parameter("table.weight").shape == (30, 6)
+    other = torch.randint(0, 30, (3, 9))
+    torch.testing.assert_close(small(other), model(other), rtol=1e-10, atol=1e-12)
+
+
+class Coarse(nn.Module):
+    """64-bit weights, and an activation in 32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(40, 60), nn.Linear(60, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second((1e3 * self.first(x)).float().exp().log1p().double())
+
+
+def test_outputs_need_be_no_more_alike_than_what_the_model_computes_with() -> None:
+    torch.manual_seed(4)
+    model = Coarse().double()
+    x = torch.randn(2, 40).double() / 50
+    assert st.graph(model, x).precision == "float32"
+    assert st.graph(Encoder().double(), torch.randn(1, 5, 8).double()).precision == "float64"

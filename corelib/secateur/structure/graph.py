@@ -120,13 +120,18 @@ class Operation:
 
 @dataclass(frozen=True)
 class Graph:
-    """Operations in execution order; ``tensors[i]`` is the shape of tensor ``i``."""
+    """Operations in execution order; ``tensors[i]`` is the shape of tensor ``i``.
+
+    ``precision`` names the coarsest floating type that the pass computed with (``float16`` in a float32 model), if it
+    is known: outputs can be no more alike than that.
+    """
 
     tensors: tuple[tuple[int, ...], ...]
     operations: tuple[Operation, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     parameters: Mapping[str, ParameterShape]
+    precision: str = ""
 
     @property
     def has_training(self) -> bool:
