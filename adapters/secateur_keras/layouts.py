@@ -26,8 +26,7 @@ def layout(weight: Weight) -> Layout:
         if isinstance(weight.owner, kinds) and weight.variable.name == name:
             return rule(weight.owner, shape)
     role = VECTORS.get(weight.variable.name) if len(shape) == 1 else None
-    axes = ("out",) if role else tuple(f"axis{axis}" for axis in range(len(shape)))
-    return Layout(role or "other", axes, shape, shape, tuple(range(len(shape))))
+    return Layout(role, ("out",), shape, shape, (0,)) if role else _as_it_is("other", shape)
 
 
 def _dense(layer: keras.Layer, shape: Shape) -> Layout:
@@ -59,25 +58,56 @@ def _recurrent(layer: keras.Layer, shape: Shape) -> Layout:
     return Layout("recurrent", ("gate", "out", "in"), shape, (shape[0], gates, shape[1] // gates), (1, 2, 0))
 
 
+def _recurrent_bias(layer: keras.Layer, shape: Shape) -> Layout:
+    """``(gates * units,)``, or where a GRU has two of them ``(2, gates * units)``."""
+    gates = next(count for kind, count in GATES.items() if isinstance(layer, kind))
+    split = (*shape[:-1], gates, shape[-1] // gates)
+    return Layout("bias", ("part", "gate", "out")[-len(split) :], shape, split, tuple(range(len(split))))
+
+
 def _embedding(layer: keras.Layer, shape: Shape) -> Layout:
     return Layout("embedding", ("entries", "features"), shape, shape, (0, 1))
 
 
+def _reverse_embedding(layer: keras.Layer, shape: Shape) -> Layout:
+    """``(features, entries)``: scores of the entries are made of features."""
+    return Layout("kernel", ("out", "in"), shape, shape, (1, 0))
+
+
 def _einsum(layer: keras.Layer, shape: Shape) -> Layout:
     """A kernel whose contracted letters stand together at one end is a matrix; any other keeps its shape."""
-    other = Layout("other", tuple(f"axis{axis}" for axis in range(len(shape))), shape, shape, tuple(range(len(shape))))
-    operands, _, result = layer.equation.replace(" ", "").replace("...", "").partition("->")
-    data, _, kernel = operands.partition(",")
+    data, kernel, result = _letters(layer)
     contracted = [letter in data and letter not in result for letter in kernel]
     free = [letter in result and letter not in data for letter in kernel]
     count = sum(contracted)
     if not 0 < count < len(kernel) or [not each for each in contracted] != free:
-        return other
+        return _as_it_is("other", shape)
     if all(contracted[:count]):
         return Layout("kernel", ("out", "in"), shape, (math.prod(shape[:count]), math.prod(shape[count:])), (1, 0))
     if all(contracted[-count:]):
         return Layout("kernel", ("out", "in"), shape, (math.prod(shape[:-count]), math.prod(shape[-count:])), (0, 1))
-    return other
+    return _as_it_is("other", shape)
+
+
+def _einsum_bias(layer: keras.Layer, shape: Shape) -> Layout:
+    """A vector, if it has a number for each output of a kernel that is a matrix, in the kernel's order."""
+    data, kernel, result = _letters(layer)
+    free = [letter for letter in kernel if letter not in data]
+    is_matrix = _einsum(layer, tuple(layer.kernel.shape)).role == "kernel"
+    if is_matrix and sorted(layer.bias_axes) == sorted(free) and free == [each for each in result if each in free]:
+        return Layout("bias", ("out",), shape, (math.prod(shape),), (0,))
+    return _as_it_is("other", shape)
+
+
+def _letters(layer: keras.Layer) -> tuple[str, str, str]:
+    """The labels of the data, the kernel and the result, without an ellipsis."""
+    operands, _, result = layer.equation.replace(" ", "").replace("...", "").partition("->")
+    data, _, kernel = operands.partition(",")
+    return data, kernel, result
+
+
+def _as_it_is(role: str, shape: Shape) -> Layout:
+    return Layout(role, tuple(f"axis{axis}" for axis in range(len(shape))), shape, shape, tuple(range(len(shape))))
 
 
 Rule = Callable[[keras.Layer, Shape], Layout]
@@ -91,8 +121,11 @@ RULES: tuple[tuple[Any, str, Rule], ...] = (
     ((layers.Conv1D, layers.Conv2D, layers.Conv3D), "kernel", _convolution),
     (tuple(GATES), "kernel", _recurrent),
     (tuple(GATES), "recurrent_kernel", _recurrent),
+    (tuple(GATES), "bias", _recurrent_bias),
     (layers.Embedding, "embeddings", _embedding),
+    (layers.Embedding, "reverse_embeddings", _reverse_embedding),
     (layers.EinsumDense, "kernel", _einsum),
+    (layers.EinsumDense, "bias", _einsum_bias),
 )
 
 VECTORS = {

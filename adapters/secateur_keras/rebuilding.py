@@ -17,8 +17,19 @@ from secateur.errors import TraceError
 from secateur_keras.naming import sublayers
 
 
+def inner_layers(operation: Any) -> dict[str, Any]:
+    """The layers and cells that a layer of Keras's own is made with, by the entries of its config."""
+    if isinstance(operation, keras.layers.TimeDistributed):
+        return {"layer": operation.layer}
+    if isinstance(operation, keras.layers.Bidirectional):
+        return {"layer": operation.forward_layer, "backward_layer": operation.backward_layer}
+    if isinstance(operation, keras.layers.StackedRNNCells):
+        return {"cells": list(operation.cells)}
+    return {"cell": operation.cell} if type(operation) is keras.layers.RNN else {}
+
+
 def with_config(operation: Any, changes: Mapping[str, Any]) -> Any:
-    """A layer or operation of the same class and config, but for ``changes``.
+    """A layer or operation of the same class and config, but for ``changes``, among which may be layers.
 
     Raises:
         TraceError: it cannot be rebuilt from its config.
@@ -26,6 +37,8 @@ def with_config(operation: Any, changes: Mapping[str, Any]) -> Any:
     try:
         config = _accepted(type(operation), {**operation.get_config(), **changes})
         with _own_objects(operation):
+            if any(isinstance(each, keras.Layer) for each in keras.tree.flatten(list(changes.values()))):
+                return type(operation)(**config)
             if isinstance(operation, keras.layers.Lambda):
                 return type(operation).from_config(config, safe_mode=False)
             functions = {key: getattr(operation, key, None) for key in config}

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 import numpy as np
 
 from secateur.structure.graph import Graph, Operation, ParameterShape
+from secateur.structure.removal import Plan
 from secateur_keras import backends
 from secateur_keras.parameters import layouts
 
 Shape = tuple[int, ...]
+Outputs = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What a plan changes in a Keras object.
+
+    Args:
+        origin: the layer or operation.
+        config: plan -> entry of the config -> its value under the plan.
+        call: where a size is no entry of the config: does what the operation did, with these entries by name.
+    """
+
+    origin: Any
+    config: Callable[[Plan], Mapping[str, Any]]
+    call: Callable[..., Any] | None = None
 
 
 class Recorder:
@@ -21,7 +39,7 @@ class Recorder:
 
     Attributes:
         operations: as in the graph.
-        origins: for each operation the Keras layer or operation that it describes.
+        edits: what must change in Keras's objects if sizes do.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -34,7 +52,7 @@ class Recorder:
         }
         self.tensors: list[Shape] = []
         self.operations: list[Operation] = []
-        self.origins: list[Any] = []
+        self.edits: list[Edit] = []
         self.parameters: dict[str, ParameterShape] = {}
 
     def tensor(self, shape: Sequence[int]) -> int:
@@ -50,6 +68,16 @@ class Recorder:
         self.parameters.setdefault(name, shape)
         return name
 
+    @property
+    def position(self) -> tuple[int, int, int]:
+        """Where the record ends."""
+        return len(self.tensors), len(self.operations), len(self.edits)
+
+    def rewind(self, position: tuple[int, int, int]) -> None:
+        """Take back what was written down since."""
+        for written, length in zip((self.tensors, self.operations, self.edits), position, strict=True):
+            del written[length:]
+
     def graph(self, inputs: Sequence[int], outputs: Sequence[int]) -> Graph:
         """The finished graph."""
         return Graph(tuple(self.tensors), tuple(self.operations), tuple(inputs), tuple(outputs), dict(self.parameters))
@@ -62,26 +90,41 @@ class Step:
     Args:
         recorder: where it is written down.
         operation: the layer or operation.
-        arguments: what it was called with, positions first; Keras's symbolic tensors replaced by :class:`Number`.
+        arguments: what it was called with by position; Keras's symbolic tensors replaced by :class:`Number`.
+        keywords: what it was called with by name.
         shapes: the shapes of its outputs.
         source: its path in the model.
+        describe: writes down another step, such as a call inside of this one.
     """
 
     recorder: Recorder
     operation: Any
     arguments: tuple[Any, ...]
+    keywords: Mapping[str, Any]
     shapes: tuple[Shape, ...]
     source: str
+    describe: Callable[[Step], Outputs]
 
     @property
     def inputs(self) -> tuple[int, ...]:
-        """The tensors among the arguments, in order, in any nesting."""
-        return tuple(each.value for each in keras.tree.flatten(self.arguments) if isinstance(each, Number))
+        """The tensors among the arguments, in order, in any nesting; masks among them."""
+        return numbers((self.arguments, list(self.keywords.values())))
 
     @property
     def variables(self) -> list[keras.Variable]:
         """The variables among the arguments."""
-        return [each for each in keras.tree.flatten(self.arguments) if isinstance(each, keras.Variable)]
+        given = keras.tree.flatten((self.arguments, list(self.keywords.values())))
+        return [each for each in given if isinstance(each, keras.Variable)]
+
+    @property
+    def last(self) -> int:
+        """The number of the operation that was written down last."""
+        return len(self.recorder.operations) - 1
+
+    def argument(self, name: str) -> Any:
+        """What ``call`` was given under this name; None if nothing."""
+        bound = inspect.signature(self.operation.call).bind(*self.arguments, **self.keywords)
+        return bound.arguments.get(name)
 
     def shape(self, tensor: int) -> Shape:
         """The shape of a tensor."""
@@ -91,7 +134,7 @@ class Step:
         """The tensors, and a constant for each argument that is an array; scalars are left out."""
         return tuple(
             operand.value if isinstance(operand, Number) else self.recorder.tensor(np.shape(operand))
-            for operand in self.arguments
+            for operand in (*self.arguments, *self.keywords.values())
             if isinstance(operand, Number) or np.shape(operand)
         )
 
@@ -105,6 +148,21 @@ class Step:
                 return None
             found[part] = parameter
         return {part: found[part] for part in names if part in found}
+
+    def within(self, operation: Any, arguments: Sequence[Any], shapes: Sequence[Shape]) -> Step:
+        """A step inside of this one: a call of ``operation`` with these arguments."""
+        source = f"{self.source}/{operation.name}" if isinstance(operation, keras.Layer) else self.source
+        return replace(
+            self, operation=operation, arguments=tuple(arguments), keywords={}, shapes=tuple(shapes), source=source
+        )
+
+    def edit(self, config: Callable[[Plan], Mapping[str, Any]], call: Callable[..., Any] | None = None) -> None:
+        """Note how this layer or operation depends on a plan: see :class:`Edit`."""
+        self.recorder.edits.append(Edit(self.operation, config, call))
+
+    def sizes(self, **places: tuple[int, int]) -> None:
+        """Note that entries of the config are sizes: each of an axis of a tensor."""
+        self.edit(lambda plan: {key: plan.shapes[tensor][axis] for key, (tensor, axis) in places.items()})
 
     def emit(
         self,
@@ -127,15 +185,25 @@ class Step:
         parameters: Mapping[str, str] | None = None,
         label: str = "",
         **settings: object,
-    ) -> tuple[int, ...]:
+    ) -> Outputs:
         """Write down one operation with any number of outputs."""
         outputs = tuple(self.recorder.tensor(shape) for shape in shapes)
         label = label or type(self.operation).__name__
         self.recorder.operations.append(
             Operation(kind, tuple(inputs), outputs, dict(parameters or {}), settings, self.source, label)
         )
-        self.recorder.origins.append(self.operation)
         return outputs
+
+    def reshaped(self, tensor: int, shape: Sequence[int]) -> int:
+        """A tensor in another shape, with the same numbers in the same order."""
+        return tensor if self.shape(tensor) == tuple(shape) else self.emit("reshape", [tensor], shape)
+
+    def permuted(self, tensor: int, order: Sequence[int]) -> int:
+        """A tensor with its axes in another order."""
+        shape = self.shape(tensor)
+        if tuple(order) == tuple(range(len(shape))):
+            return tensor
+        return self.emit("permute", [tensor], [shape[axis] for axis in order], order=tuple(order))
 
 
 @dataclass(frozen=True)
@@ -143,3 +211,8 @@ class Number:
     """Stands for a symbolic tensor among the arguments of a step."""
 
     value: int
+
+
+def numbers(arguments: Any) -> Outputs:
+    """The tensors in any nesting of arguments, in order."""
+    return tuple(each.value for each in keras.tree.flatten(arguments) if isinstance(each, Number))

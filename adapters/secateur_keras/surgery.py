@@ -6,6 +6,7 @@ that stay. The given model is only read.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,7 @@ import keras
 import numpy as np
 
 from secateur.errors import ExampleError, TraceError
-from secateur.structure.graph import Graph, Operation
+from secateur.structure.graph import Graph
 from secateur.structure.removal import Plan
 from secateur_keras import backends
 from secateur_keras.functional import Symbolic, own_graph, require_one_graph, symbolic
@@ -23,16 +24,15 @@ from secateur_keras.layouts import layout
 from secateur_keras.naming import below, layer_paths, unique, weights
 from secateur_keras.parameters import layouts
 from secateur_keras.randomness import untouched_randomness
-from secateur_keras.rebuilding import carry_compilation, carry_trainable, model_class, settle, with_config
-from secateur_keras.tracing import Trace, trace
-
-UNITS = (
-    (keras.layers.Dense, "units"),
-    ((keras.layers.SeparableConv1D, keras.layers.SeparableConv2D), "filters"),
-    ((keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D), None),
-    ((keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D), "filters"),
+from secateur_keras.rebuilding import (
+    carry_compilation,
+    carry_trainable,
+    inner_layers,
+    model_class,
+    settle,
+    with_config,
 )
-"""Layers, and where their config says how many units they have; None: as their input has."""
+from secateur_keras.tracing import Trace, trace
 
 
 @untouched_randomness()
@@ -124,8 +124,11 @@ class _Surgeon:
         self._copies: list[tuple[keras.Layer, keras.Layer]] = []
         self._parameters = {id(weight.variable): weight.name for weight, _ in layouts(model)}
         self._plan = plan
+        self._cut = {name for name, _ in plan.keep}
         self._inner = traced.inner
-        self._changes = _changes(model, traced, plan)
+        self._changes = _changes(traced, plan)
+        self._calls = {id(edit.origin): edit.call for edit in traced.edits if edit.call is not None}
+        self._factors = _factors(traced.graph, plan)
         self._paths = layer_paths(model)
         self._taken: set[str] = set()
 
@@ -176,17 +179,23 @@ class _Surgeon:
             if self._is_taken_apart(node):
                 results = self._run(self._inner[id(node)], given, loose=True)
             else:
-                arguments, keywords = node.arguments.fill_in(tensors)
-                results = self._clone(node.operation, given, loose)(*arguments, **keywords)
+                results = self._call(node, tensors, given, loose)
             tensors.update(zip(map(id, node.outputs), keras.tree.flatten(results), strict=True))
         return [tensors[id(tensor)] for tensor in graph.outputs]
+
+    def _call(self, node: Any, tensors: dict[int, Any], given: Sequence[Any], loose: bool) -> Any:
+        """What a node does, on new tensors: by a clone of its operation, or where that cannot say it by other means."""
+        arguments, keywords = node.arguments.fill_in(tensors)
+        call, changes = self._calls.get(id(node.operation)), self._changes.get(id(node.operation), {})
+        if call is not None and changes:
+            return call(*arguments, **keywords, **changes)
+        return self._clone(node.operation, given, loose)(*arguments, **keywords)
 
     def _is_taken_apart(self, node: Any) -> bool:
         """Whether a layer of the user's own gives way to the layers that it is made of: some of them shrink."""
         if id(node) not in self._inner or own_graph(node.operation) is not None:
             return False
-        cut = {name for name, _ in self._plan.keep}
-        return any(self._parameters.get(id(variable)) in cut for variable in node.operation.weights)
+        return any(self._parameters.get(id(variable)) in self._cut for variable in node.operation.weights)
 
     def _clone(self, operation: Any, given: Sequence[Any], loose: bool) -> Any:
         if id(operation) not in self.clones:
@@ -196,12 +205,33 @@ class _Surgeon:
             )
             if nested is not None:
                 return self.rebuild(operation, nested, given)
-            changes = self._changes.get(id(operation), {})
+            changes = self._changes_of(operation, given)
             clone = with_config(operation, changes if name in (None, operation.name) else {**changes, "name": name})
             if isinstance(operation, keras.Layer):
                 self._copies.append((operation, clone))
             self.clones[id(operation)] = clone
         return self.clones[id(operation)]
+
+    def _changes_of(self, operation: Any, given: Sequence[Any]) -> dict[str, Any]:
+        """What changes in the config of a layer or operation; layers in it are made anew if they change."""
+        changes = {} if id(operation) in self._calls else dict(self._changes.get(id(operation), {}))
+        inner = inner_layers(operation)
+        if any(self._is_changed(each) for each in keras.tree.flatten(list(inner.values()))):
+            changes.update(keras.tree.map_structure(lambda each: self._inner_clone(each, given), inner))
+        return changes
+
+    def _is_changed(self, layer: keras.Layer) -> bool:
+        if own_graph(layer) is not None:
+            return any(self._parameters.get(id(variable)) in self._cut for variable in layer.weights)
+        return bool(self._changes_of(layer, ()))
+
+    def _inner_clone(self, layer: keras.Layer, given: Sequence[Any]) -> keras.Layer:
+        """A new layer for another one, which calls it once for each step in time."""
+        nested = own_graph(layer)
+        if nested is None:
+            return with_config(layer, self._changes_of(layer, given))
+        steps = [keras.KerasTensor((tensor.shape[0], *tensor.shape[2:])) for tensor in given[: len(nested.inputs)]]
+        return self.rebuild(layer, nested, steps)
 
     def _slice(self, before: Any, after: Any) -> backends.Array:
         """The part of a weight that stays, as an array that nothing else uses."""
@@ -213,7 +243,8 @@ class _Surgeon:
         for axis in range(view.ndim):
             if (name, axis) in self._plan.keep:
                 view = np.compress(self._plan.keep[name, axis], view, axis=axis)
-        return layout(after).to_native(view).copy()
+        sliced = layout(after).to_native(view).copy()
+        return sliced if name not in self._factors else (sliced * self._factors[name]).astype(sliced.dtype)
 
 
 def _input(symbolic: Any, tensor: Any) -> Any:
@@ -222,43 +253,26 @@ def _input(symbolic: Any, tensor: Any) -> Any:
     return keras.layers.InputLayer.from_config({**layer.get_config(), "batch_shape": tuple(tensor.shape)}).output
 
 
-def _changes(model: keras.Model, traced: Trace, plan: Plan) -> dict[int, dict[str, Any]]:
+def _changes(traced: Trace, plan: Plan) -> dict[int, dict[str, Any]]:
     """id of a layer or operation -> what changes in its config."""
-    kernels = {weight.name: weight.variable.name for weight in weights(model)}
+    dense = Plan({}, traced.graph.tensors, {}, 0)
+    wanted: defaultdict[int, dict[str, Any]] = defaultdict(dict)
     changes: defaultdict[int, dict[str, Any]] = defaultdict(dict)
-    for index, (operation, origin) in enumerate(zip(traced.graph.operations, traced.origins, strict=True)):
-        kernel = operation.parameters.get("kernel", "")
-        change = _settings(origin, operation, plan, index, traced.graph.tensors[operation.outputs[0]])
-        if (kernel, 0) in plan.keep and kernels[kernel] in ("kernel", "pointwise_kernel"):
-            change.update(_units(origin, int(np.count_nonzero(plan.keep[kernel, 0]))))
-        known = changes[id(origin)]
-        if any(known.get(key, value) != value for key, value in change.items()):
+    for edit in traced.edits:
+        old, new, known = edit.config(dense), edit.config(plan), wanted[id(edit.origin)]
+        if any(known.get(key, value) != value for key, value in new.items()):
             raise TraceError(
-                f"{operation.source} is used twice, and would need two sizes; use two of it, or exclude it"
+                f"{edit.origin.name} is used twice, and would need two sizes; use two of it, or exclude it"
             )
-        known.update(change)
+        known.update(new)
+        changes[id(edit.origin)].update({key: value for key, value in new.items() if value != old[key]})
     return changes
 
 
-def _units(origin: Any, count: int) -> dict[str, Any]:
-    key = next(key for kinds, key in UNITS if isinstance(origin, kinds))
-    return {} if key is None else {key: count}
-
-
-def _settings(origin: Any, operation: Operation, plan: Plan, index: int, old: Sequence[int]) -> dict[str, Any]:
-    """What the plan says about an operation, under the names of its config; sizes left open stay open."""
-    shape = plan.shapes[operation.outputs[0]]
-    if "groups" in plan.settings.get(index, {}) and hasattr(origin, "groups"):
-        return {"groups": plan.settings[index]["groups"]}
-    if isinstance(origin, keras.layers.Reshape):
-        return {"target_shape": _resized(origin.target_shape, shape[1:])}
-    if getattr(origin, "noise_shape", None) is not None:
-        sizes = zip(origin.noise_shape, old, shape, strict=True)
-        return {"noise_shape": tuple(after if entry == before else entry for entry, before, after in sizes)}
-    if hasattr(origin, "newshape"):
-        return {"newshape": _resized(origin.newshape, shape)}
-    return {}
-
-
-def _resized(target: Sequence[Any], shape: Sequence[int]) -> tuple[Any, ...]:
-    return tuple(old if old in (-1, None) else new for old, new in zip(target, shape, strict=True))
+def _factors(graph: Graph, plan: Plan) -> dict[str, float]:
+    """Parameters that are multiplied, so that a mean square over fewer features has the same effect."""
+    return {
+        graph.operations[index].parameters["scale"]: math.sqrt(changed["rescale"])
+        for index, changed in plan.settings.items()
+        if "rescale" in changed
+    }

@@ -16,7 +16,7 @@ from secateur_keras.functional import Symbolic, expanded, own_graph, symbolic
 from secateur_keras.inference import outputs_of
 from secateur_keras.kinds import describe, unknown
 from secateur_keras.naming import layer_paths, require_model
-from secateur_keras.recording import Number, Recorder, Shape, Step
+from secateur_keras.recording import Edit, Number, Outputs, Recorder, Shape, Step
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Trace:
     Args:
         graph: the structure.
         symbolic: the symbolic graph that was read.
-        origins: for each operation of ``graph`` the Keras layer or operation.
+        edits: how Keras's layers and operations depend on sizes.
         inner: id of a call -> the graph behind it, where it calls a model, or a layer that was expanded.
     """
 
     graph: Graph
     symbolic: Symbolic
-    origins: tuple[Any, ...]
+    edits: tuple[Edit, ...]
     inner: Mapping[int, Symbolic]
 
 
@@ -60,7 +60,7 @@ def trace(model: keras.Model, example: Any | None = None) -> Trace:
     inputs = [recorder.tensor(shape) for shape in input_shapes(model, read.inputs, example)]
     reader = _Reader(recorder, layer_paths(model))
     outputs = reader.read(read, inputs, "")
-    return Trace(recorder.graph(inputs, outputs), read, tuple(recorder.origins), reader.inner)
+    return Trace(recorder.graph(inputs, outputs), read, tuple(recorder.edits), reader.inner)
 
 
 def outputs(model: keras.Model, example: Any | None = None) -> list[Array]:
@@ -115,8 +115,16 @@ class _Reader:
         arguments, keywords = node.arguments.convert(
             lambda value: Number(numbers[id(value)]) if isinstance(value, keras.KerasTensor) else value
         )
-        step = Step(self._recorder, operation, (*arguments, *keywords.values()), self._shapes(node, numbers), source)
+        shapes = self._shapes(node, numbers)
+        step = Step(self._recorder, operation, tuple(arguments), keywords, shapes, source, self._inside)
         return unknown(step) if nested is not None else describe(step)
+
+    def _inside(self, step: Step) -> Outputs:
+        """A call inside of another: of a layer that a layer wraps, or of a model."""
+        nested = own_graph(step.operation)
+        if nested is None:
+            return describe(step)
+        return tuple(self.read(nested, step.inputs, step.source))
 
     def _shapes(self, node: Any, numbers: dict[int, int]) -> tuple[Shape, ...]:
         """The shapes of the outputs for the shapes of the inputs at hand."""
