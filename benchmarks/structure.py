@@ -36,7 +36,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--tools", default=",".join(TOOLS["torch"]), help="separated by commas (default: all)")
     parser.add_argument("--framework", choices=list(TOOLS), help="only models of this framework (default: both)")
     parser.add_argument("--target", choices=["units", "parameters"], default="units", help="what to halve")
-    parser.add_argument("--limit", type=float, default=60, help="seconds a model and tool (default: 60)")
+    parser.add_argument("--limit", type=int, default=60, help="processor seconds a model and tool (default: 60)")
     parser.add_argument("--draw", action="store_true", help="only write the tables of the document again")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "structure.json")
     parser.add_argument("--document", type=Path, default=ROOT / "docs" / "structure.md")
@@ -48,12 +48,14 @@ def main() -> None:
     if not chosen.draw:
         console = Console(width=None if sys.stdout.isatty() else 200)
         command = " ".join(["python", "benchmarks/structure.py", *sys.argv[1:]])
-        rows = list(measured(chosen, console))
+        now = {**circumstances(PACKAGES), "command": command, "limit": chosen.limit}
+        rows = read_results(chosen.results)["rows"] if chosen.results.exists() else []
+        for row in measured(chosen, console):
+            rows = joined(rows, row)
+            write_results(chosen.results, {**now, "rows": rows})
         if not rows:
             sys.exit(f"--only {chosen.only!r} finds none of the models, or their packages are not installed")
-        record = {**circumstances(PACKAGES), "command": command, "limit": chosen.limit, "rows": rows}
-        tables.show(console, record)
-        write_results(chosen.results, record)
+        tables.show(console, read_results(chosen.results))
     tables.write_document(chosen.document, read_results(chosen.results))
 
 
@@ -65,9 +67,19 @@ def measured(chosen: argparse.Namespace, console: Console) -> Iterator[dict[str,
         for case in cases.cases(framework, chosen.only):
             for tool in (tool for tool in TOOLS[framework] if tool in asked):
                 found = runner.run(case.name, tool, chosen.target)
-                row = {"framework": framework, "model": case.name, "source": case.source, "tool": tool, **found}
+                said = {"model": case.name, "source": case.source, "tool": tool, "target": chosen.target}
+                row = {"framework": framework, **said, "limit": chosen.limit, **found}
                 console.print(tables.line(row))
                 yield row
+
+
+def joined(rows: Sequence[dict[str, Any]], newer: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of earlier runs, of which a newer one takes the place of one of the same model, tool and target."""
+
+    def key(row: dict[str, Any]) -> tuple[str, ...]:
+        return tuple(row[part] for part in ("framework", "model", "tool", "target"))
+
+    return list({key(row): row for row in (*rows, newer)}.values())
 
 
 if __name__ == "__main__":

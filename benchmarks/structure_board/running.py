@@ -1,5 +1,7 @@
 """Every model and tool in a process of its own with a time limit, so that a crash or a hang is a result like any other.
 
+Times are processor times, and each process computes on one thread, so that other programs on the machine disturb little.
+
 The processes are copies of one that has imported the frameworks, which takes longer than most models.
 """
 
@@ -8,12 +10,16 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+import resource
+import signal
 import sys
 import tempfile
-import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+PATIENCE = 20
+"""A process that waits instead of computing is ended after so many times its limit."""
 
 WORKERS = {framework: f"benchmarks.structure_board.{framework}_worker" for framework in ("torch", "keras")}
 
@@ -21,7 +27,7 @@ WORKERS = {framework: f"benchmarks.structure_board.{framework}_worker" for frame
 class Runner:
     """Runs the cases of one framework."""
 
-    def __init__(self, framework: str, limit: float) -> None:
+    def __init__(self, framework: str, limit: int) -> None:
         self._worker, self._limit = WORKERS[framework], limit
         roots = (Path(__file__).resolve().parents[2] / part for part in (".", "corelib", "adapters"))
         os.environ["PYTHONPATH"] = os.pathsep.join([*map(str, roots), os.environ.get("PYTHONPATH", "")])
@@ -31,34 +37,32 @@ class Runner:
 
     def run(self, name: str, tool: str, target: str) -> dict[str, Any]:
         """What the worker's ``run`` returns; ``status`` may also be ``timeout`` or ``crash``."""
-        return self._ask(_answer, self._worker, name, tool, target)
+        return self._ask(_answer, self._limit, self._worker, name, tool, target)
 
-    def _ask(self, function: Any, *arguments: str) -> dict[str, Any]:
+    def _ask(self, function: Any, *arguments: Any) -> dict[str, Any]:
         receiver, sender = self._context.Pipe(duplex=False)
         with tempfile.TemporaryDirectory() as folder:
             written = Path(folder) / "written"
             process = self._context.Process(target=function, args=(sender, str(written), *arguments), daemon=True)
-            began = time.perf_counter()
             process.start()
             sender.close()
-            limit = self._limit if arguments else None  # the first one waits for the imports
+            patience = PATIENCE * self._limit if arguments else None  # the first one waits for the imports
             try:
-                return receiver.recv() if receiver.poll(limit) else _ended("timeout", began, "")
+                return receiver.recv() if receiver.poll(patience) else {"status": "timeout"}
             except EOFError:
                 process.join(5)
-                return _ended("crash", began, f"exit code {process.exitcode}; {_last_line(written)}")
+                if process.exitcode == -signal.SIGXCPU:
+                    return {"status": "timeout"}
+                return {"status": "crash", "error": f"exit code {process.exitcode}; {_last_line(written)}"}
             finally:
                 process.kill()
                 process.join()
                 receiver.close()
 
 
-def _ended(status: str, began: float, error: str) -> dict[str, Any]:
-    return {"status": status, "error": error, "seconds": {"total": time.perf_counter() - began}}
-
-
-def _answer(sender: Connection, written: str, worker: str, name: str, tool: str, target: str) -> None:
+def _answer(sender: Connection, written: str, limit: int, worker: str, name: str, tool: str, target: str) -> None:
     _quiet(written)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
     sender.send(importlib.import_module(worker).run(name, tool, target))
 
 

@@ -71,7 +71,7 @@ def _circumstances(record: Record) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
     return (
         f"{machine['processor']}, {machine['cores']} cores, one thread; {packages}; `{record['command']}`, "
-        f"{record['date'][:10]}, at most {record['limit']:g} seconds a model and tool."
+        f"{record['date'][:10]}, at most {record['limit']} processor seconds a model and tool."
     )
 
 

@@ -174,7 +174,11 @@ READERS: dict[str, Reader] = {
     ),
     "glu": gated,
     **dict.fromkeys(
-        (f"{before}{kind}{after}" for kind in ("zeros", "ones", "full") for before, after in (("", ""), ("", "_like"), ("new_", ""))),
+        (
+            f"{before}{kind}{after}"
+            for kind in ("zeros", "ones", "full")
+            for before, after in (("", ""), ("", "_like"), ("new_", ""))
+        ),
         filled,
     ),
 }
