@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 # Not this script's folder, whose cuda.py would hide a package of that name, but the one above it.
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:1] = [str(ROOT), str(ROOT / "corelib"), str(ROOT / "adapters")]
+sys.path.pop(0)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "adapters"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "corelib"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -26,6 +28,7 @@ from benchmarks.kernel_table.results import circumstances, read_results, write_r
 from benchmarks.structure_board import cases, tables
 from benchmarks.structure_board.running import Runner
 
+ROOT = Path(__file__).resolve().parents[1]
 TOOLS = {"torch": ("secateur", "torch-pruning", "torch-kirigami"), "keras": ("secateur",)}
 PACKAGES = ("secateur", "torch", "keras", "tensorflow", "timm", "transformers", "torch-pruning", "torch-kirigami")
 

@@ -1,6 +1,6 @@
-"""Every model and tool in a process of its own with a time limit, so that a crash or a hang is a result like any other.
+"""Every model and tool in a process of its own with a time limit, so that a crash or a hang is one more result.
 
-Times are processor times, and each process computes on one thread, so that other programs on the machine disturb little.
+Times are processor times, and each process computes on one thread: other programs on the machine disturb little.
 
 The processes are copies of one that has imported the frameworks, which takes longer than most models.
 """

@@ -1,8 +1,8 @@
 """Whether a smaller PyTorch model is the larger one with zeros, whichever tool made it.
 
-A tool that only removes leaves all remaining numbers as they are. All weights are made different from each other first, so
-each number of the smaller model tells where it was in the larger one; all others are set to zero there. The outputs of
-the two must then be the same: that is what masked equals removed means.
+A tool that only removes leaves all remaining numbers as they are. All weights are made different from each other first,
+so each number of the smaller model tells where it was in the larger one; all others are set to zero there. The outputs
+of the two must then be the same: that is what masked equals removed means.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tools that prune PyTorch models: Secateur and its peers, each with the settings that its documentation starts with.
+"""The tools that prune PyTorch models: Secateur and its peers, each as its documentation starts.
 
 Each takes a model in evaluation, which it may change, and an example, and removes half of the units of each layer, or
 half of the parameters.

@@ -56,7 +56,7 @@ def cases() -> list[Case]:
 def load() -> None:
     """Import timm, with a torchvision that was built for another PyTorch if need be.
 
-    Such a torchvision lacks its compiled operators, of which no model here uses any; what is told about them is ignored.
+    Such a torchvision lacks its compiled operators, of which no model here uses any; what it tells of them is ignored.
     """
     register = torch.library.register_fake
 

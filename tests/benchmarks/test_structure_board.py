@@ -13,12 +13,13 @@ import pytest
 import torch
 from torch import nn
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.structure_board import torch_judging
 from benchmarks.structure_board.outcomes import verdict
 from benchmarks.structure_board.tables import cell
+
+ROOT = Path(__file__).parents[2]
 
 
 def board(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
