@@ -34,8 +34,8 @@ CHINESE = (
 def write_documents(root: Path, record: Record) -> None:
     """Write the figures of a run with all peers into README.md, README.zh-CN.md and docs/kernels.md under ``root``."""
     for name, text in (("README.md", ENGLISH), ("README.zh-CN.md", CHINESE)):
-        _replace(root / name, text.format(**_quoted(record)))
-    _replace(root / "docs" / "kernels.md", _tables(record))
+        replace_figures(root / name, text.format(**_quoted(record)))
+    replace_figures(root / "docs" / "kernels.md", _tables(record))
 
 
 def has_all_peers(record: Record) -> bool:
@@ -45,7 +45,7 @@ def has_all_peers(record: Record) -> bool:
     return wanted <= first.get(THRESHOLD, set()) and "prune.global_unstructured" in first.get(TENTH, set())
 
 
-def _replace(path: Path, figures: str) -> None:
+def replace_figures(path: Path, figures: str) -> None:
     """Put figures between the marks of a document."""
     before, mark, rest = path.read_text("utf-8").partition("<!-- figures -->\n")
     _, end, after = rest.partition("<!-- end of figures -->")

@@ -22,10 +22,10 @@ Record = Mapping[str, Any]
 PACKAGES = ("secateur", "numpy", "numba", "llvmlite", "ml_dtypes", "torch", "tensorflow", "numba-cuda", "cupy")
 
 
-def circumstances() -> dict[str, Any]:
+def circumstances(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
     """Date, machine and versions."""
     versions = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in packages:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

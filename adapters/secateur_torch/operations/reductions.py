@@ -9,7 +9,7 @@ import torch
 from secateur_torch.operations.calls import Call, Chain, Known, Reader, Step, Steps, axes_from_front, stand_in
 from secateur_torch.operations.elementwise import elementwise
 
-ADDING = ("sum", "nansum", "count_nonzero", "any", "norm", "vector_norm")
+ADDING = ("sum", "nansum", "count_nonzero", "any", "norm", "vector_norm", "linalg_norm", "linalg_vector_norm")
 """To which what is zero adds nothing."""
 NONZERO = ("logsumexp", "all")
 """Which give something else than zero for zeros."""
@@ -102,7 +102,7 @@ READERS: dict[str, Reader] = {
         ),
         reduction,
     ),
-    **dict.fromkeys(("norm", "vector_norm"), norm),
+    **dict.fromkeys(("norm", "vector_norm", "linalg_norm", "linalg_vector_norm"), norm),
     **dict.fromkeys(("max", "min", "median", "mode"), extreme),
     **dict.fromkeys(
         (

@@ -1,0 +1,1 @@
+"""The scoreboard of structures: models of many families, tools that prune them, and how their results are judged."""

@@ -1,0 +1,74 @@
+"""The tools that prune PyTorch models: Secateur and its peers, each as its documentation starts.
+
+Each takes a model in evaluation, which it may change, and an example, and removes half of the units of each layer, or
+half of the parameters.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.structure_board import torch_judging
+from benchmarks.structure_board.outcomes import Outcome
+from benchmarks.structure_board.secateur_tool import pruned
+
+Tool = Callable[[nn.Module, Any, str], Outcome]
+
+
+def secateur(model: nn.Module, example: Any, target: str) -> Outcome:
+    """Exact by default, so there is nothing to set."""
+    import secateur_torch
+
+    return pruned(secateur_torch, model, example, target)
+
+
+def torch_pruning(model: nn.Module, example: Any, target: str) -> Outcome:
+    """Group magnitudes, layer by layer. Layers that write the outputs are named, since it would prune them too."""
+    import torch_pruning
+
+    ignored = torch_judging.ends(model, example)
+    began = time.process_time()
+    pruner = torch_pruning.pruner.MagnitudePruner(
+        model,
+        example,
+        importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+        pruning_ratio=0.5,
+        ignored_layers=ignored,
+    )
+    traced = time.process_time()
+    pruner.step()
+    ended = time.process_time()
+    return Outcome(model, seconds={"trace": traced - began, "remove": ended - traced, "total": ended - began})
+
+
+def torch_kirigami(model: nn.Module, example: Any, target: str) -> Outcome:
+    """Group magnitudes, greedily, within each layer or, for a share of parameters, over the whole model."""
+    from torch_kirigami import DependencyGraph
+    from torch_kirigami.pruning import ChannelRatio, Greedy, GroupMagnitude, ParameterBudget, Pruner
+
+    began = time.process_time()
+    graph = DependencyGraph.build(model, args=example if isinstance(example, tuple) else (example,))
+    traced = time.process_time()
+    pruner = Pruner(model, graph=graph)
+    half = ChannelRatio(0.5) if target == "units" else ParameterBudget.from_ratio(model, 0.5)
+    small, _ = pruner.prune(pruner.discover_candidates(), budget=half, strategy=Greedy(GroupMagnitude(p=2)))
+    ended = time.process_time()
+    return Outcome(small, seconds={"trace": traced - began, "remove": ended - traced, "total": ended - began})
+
+
+TOOLS: Mapping[str, Tool] = {
+    "secateur": secateur,
+    "torch-pruning": torch_pruning,
+    "torch-kirigami": torch_kirigami,
+}
+
+
+def warm(tool: str) -> None:
+    """Prune a perceptron first, so that nothing is compiled or imported while the clock runs."""
+    network = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).double().eval()
+    TOOLS[tool](network, torch.randn(2, 4, dtype=torch.float64), "units")
