@@ -8,8 +8,9 @@ from typing import Any
 from secateur.report import formats
 from secateur.report.blocks import table
 from secateur.report.markup import Markup, element, join
-from secateur.report.numbers import Distribution, LayerRow, Removal, StageMetrics
+from secateur.report.numbers import Coupled, Distribution, LayerRow, Removal, StageMetrics
 from secateur.report.runs import SAME_ARRAYS, Agreement, RunNumbers
+from secateur.report.words import together
 from secateur.structure.coupling import Frozen
 
 _QUANTITIES: dict[str, tuple[str, Callable[[Any], str]]] = {
@@ -111,6 +112,20 @@ def removal_table(removals: Sequence[Removal], with_reasons: bool = True) -> Mar
 
 def _followers(item: Removal) -> str:
     return "; ".join(f"{parameter}: {slices} along {axis}" for parameter, axis, slices in item.follows) or "nothing"
+
+
+def coupled_table(coupled: Sequence[Coupled], most: int = 12) -> Markup:
+    """The units that can go, in sets of those that are alike, and what goes with each of them."""
+    rows = [
+        (
+            f"{item.what} of {item.layer}",
+            together(item.slices, most),
+            formats.count(item.total),
+            formats.count(item.removed),
+        )
+        for item in coupled
+    ]
+    return table(("Units", "With each of them goes", "In all", "Go"), rows, words=2, dense=True)
 
 
 def frozen_table(frozen: Sequence[Frozen]) -> Markup:
