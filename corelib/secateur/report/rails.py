@@ -78,7 +78,7 @@ def coupling_figure(layers: Sequence[LayerRow], coupled: Sequence[Coupled], froz
     placed = rails(layers, coupled)
     names = [layer.layer for layer in layers]
     lanes = 1 + max((rail.lane for rail in placed), default=-1)
-    height = rows_height(len(layers), 26 if len(layers) <= 40 else 20)
+    height = rows_height(len(layers), 26 if len(layers) <= 40 else 20) - 36
     points = {
         "makes": [point for rail in placed for point in _dots(rail, rail.makers, "makes", names)],
         "reads": [point for rail in placed for point in _dots(rail, rail.readers, "reads", names)],
@@ -89,6 +89,7 @@ def coupling_figure(layers: Sequence[LayerRow], coupled: Sequence[Coupled], froz
         x="",
         y="",
         height=height,
+        margin_b=12,
         yaxis=rows_axis(names, 40),
         xaxis={"visible": False, "range": [-1.6, 1.16 * max(lanes, LANES)], "fixedrange": True},
         shapes=[*_threads(layers, placed, lanes), *_lines(placed)],
