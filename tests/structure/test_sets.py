@@ -63,3 +63,13 @@ def test_a_head_takes_as_many_rows_as_it_has_features() -> None:
     (only,) = unit_sets(graph, couple(graph))
     assert (only.what, only.members.size) == ("heads", 3)
     assert [part.times for part in only.slices] == [4, 4, 4, 4]
+
+
+def test_features_are_called_what_makes_them() -> None:
+    builder = GraphBuilder()
+    looked_up = builder.embedding(builder.input(2, 5), 20, 6)
+    hidden, *_ = builder.recurrent(looked_up, 4)
+    graph = builder.build(builder.linear(builder.linear(hidden, 3), 2))
+    assert [each.what for each in unit_sets(graph, couple(graph))] == ["features", "recurrent units", "neurons"]
+    recurrent = unit_sets(graph, couple(graph))[1]
+    assert Counter(part.use for part in recurrent.slices)[MAKES] == 2  # from the input and from the state before

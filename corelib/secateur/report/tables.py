@@ -10,7 +10,7 @@ from secateur.report.blocks import table
 from secateur.report.markup import Markup, element, join
 from secateur.report.numbers import Coupled, Distribution, LayerRow, Removal, StageMetrics
 from secateur.report.runs import SAME_ARRAYS, Agreement, RunNumbers
-from secateur.report.words import together
+from secateur.report.words import first_of, together
 from secateur.structure.coupling import Frozen
 
 _QUANTITIES: dict[str, tuple[str, Callable[[Any], str]]] = {
@@ -114,12 +114,15 @@ def _followers(item: Removal) -> str:
     return "; ".join(f"{parameter}: {slices} along {axis}" for parameter, axis, slices in item.follows) or "nothing"
 
 
-def coupled_table(coupled: Sequence[Coupled], most: int = 12) -> Markup:
+NAMES = 12  # so many names stand in a cell
+
+
+def coupled_table(coupled: Sequence[Coupled]) -> Markup:
     """The units that can go, in sets of those that are alike, and what goes with each of them."""
     rows = [
         (
             f"{item.what} of {item.layer}",
-            together(item.slices, most),
+            together(item.slices, NAMES),
             formats.count(item.total),
             formats.count(item.removed),
         )
@@ -130,7 +133,7 @@ def coupled_table(coupled: Sequence[Coupled], most: int = 12) -> Markup:
 
 def frozen_table(frozen: Sequence[Frozen]) -> Markup:
     """What had to stay, and which operation holds it."""
-    rows = [(item.source, item.label, item.reason, ", ".join(item.parameters)) for item in frozen]
+    rows = [(item.source, item.label, item.reason, first_of(item.parameters, NAMES)) for item in frozen]
     return table(("Where", "Operation", "Why it stays", "Parameters"), rows, words=4)
 
 

@@ -98,7 +98,7 @@ def _slices(kind: Units) -> str:
 def together(slices: Sequence[Slice], most: int) -> str:
     """What goes with one unit: ``conv.weight out, conv.bias, fc.weight in (49)``; of many slices the first few."""
     told = [" ".join(filter(None, (each.parameter, each.axis, _times(each.times)))) for each in slices]
-    return _first(told, most)
+    return first_of(told, most)
 
 
 def _times(times: int) -> str:
@@ -111,9 +111,10 @@ def held_back(frozen: Sequence[Frozen], most: int) -> Iterator[str]:
     for item in frozen:
         places.setdefault((item.parameters, item.reason), []).append(item.where)
     for (parameters, reason), where in places.items():
-        yield f"{_first(parameters, most)}: {_first(where, most)}: {reason}"
+        yield f"{first_of(parameters, most)}: {first_of(where, most)}: {reason}"
 
 
-def _first(names: Sequence[str], most: int) -> str:
+def first_of(names: Sequence[str], most: int) -> str:
+    """Names in a row; of many the first few, and how many there are besides."""
     more = [f"{len(names) - most} more"] if len(names) > most else []
     return ", ".join([*names[:most], *more])
