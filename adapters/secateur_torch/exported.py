@@ -9,6 +9,7 @@ with the parameter names of the original.
 from __future__ import annotations
 
 import inspect
+import itertools
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -143,8 +144,8 @@ def _flat(written: fx.GraphModule, positional: tuple[Any, ...], named: Mapping[s
 
 def _within(graph: Graph, removal: Plan) -> Plan:
     """The same removal in the terms of the exported graph."""
-    for heads in (True, False):
-        coupling = couple(graph, heads=heads)
+    for exact, heads in itertools.product((True, False), repeat=2):
+        coupling = couple(graph, heads=heads, exact=exact)
         found = plan(graph, coupling, _gone(coupling, removal))
         if _same_cuts(found, removal):
             return found

@@ -25,6 +25,7 @@ from secateur.report.numbers import PruningReport, StageMetrics
 from secateur.report.overview import Overview
 from secateur.report.words import recipe_words
 from secateur.structure.cost import Cost, cost
+from secateur.structure.coupling import Coupling
 from secateur.structure.graph import Graph
 from secateur.structure.removal import STATISTICS, Plan, plan, removable
 from secateur.verification import BAKED, INEXACT, largest_error, require_telling
@@ -61,6 +62,7 @@ class Pruned:
         self.thresholds: dict[str, float] = {}
         self._example = example
         self._graph = graph
+        self._coupling: Coupling | None = None
         self._masks: dict[str, BoolArray] = {}
         self._hold: Hold | None = None
         self._dense: Sequence[Parameter] = ()
@@ -111,7 +113,7 @@ class Pruned:
     def plan(self, example: Any | None = None) -> Plan:
         """Which indices of which parameters :meth:`compact` keeps."""
         graph = self._traced(example)
-        coupling = units(self.recipe, self.parameters(), graph)
+        coupling = self._coupled(graph)
         return plan(graph, coupling, removable(graph, coupling, self._masks))
 
     def compact(self, example: Any | None = None) -> Any:
@@ -165,13 +167,15 @@ class Pruned:
         return not isinstance(self.recipe.granularity, Units) or self.recipe.granularity.exact
 
     def summary(self, example: Any | None = None) -> Overview:
-        """A table for people: each prunable layer with its shape, what is kept, and what it costs before and after.
+        """Tables for people: each prunable layer with its shape, what is kept, and what it costs before and after.
+
+        Where whole units are pruned, also which units there are, what goes with each of them, and what stays and why.
 
         Args:
             example: as for :meth:`compact`; without any, a PyTorch model has no FLOPs in the table.
         """
         told = details(self.outcome(example))
-        return Overview(told.layers, told.frozen, told.notes)
+        return Overview(told.layers, told.frozen, told.notes, told.coupled, self.form)
 
     def report(self, path: str | Path, example: Any | None = None) -> Path:
         """Write one self-contained HTML file: distributions before and after, structure, what was removed and why.
@@ -192,6 +196,7 @@ class Pruned:
             stages={} if outcome.graph is None else self._stages(outcome.graph, outcome.plan),
             details=details(outcome),
             max_error=self.max_error,
+            form=self.form,
         )
         return write_report(path, report)
 
@@ -226,6 +231,7 @@ class Pruned:
             thresholds=self.thresholds,
             statistics=self.statistics,
             graph=graph,
+            coupling=None if graph is None else self._coupled(graph),
             plan=removal,
             notes=self._notes(),
         )
@@ -257,6 +263,12 @@ class Pruned:
         if self._graph is None:
             self._graph = self.adapter.graph(self.model, self._example if example is None else example)
         return self._graph
+
+    def _coupled(self, graph: Graph) -> Coupling:
+        """The units that the recipe may remove."""
+        if self._coupling is None:
+            self._coupling = units(self.recipe, self.parameters(), graph)
+        return self._coupling
 
     def _small_outputs(self, small: Any, example: Any | None, training: bool = False) -> list[Array]:
         try:

@@ -79,6 +79,8 @@ class Pruner(Pruned):
         self._follows = optimizer is not None or recipe.schedule != OneShot()
         self._data, self._loss, self._given = data, loss, statistics is not None
         self._ranking = ranking(recipe, self.parameters(), self._graph)
+        if isinstance(self._ranking, NeuronRanking):
+            self._coupling = self._ranking.coupling
         self._selection = selection(recipe, self._ranking)
         self._scores: Mapping[str, Array] = {}
         self._kept: dict[str, BoolArray] | None = None
@@ -156,10 +158,8 @@ class Pruner(Pruned):
         return self._ranking.scores(self.parameters(), self.recipe.score, self.statistics)
 
     def outcome(self, example: Any | None) -> Outcome:
-        """See :meth:`secateur.pruned.Pruned.outcome`; a pruner also knows scores and what competed."""
-        coupling = self._ranking.coupling if isinstance(self._ranking, NeuronRanking) else None
-        known = super().outcome(example)
-        return dataclasses.replace(known, kept=self._kept or {}, scores=self._scores, coupling=coupling)
+        """See :meth:`secateur.pruned.Pruned.outcome`; a pruner also knows the scores of what competed."""
+        return dataclasses.replace(super().outcome(example), kept=self._kept or {}, scores=self._scores)
 
     def _statistics_now(self) -> Statistics:
         needs = self.recipe.score.needs

@@ -143,6 +143,7 @@ def pruning_report(granularity: str = "neurons", score: str = "magnitude") -> Pr
         stages=stages(),
         details=all_details(granularity, score),
         max_error=2.5e-7,
+        form="the user's own module",
     )
 
 

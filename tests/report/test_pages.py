@@ -17,6 +17,7 @@ from report.pages import PageReader
 from report.samples import all_details, demo_report, pruning_report, run_numbers, stage
 from secateur.errors import MissingDependencyError
 from secateur.report import (
+    Coupled,
     Curve,
     DemoReport,
     DemoRun,
@@ -34,6 +35,7 @@ from secateur.report.measure import distribution, with_after
 from secateur.report.pruning_page import pruning_page
 from secateur.structure.cost import Cost
 from secateur.structure.coupling import Frozen
+from secateur.structure.sets import MAKES, READS, Slice
 
 NASTY = '<script>alert(1)</script>"\'&amp;<a href="http://evil.example">x</a>'
 
@@ -105,7 +107,12 @@ def test_the_page_of_a_model_has_every_part(pages: dict[str, str]) -> None:
         "Weights before and after",
         "Gradients before and after",
         "What was removed, and why",
+        "What goes together",
+        "Which layers share units",
+        "neurons of fc1",
+        "fc1.weight out, bias1, fc2.weight in",
         "What had to stay",
+        "the user's own module",
         "Training",
         "fc1: 6 of 12 neurons removed",
         "fc2.weight: 6 along in",
@@ -148,13 +155,14 @@ def renamed(name: str) -> Details:
     """Details in which everything that has a name has this one."""
     given = all_details()
     return Details(
-        layers=tuple(dataclasses.replace(row, layer=name, kind=name) for row in given.layers),
+        layers=tuple(dataclasses.replace(row, layer=name, kind=name, parameter=name) for row in given.layers),
         distributions=tuple(dataclasses.replace(item, parameter=name, label=name) for item in given.distributions),
         removals=tuple(
             dataclasses.replace(item, layer=name, reason=name, what=name, follows=((name, name, 1),))
             for item in given.removals
         ),
         frozen=(Frozen(name, name, name, (name,)),),
+        coupled=(Coupled(name, name, 3, 1, (Slice(name, name, 2, MAKES), Slice(name, name, 2, READS))),),
         curves=(Curve(name, (1.0,), (2.0,), name, name),),
         notes=(name,),
     )

@@ -157,6 +157,17 @@ def test_heads_alone() -> None:
     assert small.get_parameter("wide.weight").shape == (20, 12)
 
 
+def test_what_a_normalisation_averages_over_goes_on_request() -> None:
+    torch.manual_seed(3)
+    pruned = st.prune(
+        Encoder().double(), Recipe(0.25, Neurons(exact=False), scope="layer"), example=torch.randn(1, 5, 8).double()
+    )
+    small = pruned.compact()
+    assert pruned.form == WRITTEN
+    assert small.get_parameter("embed.weight").shape == (9, 8)
+    assert small.get_parameter("norm.weight").shape == (9,)
+
+
 class Resized(nn.Module):
     """Computes with a size: no form of it gives the same."""
 

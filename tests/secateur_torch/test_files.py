@@ -228,3 +228,16 @@ def test_empty_layers_are_saved(tmp_path: Path) -> None:
         model = nn.Sequential(nn.Linear(6, 3), nn.Linear(3, 0))
     st.prune(model, Recipe(0.5)).save(tmp_path / "saved")
     assert st.load(tmp_path / "saved").model[1].weight.shape == (0, 3)
+
+
+def test_what_was_read_tells_its_units_and_what_stays(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    pruned = st.prune(model, Recipe(0.5, granularity=Neurons(), scope="layer"), example=torch.ones(1, 6))
+    pruned.save(tmp_path / "saved")
+    loaded = st.load(tmp_path / "saved", example=torch.ones(1, 6))
+    told, again = pruned.summary(), loaded.summary()
+    assert [(item.what, item.total, item.removed) for item in again.coupled] == [("neurons", 8, 4)]
+    assert (again.coupled, again.frozen) == (told.coupled, told.frozen)
+    assert again.form is None
+    loaded.compact()
+    assert loaded.summary().form == loaded.form == "your own module, with smaller weights"

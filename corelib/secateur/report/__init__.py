@@ -7,6 +7,7 @@ from secateur.report.demo_page import write_demo_report
 from secateur.report.numbers import (
     METRICS,
     STAGES,
+    Coupled,
     Curve,
     Details,
     Distribution,
@@ -27,6 +28,7 @@ __all__ = [
     "METRICS",
     "STAGES",
     "Agreement",
+    "Coupled",
     "Curve",
     "DemoReport",
     "DemoRun",

@@ -16,12 +16,13 @@ import numpy.typing as npt
 from secateur.adapter import Masks, Parameter, prunable
 from secateur.recipe import Gradient, Magnitude, Recipe, Units
 from secateur.report.measure import distribution, kept_map, with_after
-from secateur.report.numbers import Details, Distribution, LayerRow, Removal
+from secateur.report.numbers import Coupled, Details, Distribution, LayerRow, Removal
 from secateur.report.words import reason, what
 from secateur.structure.cost import Cost, layer_costs
 from secateur.structure.coupling import Coupling, Frozen
 from secateur.structure.graph import Graph
-from secateur.structure.removal import Plan, parameter_shapes
+from secateur.structure.removal import Plan, parameter_shapes, removable
+from secateur.structure.sets import unit_sets
 
 Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
@@ -49,7 +50,7 @@ class Outcome:
         thresholds: the largest pruned score of each competition: key ``model``, or a layer's key in ``kept``.
         statistics: gradients of the pruned model; empty if they were not gathered again.
         graph: the structure; without it costs are those of the kernels alone.
-        coupling: its units, to tell what went with a unit and what had to stay.
+        coupling: its units, to tell what goes with a unit and what had to stay.
         plan: what compacting removes.
         notes: remarks for the reader.
     """
@@ -112,6 +113,24 @@ def details(outcome: Outcome) -> Details:
         removals=tuple(_removal(outcome, layer) for layer in outcome.kept),
         frozen=(*_held_back(outcome), *_never_run(outcome)),
         notes=tuple(outcome.notes),
+        coupled=_coupled(outcome),
+    )
+
+
+def _coupled(outcome: Outcome) -> tuple[Coupled, ...]:
+    graph, coupling = outcome.graph, outcome.coupling
+    if graph is None or coupling is None or not outcome.by_units:
+        return ()
+    gone = removable(graph, coupling, outcome.masks)
+    return tuple(
+        Coupled(
+            layer=_display_name(outcome, each.layer),
+            what=each.what,
+            total=each.members.size,
+            removed=int(gone[each.members].sum()),
+            slices=each.slices,
+        )
+        for each in unit_sets(graph, coupling)
     )
 
 
@@ -162,6 +181,7 @@ def _layer_row(
         cost_before=costs[0].get(kernel.name, alone),
         cost_after=costs[1].get(kernel.name, alone),
         kept_map=() if mask is None or outcome.by_units else kept_map(mask),
+        parameter=kernel.name,
     )
 
 

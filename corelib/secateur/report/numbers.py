@@ -17,6 +17,7 @@ import numpy as np
 from secateur.errors import ShapeMismatchError
 from secateur.structure.cost import Cost
 from secateur.structure.coupling import Frozen
+from secateur.structure.sets import Slice
 
 STAGES = ("dense", "pruned", "finetuned", "compact")
 METRICS = ("accuracy", "precision", "recall", "f1")
@@ -153,6 +154,7 @@ class LayerRow(Record):
         units_before, units_after: output units (neurons, channels).
         cost_before, cost_after: parameters, FLOPs and bytes of the layer, dense and with its masked units removed.
         kept_map: share of kept weights in blocks of the kernel, rows = outputs, columns = inputs; see ``kept_map()``.
+        parameter: the kernel's own name.
     """
 
     layer: str
@@ -166,6 +168,7 @@ class LayerRow(Record):
     cost_before: Cost
     cost_after: Cost
     kept_map: tuple[tuple[float, ...], ...] = ()
+    parameter: str = ""
 
     @property
     def sparsity(self) -> float:
@@ -200,6 +203,28 @@ class Removal(Record):
 
 
 @dataclass(frozen=True)
+class Coupled(Record):
+    """Units that are alike, and what goes with each of them.
+
+    Args:
+        layer: the layer that makes them first.
+        what: what they are called: ``neurons``, ``channels``, ``heads``, ``recurrent units``, ``features``.
+        total, removed: how many there are, and how many of them go.
+        slices: for each axis that they lie along, what one of them has of it.
+    """
+
+    layer: str
+    what: str
+    total: int
+    removed: int
+    slices: tuple[Slice, ...]
+
+    def parameters(self, *uses: str) -> tuple[str, ...]:
+        """The parameters that make, read or carry them, in execution order."""
+        return tuple(dict.fromkeys(each.parameter for each in self.slices if each.use in uses))
+
+
+@dataclass(frozen=True)
 class Curve(Record):
     """A number that was followed through training. Curves with the same ``y_label`` share one chart.
 
@@ -230,6 +255,7 @@ class Details(Record):
     frozen: tuple[Frozen, ...] = ()
     curves: tuple[Curve, ...] = ()
     notes: tuple[str, ...] = ()
+    coupled: tuple[Coupled, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +270,7 @@ class PruningReport(Record):
         details: layers, distributions, what was removed and frozen.
         max_error: largest difference between the outputs of the masked and of the compact model, relative to the
             largest output; None if it was not verified.
+        form: in words, what the compact model is; None if none was made.
         title: the page's heading.
     """
 
@@ -254,4 +281,5 @@ class PruningReport(Record):
     stages: Mapping[str, StageMetrics] = field(default_factory=dict)
     details: Details = field(default_factory=Details)
     max_error: float | None = None
+    form: str | None = None
     title: str = "Pruning report"

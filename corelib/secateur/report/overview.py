@@ -3,52 +3,58 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from secateur.report import formats
-from secateur.report.numbers import LayerRow, Record
+from secateur.report.numbers import Coupled, LayerRow, Record
 from secateur.report.tables import arrow
+from secateur.report.words import held_back, together
 from secateur.structure.cost import Cost
 from secateur.structure.coupling import Frozen
 
-WIDTH = 120
+WIDTH, SLICES = 120, 8
 _NUMBERS = ("kept", "sparsity", "parameters", "FLOPs")
 
 
 @dataclass(frozen=True)
 class Overview(Record):
-    """One row a prunable layer, and what had to stay.
+    """One row a prunable layer, the units that can go, and what had to stay.
 
     Args:
         rows: the layers, in the order of the forward pass.
         frozen: operations that hold neurons back, if neurons were pruned; and layers that never ran.
         notes: remarks.
+        coupled: the units, in sets of those that are alike, if units were pruned.
+        form: in words, what the smaller model is; None if none was made.
     """
 
     rows: tuple[LayerRow, ...]
     frozen: tuple[Frozen, ...] = ()
     notes: tuple[str, ...] = ()
+    coupled: tuple[Coupled, ...] = ()
+    form: str | None = None
 
     def __str__(self) -> str:
-        """A table of at most 120 columns: layer, shape, kept, sparsity, parameters, FLOPs; what stays; notes."""
+        """Tables of at most 120 columns: layers with shapes and costs, units and what goes with them; then remarks."""
         from rich.console import Console
-        from rich.table import Table
         from rich.text import Text
 
-        table = Table("layer", "shape")
-        for heading in _NUMBERS:
-            table.add_column(heading, justify="right")
-        for cells in [*map(_cells, self.rows), self._total()]:
-            table.add_row(*map(Text, cells))
         stream = io.StringIO()
         console = Console(file=stream, width=WIDTH, color_system=None)
-        console.print(table)
-        for item in self.frozen:
-            console.print(Text(f"stays: {', '.join(item.parameters)}: {item.where}: {item.reason}"))
-        for note in self.notes:
-            console.print(Text(f"note: {note}"))
+        console.print(_table(("layer", "shape"), _NUMBERS, [*map(_cells, self.rows), self._total()]))
+        if self.coupled:
+            console.print(_table(("units", "go", "with each of them goes"), (), map(_unit_cells, self.coupled)))
+        for line in self._remarks():
+            console.print(Text(line))
         return stream.getvalue().rstrip()
+
+    def _remarks(self) -> Iterator[str]:
+        yield from (f"stays: {line}" for line in held_back(self.frozen, SLICES))
+        if self.form is not None:
+            yield f"smaller model: {self.form}"
+        yield from (f"note: {note}" for note in self.notes)
 
     def _total(self) -> tuple[str, ...]:
         kept, total = sum(row.kept for row in self.rows), sum(row.total for row in self.rows)
@@ -58,6 +64,24 @@ class Overview(Record):
     def _sum(self, quantity: Callable[[Cost], int]) -> str:
         before = sum(quantity(row.cost_before) for row in self.rows)
         return _change(before, sum(quantity(row.cost_after) for row in self.rows))
+
+
+def _table(words: Sequence[str], numbers: Sequence[str], rows: Iterable[Sequence[str]]) -> Any:
+    """A table for the console, with columns of words and then of numbers."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*words)
+    for heading in numbers:
+        table.add_column(heading, justify="right")
+    for cells in rows:
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def _unit_cells(item: Coupled) -> tuple[str, ...]:
+    counts = f"{formats.count(item.removed)} of {formats.count(item.total)}"
+    return (f"{item.what} of {item.layer}", counts, together(item.slices, SLICES))
 
 
 def _cells(row: LayerRow) -> tuple[str, ...]:

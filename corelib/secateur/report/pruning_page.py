@@ -37,7 +37,7 @@ def pruning_page(report: PruningReport) -> Page:
     page.add(
         "Summary",
         key_figures(_key_figures(report)),
-        facts_list(report.recipe),
+        facts_list({**report.recipe, **({} if report.form is None else {"smaller model": report.form})}),
         *sections.note_blocks(details),
     )
     page.add("Cost and quality", tables.stage_table(report.stages) if report.stages else Markup(), lead=_COST_LEAD)
@@ -46,6 +46,7 @@ def pruning_page(report: PruningReport) -> Page:
         blocks = sections.distribution_blocks(page, details.distributions, kind)
         page.add(f"{title} before and after" if kind != "score" else title, *blocks, lead=_DISTRIBUTION_LEADS[kind])
     page.add("What was removed, and why", *sections.removal_blocks(page, details), lead=_REMOVAL_LEAD)
+    page.add("What goes together", *sections.coupled_blocks(page, details), lead=_COUPLED_LEAD)
     page.add("What had to stay", *sections.frozen_blocks(details), lead=_FROZEN_LEAD)
     page.add("Training", *sections.curve_blocks(page, details.curves))
     return page
@@ -56,6 +57,7 @@ _COST_LEAD = (
 )
 _STRUCTURE_LEAD = "Grey is the dense network, blue what is left; the paler a band, the fewer of its weights are kept."
 _REMOVAL_LEAD = "Things with the lowest scores went first; equal scores are taken in order of position."
+_COUPLED_LEAD = "A unit goes with everything that it touches: what makes it, what reads it, and what lies between."
 _FROZEN_LEAD = (
     "These cannot be removed without changing what the network computes; the operation that ties them is named."
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
-from secateur.report import formats, plots, tables
+from secateur.report import formats, plots, rails, tables
 from secateur.report.blocks import capitalised, folded, grid, heading, notes, paragraph
 from secateur.report.diagram import structure_diagram, unit_strip
 from secateur.report.html import Page
@@ -87,6 +87,23 @@ def _units(page: Page, item: Removal) -> Markup:
     return join((heading(title), strip, scores))
 
 
+def coupled_blocks(page: Page, details: Details) -> list[Markup]:
+    """Which layers share units, drawn and told."""
+    if not details.coupled:
+        return []
+    drawn = rails.coupling_figure(details.layers, details.coupled, details.frozen)
+    told = tables.coupled_table(details.coupled)
+    if len(details.coupled) > MANY:
+        told = folded(f"All {len(details.coupled)} sets of units, and what goes with each of them", told)
+    return [page.figure(drawn, "Which layers share units", _RAILS, wide=True), told]
+
+
+_RAILS = (
+    "One row a layer, one rail a set of units that go together; the thicker, the more of them. Filled dots make the "
+    "units, open dots read them, diamonds mark layers of which something must stay. To the right, the features of each."
+)
+
+
 def frozen_blocks(details: Details) -> list[Markup]:
     """What stays by necessity, by operation."""
     return [tables.frozen_table(details.frozen)]
@@ -112,6 +129,7 @@ def run_blocks(page: Page, details: Details) -> list[Markup]:
         "Gradients before and after": distribution_blocks(page, details.distributions, "gradient"),
         "Scores": distribution_blocks(page, details.distributions, "score"),
         "What was removed, and why": removal_blocks(page, details),
+        "What goes together": coupled_blocks(page, details),
         "What had to stay": frozen_blocks(details),
         "Training": curve_blocks(page, details.curves),
         "Notes": note_blocks(details),

@@ -8,8 +8,9 @@ from typing import Any
 from secateur.report import formats
 from secateur.report.blocks import table
 from secateur.report.markup import Markup, element, join
-from secateur.report.numbers import Distribution, LayerRow, Removal, StageMetrics
+from secateur.report.numbers import Coupled, Distribution, LayerRow, Removal, StageMetrics
 from secateur.report.runs import SAME_ARRAYS, Agreement, RunNumbers
+from secateur.report.words import first_of, together
 from secateur.structure.coupling import Frozen
 
 _QUANTITIES: dict[str, tuple[str, Callable[[Any], str]]] = {
@@ -113,9 +114,26 @@ def _followers(item: Removal) -> str:
     return "; ".join(f"{parameter}: {slices} along {axis}" for parameter, axis, slices in item.follows) or "nothing"
 
 
+NAMES = 12  # so many names stand in a cell
+
+
+def coupled_table(coupled: Sequence[Coupled]) -> Markup:
+    """The units that can go, in sets of those that are alike, and what goes with each of them."""
+    rows = [
+        (
+            f"{item.what} of {item.layer}",
+            together(item.slices, NAMES),
+            formats.count(item.total),
+            formats.count(item.removed),
+        )
+        for item in coupled
+    ]
+    return table(("Units", "With each of them goes", "In all", "Go"), rows, words=2, dense=True)
+
+
 def frozen_table(frozen: Sequence[Frozen]) -> Markup:
     """What had to stay, and which operation holds it."""
-    rows = [(item.source, item.label, item.reason, ", ".join(item.parameters)) for item in frozen]
+    rows = [(item.source, item.label, item.reason, first_of(item.parameters, NAMES)) for item in frozen]
     return table(("Where", "Operation", "Why it stays", "Parameters"), rows, words=4)
 
 

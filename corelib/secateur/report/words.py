@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from secateur.recipe import (
@@ -22,6 +22,8 @@ from secateur.recipe import (
 )
 from secateur.report.formats import number
 from secateur.schedules import OneShot
+from secateur.structure.coupling import Frozen
+from secateur.structure.sets import Slice
 
 SCORES: dict[type, str] = {Magnitude: "|weight|", Gradient: "mean |gradient|", Taylor: "|weight × gradient|"}
 
@@ -94,3 +96,28 @@ def reason(recipe: Recipe, threshold: float | None) -> str:
 def _slices(kind: Units) -> str:
     words = {"out": "into", "in": "out of", "bias": "in the biases of", "norm": "in the normalisations of"}
     return " and ".join(words[part] for part in kind.slices)
+
+
+def together(slices: Sequence[Slice], most: int) -> str:
+    """What goes with one unit: ``conv.weight out, conv.bias, fc.weight in (49)``; of many slices the first few."""
+    told = [" ".join(filter(None, (each.parameter, each.axis, _times(each.times)))) for each in slices]
+    return first_of(told, most)
+
+
+def _times(times: int) -> str:
+    return f"({times})" if times > 1 else ""
+
+
+def held_back(frozen: Sequence[Frozen], most: int) -> Iterator[str]:
+    """What stays, and why: one line for all operations that hold the same parameters back for the same reason."""
+    places: dict[tuple[tuple[str, ...], str], list[str]] = {}
+    for item in frozen:
+        places.setdefault((item.parameters, item.reason), []).append(item.where)
+    for (parameters, reason), where in places.items():
+        yield f"{first_of(parameters, most)}: {first_of(where, most)}: {reason}"
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """Names in a row; of many the first few, and how many there are besides."""
+    more = [f"{len(names) - most} more"] if len(names) > most else []
+    return ", ".join([*names[:most], *more])
