@@ -1,8 +1,8 @@
-"""How many units go until a forward pass is fast enough: models are really made smaller, and timed beside the dense one.
+"""How many units go until a forward pass is fast enough: models are really made smaller, and timed.
 
 Times do not add up over layers, and fall in steps along the widths, so nothing is predicted that can be measured. A few
-models from dense to smallest give a falling curve (isotonic regression of what was measured); where the curve meets the
-limit the next model is made and measured thoroughly, and so on.
+models from dense to smallest, each timed beside the dense one, give a falling curve (isotonic regression of what was
+measured); where the curve meets the limit the next model is made and measured thoroughly, and so on.
 """
 
 from __future__ import annotations
