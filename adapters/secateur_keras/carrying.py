@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 
 from secateur.errors import HoldError
 from secateur.structure.removal import Plan
@@ -36,7 +37,7 @@ def carried(optimizer: Optimizer, model: keras.Model, small: keras.Model, plan: 
         HoldError: the optimizer trains other weights than the model's, ``small`` was made otherwise, or the optimizer
             keeps averages over rows and columns of a weight that was cut.
     """
-    if not isinstance(optimizer, Optimizer):
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise HoldError(f"the optimizer is a {type(optimizer).__name__}: give the keras.optimizers.Optimizer itself")
     backends.synchronise(model)
     pairs = _pairs(optimizer, model, counterparts(small))
@@ -99,14 +100,19 @@ class _Carrier:
         """Give ``twin``, which is built, the state of ``optimizer``, and so on for the optimizers within."""
         for name, value in vars(optimizer).items():
             if isinstance(value, keras.Variable):
-                getattr(twin, name).assign(value.value)
+                getattr(twin, name).assign(_copied(value))
         for before, after in self._pairs:
             slots = remembered(twin, after.variable)
             for name, slot in remembered(optimizer, before.variable).items():
                 same = slot.shape != before.variable.shape
-                slots[name].assign(slot.value if same else self._sliced(before, after, slot))
+                slots[name].assign(_copied(slot) if same else self._sliced(before, after, slot))
         for old, new in zip(inner(optimizer), inner(twin), strict=True):
             self.fill(old, new)
 
     def _sliced(self, before: Weight, after: Weight, variable: Any) -> backends.Array:
         return cut(backends.array(variable), before.name, layout(before), layout(after), self._plan)
+
+
+def _copied(variable: keras.Variable) -> backends.Array:
+    """Numbers that nothing else uses: JAX's compiled steps take the memory of those that they replace."""
+    return np.array(backends.array(variable))

@@ -123,8 +123,8 @@ def search(last: int, load: Callable[[int, int], float]) -> int | None:
         return 0
     for index in _spread(last):
         loads[index] = load(index, _QUICK)
-    while (index := _next(last, loads, sure)) is not None:
-        loads[index] = sure[index] = load(index, _SURE)
+    while (wanted := _next(last, loads, sure)) is not None:
+        loads[wanted] = sure[wanted] = load(wanted, _SURE)
     return min((index for index, found in sure.items() if found <= 1.0), default=None)
 
 
@@ -164,5 +164,5 @@ def _crossing(loads: dict[int, float], last: int) -> int:
     below = int(np.searchsorted(-fitted, -1.0))
     if below == len(indices):
         return last
-    left, right = fitted[below - 1], fitted[below]
+    left, right = float(fitted[below - 1]), float(fitted[below])
     return indices[below - 1] + math.ceil((indices[below] - indices[below - 1]) * (left - 1.0) / (left - right))

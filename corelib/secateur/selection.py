@@ -67,7 +67,7 @@ def selection(recipe: Recipe, ranking: Ranking, stopwatch: Stopwatch | None = No
 class ByCount:
     """Exactly as many elements as the target says, over everything or in each layer."""
 
-    timing = None
+    timing: Timing | None = None
 
     def __init__(self, recipe: Recipe, ranking: Ranking) -> None:
         self._recipe = recipe
