@@ -30,7 +30,9 @@ MODELS = 12
 CLOSE = 0.02
 """A model that takes less than the limit by up to this fraction of it is not made larger again."""
 
-_GRID, _QUICK, _SURE, _ENOUGH = 5, 3, 9, 3.0
+_GRID, _ENOUGH, _SAME = 5, 5.0, 1.02
+_ROUNDS = {False: (3, 6), True: (5, 25)}
+"""At least and at most so many rounds, when looking and when deciding."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +85,18 @@ class Race:
         self._dense = timer(np.zeros_like(removals[0]))
         self.timings: dict[int, Timing] = {}
 
-    def time(self, index: int, rounds: int) -> Timing:
-        """The dense model and the one without removal ``index``, a few passes each in turn, round after round."""
+    def time(self, index: int, thorough: bool) -> Timing:
+        """The dense model and the one without removal ``index``, a few passes each in turn, round after round.
+
+        Until the shortest time of both has come twice: on a quiet machine soon, on a busy one after some seconds.
+        """
         if index not in self._timers:
             gone = self._removals[index]
             self._timers[index] = self._timer(gone) if gone.any() else self._dense
         dense: list[float] = []
         small: list[float] = []
-        while len(small) < rounds and (len(small) < _QUICK or sum(dense) + sum(small) < _ENOUGH):
+        least, most = _ROUNDS[thorough]
+        while len(small) < least or (len(small) < most and not _settled(dense, small)):
             dense.append(self._dense())
             small.append(self._timers[index]())
         self.timings[index] = Timing(min(dense), min(small))
@@ -103,28 +109,34 @@ class Race:
             limit: seconds of the dense model -> seconds that the smaller one may take.
         """
 
-        def load(index: int, rounds: int) -> float:
-            timing = self.time(index, rounds)
+        def load(index: int, thorough: bool) -> float:
+            timing = self.time(index, thorough)
             return timing.small / limit(timing.dense)
 
         return search(len(self._removals) - 1, load)
 
 
-def search(last: int, load: Callable[[int, int], float]) -> int | None:
+def _settled(dense: Sequence[float], small: Sequence[float]) -> bool:
+    """Whether more rounds would tell little, or take too long."""
+    again = [sorted(times)[1] <= _SAME * min(times) for times in (dense, small)]
+    return all(again) or sum(dense) + sum(small) > _ENOUGH
+
+
+def search(last: int, load: Callable[[int, bool], float]) -> int | None:
     """The smallest index, of those that are looked at, whose load is at most 1; None if there is none.
 
     Args:
         last: the largest index.
-        load: an index and how many rounds to measure -> a load, which falls along the indices but for noise. At most
-            :data:`MODELS` different indices are asked for, besides 0.
+        load: an index and whether to measure thoroughly -> a load, which falls along the indices but for noise. At
+            most :data:`MODELS` different indices are asked for, besides 0.
     """
-    loads, sure = {0: load(0, _QUICK)}, dict[int, float]()
+    loads, sure = {0: load(0, False)}, dict[int, float]()
     if loads[0] <= 1.0:
         return 0
     for index in _spread(last):
-        loads[index] = load(index, _QUICK)
+        loads[index] = load(index, False)
     while (wanted := _next(last, loads, sure)) is not None:
-        loads[wanted] = sure[wanted] = load(wanted, _SURE)
+        loads[wanted] = sure[wanted] = load(wanted, True)
     return min((index for index, found in sure.items() if found <= 1.0), default=None)
 
 
@@ -140,7 +152,8 @@ def _next(last: int, loads: dict[int, float], sure: dict[int, float]) -> int | N
     if best is None and missed == last:
         return min((index for index, found in loads.items() if found <= 1.0 and index not in sure), default=None)
     if best is None:
-        wanted = max(_crossing(loads, last), missed + 1)
+        upper = min((index for index, found in loads.items() if index > missed and found <= 1.0), default=last)
+        wanted = max(_crossing(loads, last), (missed + upper + 1) // 2 if sure else 1)
     else:
         missed = max((index for index, found in sure.items() if found > 1.0 and index < best), default=0)
         if best - missed <= 1 or sure[best] >= 1.0 - CLOSE:

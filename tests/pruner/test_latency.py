@@ -211,7 +211,7 @@ def test_the_search_ends_within_the_limit_or_knows_that_it_cannot(
     curve = np.sort(generator.uniform(0.2, 1.0, last + 1))[::-1] / limit
     asked: dict[int, list[float]] = {}
 
-    def load(index: int, rounds: int) -> float:
+    def load(index: int, thorough: bool) -> float:
         found = float(curve[index] * (1.0 + noise * generator.uniform(0, 1)))
         asked.setdefault(index, []).append(found)
         return found
@@ -231,8 +231,16 @@ def test_timings_are_of_both_models_in_turn() -> None:
 
     def timer(gone: np.ndarray) -> Callable[[], float]:
         name = "small" if gone.any() else "dense"
-        return lambda: order.append(name) or float(len(order))  # type: ignore[func-returns-value]
+        return lambda: order.append(name) or 1e-3 * len(order)  # type: ignore[func-returns-value]
 
     race = latency.Race(timer, [np.array([False]), np.array([True])])
-    assert race.time(1, 3) == Timing(dense=1.0, small=2.0)
-    assert order == ["dense", "small"] * 3
+    assert race.time(1, thorough=False) == Timing(dense=1e-3, small=2e-3)
+    assert order == ["dense", "small"] * 6  # no time came twice
+
+
+@pytest.mark.parametrize(("thorough", "rounds"), [(False, 3), (True, 5)])
+def test_a_quiet_machine_is_asked_only_a_few_times(thorough: bool, rounds: int) -> None:
+    asked: list[int] = []
+    race = latency.Race(lambda gone: lambda: asked.append(1) or 1.0, [np.array([False]), np.array([True])])  # type: ignore[func-returns-value]
+    assert race.time(1, thorough) == Timing(dense=1.0, small=1.0)
+    assert len(asked) == 2 * rounds
