@@ -20,6 +20,7 @@ from secateur.errors import ExampleError, VerificationError
 from secateur.structure.coupling import Coupling
 from secateur.structure.graph import Graph
 from secateur.structure.removal import Plan, plan
+from secateur.timing import undisturbed
 from secateur.verification import BAKED
 
 Flags = npt.NDArray[np.bool_]
@@ -37,7 +38,7 @@ _ROUNDS = {False: (3, 6), True: (5, 25)}
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one forward pass: of two models in turn, and the least of each, which other programs disturb least.
+    """Seconds of one forward pass: of two models in turn, the lower quartile of each.
 
     Args:
         dense: of the model as it is.
@@ -88,7 +89,8 @@ class Race:
     def time(self, index: int, thorough: bool) -> Timing:
         """The dense model and the one without removal ``index``, a few passes each in turn, round after round.
 
-        Until the shortest time of both has come twice: on a quiet machine soon, on a busy one after some seconds.
+        Until a quarter of either's times is as short as the shortest: on a quiet machine soon, on a busy one after some
+        seconds.
         """
         if index not in self._timers:
             gone = self._removals[index]
@@ -99,7 +101,7 @@ class Race:
         while len(small) < least or (len(small) < most and not _settled(dense, small)):
             dense.append(self._dense())
             small.append(self._timers[index]())
-        self.timings[index] = Timing(min(dense), min(small))
+        self.timings[index] = Timing(undisturbed(dense), undisturbed(small))
         return self.timings[index]
 
     def smallest(self, limit: Callable[[float], float]) -> int | None:
@@ -118,8 +120,8 @@ class Race:
 
 def _settled(dense: Sequence[float], small: Sequence[float]) -> bool:
     """Whether more rounds would tell little, or take too long."""
-    again = [sorted(times)[1] <= _SAME * min(times) for times in (dense, small)]
-    return all(again) or sum(dense) + sum(small) > _ENOUGH
+    short = [undisturbed(times) <= _SAME * min(times) for times in (dense, small)]
+    return all(short) or sum(dense) + sum(small) > _ENOUGH
 
 
 def search(last: int, load: Callable[[int, bool], float]) -> int | None:
