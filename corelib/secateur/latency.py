@@ -100,7 +100,7 @@ class Race:
         least, most = _ROUNDS[thorough]
         while len(small) < least or (len(small) < most and not _settled(dense, small)):
             dense.append(self._dense())
-            small.append(self._timers[index]())
+            small.append(dense[-1] if self._timers[index] is self._dense else self._timers[index]())
         self.timings[index] = Timing(undisturbed(dense), undisturbed(small))
         return self.timings[index]
 

@@ -238,6 +238,13 @@ def test_timings_are_of_both_models_in_turn() -> None:
     assert order == ["dense", "small"] * 6  # no two times are alike
 
 
+def test_the_dense_model_is_as_fast_as_itself_whatever_the_noise() -> None:
+    generator = np.random.default_rng(0)
+    race = latency.Race(lambda gone: lambda: float(generator.exponential()), [np.array([False]), np.array([True])])
+    timing = race.time(0, thorough=False)
+    assert timing.small == timing.dense
+
+
 @pytest.mark.parametrize(("thorough", "rounds"), [(False, 3), (True, 5)])
 def test_a_quiet_machine_is_asked_only_a_few_times(thorough: bool, rounds: int) -> None:
     asked: list[int] = []
