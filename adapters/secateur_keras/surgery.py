@@ -7,6 +7,7 @@ that stay. The given model is only read.
 from __future__ import annotations
 
 import math
+import weakref
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -14,14 +15,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from secateur.errors import ExampleError, TraceError
+from secateur.errors import ExampleError, HoldError, TraceError
 from secateur.structure.graph import Graph
 from secateur.structure.removal import Plan
 from secateur_keras import backends
+from secateur_keras.cutting import cut
 from secateur_keras.functional import Symbolic, own_graph, require_one_graph, symbolic
 from secateur_keras.inference import outputs_of
 from secateur_keras.layouts import layout
-from secateur_keras.naming import below, layer_paths, unique, weights
+from secateur_keras.naming import Weight, below, layer_paths, unique, weights
 from secateur_keras.parameters import layouts
 from secateur_keras.randomness import untouched_randomness
 from secateur_keras.rebuilding import (
@@ -60,8 +62,25 @@ def compact(model: keras.Model, graph: Graph, plan: Plan) -> keras.Model:
     settle(small)
     carry_trainable(model, surgeon.clones)
     carry_compilation(model, small)
+    _counterparts[small] = surgeon.counterparts
     _require_training(model, small, [graph.tensors[tensor] for tensor in graph.inputs])
     return small
+
+
+def counterparts(small: keras.Model) -> dict[str, Weight]:
+    """Name of a weight of the large model -> what became of it in the model that :func:`compact` made.
+
+    Raises:
+        HoldError: it is another model.
+    """
+    if small not in _counterparts:
+        raise HoldError(
+            f"{type(small).__name__} is not a model that compact() made in this process: give what it returned, no copy"
+        )
+    return _counterparts[small]
+
+
+_counterparts: weakref.WeakKeyDictionary[keras.Model, dict[str, Weight]] = weakref.WeakKeyDictionary()
 
 
 def _require_training(model: keras.Model, small: keras.Model, shapes: Sequence[Sequence[int]]) -> None:
@@ -121,6 +140,7 @@ class _Surgeon:
 
     def __init__(self, model: keras.Model, traced: Trace, plan: Plan) -> None:
         self.clones: dict[int, Any] = {}
+        self.counterparts: dict[str, Weight] = {}
         self._copies: list[tuple[keras.Layer, keras.Layer]] = []
         self._parameters = {id(weight.variable): weight.name for weight, _ in layouts(model)}
         self._plan = plan
@@ -156,6 +176,8 @@ class _Surgeon:
             )
             for before, after in zip(weights(old), weights(new), strict=True):
                 after.variable.assign(self._slice(before, after))
+                if id(before.variable) in self._parameters:
+                    self.counterparts[self._parameters[id(before.variable)]] = after
 
     def _chain(self, model: keras.Sequential, graph: Symbolic, inputs: Sequence[Any]) -> list[keras.Layer]:
         """The clones of a Sequential's layers.
@@ -232,11 +254,7 @@ class _Surgeon:
         name = self._parameters.get(id(before.variable))
         if name is None:
             return array.copy()
-        view = layout(before).to_canonical(array)
-        for axis in range(view.ndim):
-            if (name, axis) in self._plan.keep:
-                view = np.compress(self._plan.keep[name, axis], view, axis=axis)
-        sliced = layout(after).to_native(view).copy()
+        sliced = cut(array, name, layout(before), layout(after), self._plan)
         return sliced if name not in self._factors else (sliced * self._factors[name]).astype(sliced.dtype)
 
 

@@ -78,19 +78,23 @@ def outputs(model: keras.Model, example: Any | None = None) -> list[Array]:
     Raises:
         ExampleError: an example is needed, or the model does not accept it.
     """
-    require_model(model)
-    known = own_graph(model)
-    if example is None:
-        read = symbolic(model, None)
-        inputs = keras.tree.pack_sequence_as(read.input_structure, made_up(model, read.inputs))
-    elif known is not None:
-        inputs = keras.tree.pack_sequence_as(known.input_structure, matched(known.inputs, example))
-    else:
-        inputs = example
+    inputs = inputs_of(model, example)
     try:
         return outputs_of(model, inputs)
     except Exception as error:
         raise ExampleError(f"model {model.name!r} does not accept this example: {error}") from error
+
+
+def inputs_of(model: keras.Model, example: Any | None) -> Any:
+    """What the model is called on, in the structure that it takes. Raises as :func:`outputs`."""
+    require_model(model)
+    known = own_graph(model)
+    if example is None:
+        read = symbolic(model, None)
+        return keras.tree.pack_sequence_as(read.input_structure, made_up(model, read.inputs))
+    if known is None:
+        return example
+    return keras.tree.pack_sequence_as(known.input_structure, matched(known.inputs, example))
 
 
 class _Reader:

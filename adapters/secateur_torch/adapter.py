@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch import nn
 from secateur.adapter import Masks, Parameter, Smaller
 from secateur.structure.graph import Graph
 from secateur.structure.removal import Plan
-from secateur_torch import exported, files, inference, masking, parameters, statistics, surgery, tracing
+from secateur_torch import exported, files, inference, masking, optimizers, parameters, statistics, surgery, tracing
 
 Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
@@ -69,6 +69,16 @@ class TorchAdapter:
         yield Smaller(
             exported.compact(model, graph, plan, example), "the graph that torch.export writes of your module"
         )
+
+    def timer(self, model: nn.Module, example: Any) -> Callable[[], float]:
+        """See :func:`secateur_torch.inference.timer`."""
+        return inference.timer(model, example)
+
+    def carry_optimizer(
+        self, optimizer: torch.optim.Optimizer, model: nn.Module, small: nn.Module, plan: Plan
+    ) -> torch.optim.Optimizer:
+        """See :func:`secateur_torch.optimizers.carried`."""
+        return optimizers.carried(optimizer, model, small, plan)
 
     def write_model(self, model: nn.Module, folder: Path) -> None:
         """See :func:`secateur_torch.files.write_model`."""

@@ -19,8 +19,16 @@ import numpy.typing as npt
 from secateur import storage
 from secateur.adapter import Adapter, Parameter
 from secateur.batches import first_inputs, is_repeatable
-from secateur.checks import given_statistics, require_data, require_numbers, require_recipe, require_rows
+from secateur.checks import (
+    given_statistics,
+    require_data,
+    require_example,
+    require_numbers,
+    require_recipe,
+    require_rows,
+)
 from secateur.errors import CopyError, ExampleError, FileFormatError, RecipeError, TraceError
+from secateur.latency import Stopwatch
 from secateur.pruned import Pruned, count_nonzero
 from secateur.ranking import NeuronRanking, Statistics, ranking, remedy
 from secateur.recipe import Recipe, Units
@@ -71,6 +79,7 @@ class Pruner(Pruned):
             with adapter.reading(data):
                 example = first_inputs(data)
         require_rows(example)
+        require_example(recipe, example)
         super().__init__(adapter, model, recipe, example, _trace(adapter, model, recipe, example))
         self._dense, self._dense_nonzero = sampled(self.parameters()), count_nonzero(self.parameters())
         self.step = 0
@@ -81,7 +90,7 @@ class Pruner(Pruned):
         self._ranking = ranking(recipe, self.parameters(), self._graph)
         if isinstance(self._ranking, NeuronRanking):
             self._coupling = self._ranking.coupling
-        self._selection = selection(recipe, self._ranking)
+        self._selection = selection(recipe, self._ranking, self._stopwatch())
         self._scores: Mapping[str, Array] = {}
         self._kept: dict[str, BoolArray] | None = None
         self._budgets: Sequence[int] | None = None
@@ -130,7 +139,15 @@ class Pruner(Pruned):
         self._hold_masks(self._ranking.masks(kept), optimizer)
         self._budgets, self._kept, self._scores, self._reached = budgets, kept, scores, fraction
         self.thresholds = _thresholds(scores, kept, self.recipe.scope)
+        self.timing = self._selection.timing if fraction == 1.0 else None
         self._tell(spared)
+
+    def _stopwatch(self) -> Stopwatch | None:
+        """What a target in time is measured with."""
+        if not isinstance(self._ranking, NeuronRanking):
+            return None
+        graph, coupling = self._ranking.graph, self._ranking.coupling
+        return Stopwatch(self.adapter, self.model, self._example, graph, coupling)
 
     def _tell(self, spared: Sequence[str]) -> None:
         """Warn of what was spared for the first time; the summary goes on telling it."""

@@ -1,6 +1,6 @@
 """What to prune and how much: granularity, target, score, scope, schedule, in one frozen object."""
 
-from secateur.recipe.costs import Bytes, Flops, Parameters
+from secateur.recipe.costs import Bytes, Flops, Latency, Parameters
 from secateur.recipe.granularity import Blocks, Heads, Neurons, Units, Weights
 from secateur.recipe.recipe import Recipe
 from secateur.recipe.score import Gradient, Magnitude, Taylor
@@ -13,6 +13,7 @@ __all__ = [
     "Gradient",
     "Heads",
     "KSigma",
+    "Latency",
     "Magnitude",
     "Neurons",
     "Parameters",

@@ -12,6 +12,7 @@ from secateur.recipe import (
     Gradient,
     Heads,
     KSigma,
+    Latency,
     Magnitude,
     Parameters,
     Percentile,
@@ -37,6 +38,11 @@ _TARGETS: dict[type, Callable[[Any], str]] = {
     **dict.fromkeys(
         (Parameters, Flops, Bytes),
         lambda target: f"the lowest, until {100 * target.fraction:g} % of the {target.noun} are gone",
+    ),
+    Latency: lambda target: (
+        f"the lowest, until {100 * target.fraction:g} % of the time of a forward pass is gone"
+        if target.milliseconds is None
+        else f"the lowest, until a forward pass takes at most {target.milliseconds:g} ms"
     ),
 }
 _SCOPES = {"model": "over the whole model", "layer": "within each layer"}
