@@ -143,7 +143,7 @@ def test_keras_and_torch_agree(encoder: Encoder) -> None:
     ours = Layered(encoder).eval()
     theirs = in_keras(ours)
     np.testing.assert_allclose(outputs(theirs, heard), embed(ours, heard), rtol=0, atol=1e-4)
-    results = st.prune(ours, RECIPE, example=heard[:2]), sk.prune(theirs, RECIPE)
+    results = st.prune(ours, RECIPE, example=heard[:2]), sk.prune(theirs, RECIPE, example=heard[:2].numpy())
     masks = [kernel_masks(pruned) for pruned in results]
     assert len(masks[0]) == 7
     for a, b in zip(*masks, strict=True):
