@@ -19,7 +19,7 @@ from real.speech import MELS, Speech, speech
 from secateur import Neurons, Recipe
 
 FRAMES, BATCH, STEPS = 40, 48, 30
-RECIPE = Recipe(1 / 3, granularity=Neurons())
+RECIPE = Recipe(1 / 3, granularity=Neurons(relative=True))
 
 
 class Encoder(nn.Module):
