@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from secateur.errors import FileFormatError, NoMatchError, RecipeError
 from secateur.recipe.allocation import SCOPES, Array, BoolArray, allocate, budgets
 from secateur.recipe.costs import COST_TARGETS, CostTarget
-from secateur.recipe.granularity import GRANULARITIES, Granularity, Units, Weights
+from secateur.recipe.granularity import GRANULARITIES, Granularity, Layers, Units, Weights
 from secateur.recipe.score import SCORES, Magnitude, Score
 from secateur.recipe.serial import decode, encode
 from secateur.recipe.targets import TARGETS, Sparsity, Target
@@ -41,7 +41,7 @@ class Recipe:
     Args:
         target: how much: a :class:`Sparsity`, :class:`Percentile` or :class:`KSigma` of the elements, a number is a
             sparsity; or with whole units :class:`Parameters`, :class:`Flops` or :class:`Bytes` of the model.
-        granularity: what is pruned as one: :class:`Weights`, :class:`Neurons` or :class:`Heads`.
+        granularity: what is pruned as one: :class:`Weights`, :class:`Neurons`, :class:`Heads` or :class:`Layers`.
         score: what ranks the weights: :class:`Magnitude`, :class:`Gradient` or :class:`Taylor`.
         scope: ``"model"``: everything competes with everything; ``"layer"``: the target holds in each layer by itself.
         schedule: when, for pruning during training: :class:`OneShot`, :class:`Linear` or :class:`Cubic`.
@@ -166,6 +166,10 @@ def _check_costs(target: object, granularity: Granularity, scope: str) -> None:
         raise RecipeError(
             f"{target} is a fraction of the whole model's {target.noun}, of which no layer has a share of its own: use "
             f"scope='model', or Sparsity({target.fraction}) for that fraction of each layer's units"
+        )
+    if isinstance(granularity, Layers) and scope == "layer":
+        raise RecipeError(
+            "Layers() ranks whole layers with one another, which scope='layer' forbids: use scope='model'"
         )
     if isinstance(granularity, Units) and granularity.is_limited and scope == "layer":
         raise RecipeError(

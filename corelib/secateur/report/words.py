@@ -11,13 +11,17 @@ from secateur.recipe import (
     Gradient,
     Heads,
     KSigma,
+    Layers,
     Magnitude,
+    Neurons,
     Parameters,
     Percentile,
     Recipe,
     Sparsity,
+    Structured,
     Taylor,
     Units,
+    Weights,
 )
 from secateur.report.formats import number
 from secateur.schedules import OneShot
@@ -36,6 +40,12 @@ _TARGETS: dict[type, Callable[[Any], str]] = {
         lambda target: f"the lowest, until {100 * target.fraction:g} % of the {target.noun} are gone",
     ),
 }
+_KINDS: dict[type, tuple[str, str]] = {
+    Weights: ("weight", "weights"),
+    Neurons: ("neuron", "neurons"),
+    Heads: ("head", "heads"),
+    Layers: ("residual branch", "residual branches"),
+}
 _SCOPES = {"model": "over the whole model", "layer": "within each layer"}
 _NORMS: dict[int | str, str] = {1: "sum of", 2: "Euclidean norm of", "inf": "largest", "mean": "mean"}
 
@@ -46,10 +56,8 @@ def target_words(recipe: Recipe) -> str:
 
 
 def what(recipe: Recipe) -> str:
-    """What is removed as one: ``heads``, ``neurons`` or ``weights``."""
-    if isinstance(recipe.granularity, Heads):
-        return "heads"
-    return "neurons" if isinstance(recipe.granularity, Units) else "weights"
+    """What is removed as one: ``neurons``, ``heads``, ``residual branches`` or ``weights``."""
+    return _KINDS[type(recipe.granularity)][1]
 
 
 def recipe_words(recipe: Recipe) -> dict[str, str]:
@@ -79,11 +87,10 @@ def _limits(recipe: Recipe) -> str:
 def reason(recipe: Recipe, threshold: float | None) -> str:
     """Why something went: ``|weight| is 0.3 or less: percentile 90 over the whole model``."""
     score = SCORES[type(recipe.score)]
-    if isinstance(recipe.granularity, Units):
-        one = what(recipe).removesuffix("s")
-        score = (
-            f"the {_NORMS[recipe.granularity.norm]} {score} over all weights {_slices(recipe.granularity)} the {one}"
-        )
+    kind = recipe.granularity
+    if isinstance(kind, Structured):
+        slices = _slices(kind) if isinstance(kind, Units) else "of"
+        score = f"the {_NORMS[kind.norm]} {score} over all weights {slices} the {_KINDS[type(kind)][0]}"
     reached = "is lowest" if threshold is None else f"is {number(threshold)} or less"
     return f"{score} {reached}: {target_words(recipe)} {_SCOPES[recipe.scope]}"
 
