@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def chosen(graph: Graph, seed: int) -> list[Branch]:
 
 @given(ANY, SEEDS)
 def test_masking_branches_equals_removing_them(graph: Graph, seed: int) -> None:
-    """Bit for bit: to add zeros changes nothing."""
+    """What is added is exactly zero; the outputs agree to the order in which a library adds up other strides."""
     branches = chosen(graph, seed)
     event(f"branches: {len(find(graph))}, removed: {len(branches)}")
     parameters, given_tensors = random_parameters(graph, seed), random_tensors(graph, seed)
@@ -41,8 +42,11 @@ def test_masking_branches_equals_removing_them(graph: Graph, seed: int) -> None:
     with np.errstate(all="ignore"):  # what is masked may divide by the variance of zeros
         expected = run(graph, masked, given_tensors)
     small = run(graph, parameters, given_tensors, shortened(graph, branches))
+    for branch in branches:
+        assert not expected[graph.operations[branch.addition].inputs[1 - branch.stays]].any()
     for output in graph.outputs:
-        np.testing.assert_array_equal(small[output], expected[output])
+        scale = max(1.0, float(np.abs(expected[output]).max()))
+        np.testing.assert_allclose(small[output], expected[output], rtol=0, atol=1e-12 * scale)
 
 
 @given(ANY, SEEDS)
@@ -223,7 +227,5 @@ def test_an_addition_of_the_training_pass_is_none() -> None:
     x = builder.combine(x, builder.linear(x, 6, name="f"))
     graph = builder.build(builder.linear(x, 3, name="head"))
     assert len(find(graph)) == 1
-    from dataclasses import replace
-
     training = tuple(replace(operation, in_inference=False) for operation in graph.operations)
     assert find(replace(graph, operations=training)) == []
