@@ -64,8 +64,12 @@ class TorchAdapter:
         return masking.hold(model, masks, optimizer)
 
     def compact(self, model: nn.Module, graph: Graph, plan: Plan, example: Any | None) -> Iterator[Smaller]:
-        """See :func:`secateur_torch.surgery.compact`; then :func:`secateur_torch.exported.compact`."""
-        yield Smaller(surgery.compact(model, graph, plan), "your own module, with smaller weights")
+        """See :func:`secateur_torch.surgery.compact`; then, or at once for branches, the exported graph.
+
+        No change of a module's weights takes an addition out of its ``forward``.
+        """
+        if not plan.branches:
+            yield Smaller(surgery.compact(model, graph, plan), "your own module, with smaller weights")
         yield Smaller(exported.compact(model, plan, example), "the graph that torch.export writes of your module")
 
     def write_model(self, model: nn.Module, folder: Path) -> None:
