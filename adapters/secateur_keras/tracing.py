@@ -28,12 +28,14 @@ class Trace:
         symbolic: the symbolic graph that was read.
         edits: how Keras's layers and operations depend on sizes.
         inner: id of a call -> the graph behind it, where it calls a model, or a layer that was expanded.
+        written: the other calls, each with the numbers of the operations that it was written down as.
     """
 
     graph: Graph
     symbolic: Symbolic
     edits: tuple[Edit, ...]
     inner: Mapping[int, Symbolic]
+    written: Sequence[tuple[Any, range]]
 
 
 def graph(model: keras.Model, example: Any | None = None) -> Graph:
@@ -60,7 +62,7 @@ def trace(model: keras.Model, example: Any | None = None) -> Trace:
     inputs = [recorder.tensor(shape) for shape in input_shapes(model, read.inputs, example)]
     reader = _Reader(recorder, layer_paths(model))
     outputs = reader.read(read, inputs, "")
-    return Trace(recorder.graph(inputs, outputs), read, tuple(recorder.edits), reader.inner)
+    return Trace(recorder.graph(inputs, outputs), read, tuple(recorder.edits), reader.inner, reader.written)
 
 
 def outputs(model: keras.Model, example: Any | None = None) -> list[Array]:
@@ -93,6 +95,7 @@ class _Reader:
 
     def __init__(self, recorder: Recorder, paths: dict[int, str]) -> None:
         self.inner: dict[int, Symbolic] = {}
+        self.written: list[tuple[Any, range]] = []
         self._recorder = recorder
         self._paths = paths
 
@@ -117,7 +120,10 @@ class _Reader:
         )
         shapes = self._shapes(node, numbers)
         step = Step(self._recorder, operation, tuple(arguments), keywords, shapes, source, self._inside)
-        return unknown(step) if nested is not None else describe(step)
+        before = len(self._recorder.operations)
+        results = unknown(step) if nested is not None else describe(step)
+        self.written.append((node, range(before, len(self._recorder.operations))))
+        return results
 
     def _inside(self, step: Step) -> Outputs:
         """A call inside of another: of a layer that a layer wraps, or of a model."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -291,7 +292,7 @@ def test_taylor_scores_and_a_schedule() -> None:
         optimizer.step()
         removed.append({branch.addition for branch in pruner.plan().branches})
     assert len(removed[-1]) == 4
-    assert all(before <= after for before, after in zip(removed, removed[1:], strict=False))
+    assert all(before <= after for before, after in pairwise(removed))
     small = pruner.compact()
     torch.testing.assert_close(small(x), model.eval()(x), rtol=1e-4, atol=1e-5)
 
