@@ -35,7 +35,7 @@ UNSIGNED = {
 """The types in which memory of numbers is seen (bfloat16 as uint16), and bit patterns of the same width."""
 FLAGS = (
     *("is_bfloat", "a_bfloat", "b_bfloat", "x_bfloat", "weight_bfloat"),
-    *("double", "square", "absolute", "scaled", "union"),
+    *("double", "square", "absolute", "scaled", "union", "bools"),
 )
 COUNTS = ("counts", "sums", "zeros", "found", "patterns", "firsts", "ties")
 

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 from secateur import arrays as arrays_module
 from secateur import ranks
-from secateur.kernels import cpu, cpu_groups, lines, sums, together
+from secateur.kernels import cpu, cpu_digests, cpu_groups, lines, sums, together
 
 Array = npt.NDArray[Any]
 
@@ -101,6 +101,7 @@ def cut(piece: int | None, threads: int) -> Iterator[None]:
         mock.patch.multiple(lines, PIECE=limit, LARGEST=limit if piece else lines.LARGEST),
         mock.patch.object(sums, "PIECE", limit),
         mock.patch.multiple(together, PIECE=limit, SMALL=min(limit, together.SMALL)),
+        mock.patch.multiple(cpu_digests, PIECE=limit, COUNTED_FROM=limit if piece else cpu_digests.COUNTED_FROM),
         mock.patch.object(ranks, "SORTED", ranks.SORTED if piece is None else 0),
         mock.patch.dict("os.environ", settings),
     ):

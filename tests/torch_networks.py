@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
+from torch_sequences import sequences
+
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
 ACTIVATIONS: list[Forward] = [
@@ -195,9 +197,52 @@ def _stateless(draw: st.DrawFn, width: int) -> tuple[nn.Module, int]:
     return layer, width
 
 
+def _transposed(draw: st.DrawFn, width: int) -> tuple[nn.Module, int]:
+    groups, taken, made = draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    layers = (
+        *(nn.Conv2d(width, groups * taken, 1), nn.ReLU()),
+        *(nn.ConvTranspose2d(groups * taken, groups * made, 2, groups=groups), nn.Conv2d(groups * made, 3, 2)),
+    )
+    return nn.Sequential(*layers), 3
+
+
+def _shuffled(draw: st.DrawFn, width: int) -> tuple[nn.Module, int]:
+    """Views of channels: pixels, groups, halves."""
+    inner = draw(st.integers(1, 3))
+
+    def pixels(self: Block, x: torch.Tensor) -> torch.Tensor:
+        return self.b(functional.pixel_unshuffle(functional.pixel_shuffle(self.a(x), 2).relu(), 2))
+
+    def halves(self: Block, x: torch.Tensor) -> torch.Tensor:
+        first, second = self.a(x).chunk(2, 1)
+        return self.b(functional.channel_shuffle(torch.cat([first, second.relu()], 1), 2))
+
+    def gated(self: Block, x: torch.Tensor) -> torch.Tensor:
+        return self.b(functional.glu(self.a(x), 1).repeat(1, 2, 1, 1))
+
+    layers = {"a": nn.Conv2d(width, 4 * inner, 1), "b": nn.Conv2d(4 * inner, 2, 1)}
+    return Block(draw(st.sampled_from([pixels, halves, gated])), **layers), 2
+
+
+def _padded(draw: st.DrawFn, width: int) -> tuple[nn.Module, int]:
+    """A shortcut whose missing channels are zeros, or another constant."""
+    more, value = draw(st.integers(0, 3)), draw(st.sampled_from([0.0, 0.5]))
+
+    def forward(self: Block, x: torch.Tensor) -> torch.Tensor:
+        return self.a(x).relu() + functional.pad(x, (0, 0, 0, 0, 1, more), value=value)
+
+    return Block(forward, a=_convolution(draw, width, width + 1 + more)), width + 1 + more
+
+
+def _grouped_norm(draw: st.DrawFn, width: int) -> tuple[nn.Module, int]:
+    groups, each = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    norm = nn.GroupNorm(groups, groups * each, affine=draw(st.booleans()))
+    return nn.Sequential(_convolution(draw, width, groups * each), norm, nn.SiLU()), groups * each
+
+
 SPATIAL = [
     *(_plain, _plain, _residual, _residual, _concatenation, _separable, _grouped, _squeeze, _used_twice, _written),
-    _stateless,
+    *(_stateless, _transposed, _shuffled, _padded, _grouped_norm),
 ]
 
 
@@ -252,6 +297,38 @@ FLATTENINGS: list[tuple[Forward, bool]] = [
 ]
 
 
+POOLINGS: list[tuple[Forward, bool]] = [
+    (lambda x: x.mean(1), False),
+    (lambda x: x[:, 0], False),
+    (lambda x: x.flatten(1), True),
+]
+
+
+class Tokens(nn.Module):
+    """Pixels as a sequence."""
+
+    def __init__(self, body: nn.Module, pool: Forward) -> None:
+        super().__init__()
+        self.body, self.pool = body, pool
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.pool(self.body(x.flatten(2).transpose(1, 2)))
+
+
+def _flattening(draw: st.DrawFn, spatial: list[nn.Module], width: int) -> tuple[Forward, int]:
+    """From images to vectors, and how wide these are."""
+    if draw(st.booleans()):
+        body, width = draw(sequences(width))
+        pool, whole = draw(st.sampled_from(POOLINGS))
+        flatten: Forward = Tokens(body, pool)
+    else:
+        flatten, whole = draw(st.sampled_from(FLATTENINGS))
+    if whole:
+        sample = nn.Sequential(*spatial, flatten if isinstance(flatten, nn.Module) else Block(lambda _, x: flatten(x)))
+        width = sample.eval()(torch.zeros(1, 2, 4, 4)).numel()
+    return flatten, width
+
+
 class Network(nn.Module):
     """Blocks on images, a flattening, blocks on vectors, a last layer."""
 
@@ -272,9 +349,7 @@ def networks(draw: st.DrawFn) -> Network:
     for _ in range(draw(st.integers(1, 4))):
         block, width = draw(st.sampled_from(SPATIAL))(draw, width)
         spatial.append(block)
-    flatten, whole = draw(st.sampled_from(FLATTENINGS))
-    if whole:
-        width = nn.Sequential(*spatial).eval()(torch.zeros(1, 2, 4, 4)).numel()
+    flatten, width = _flattening(draw, spatial, width)
     for _ in range(draw(st.integers(0, 2))):
         block, width = draw(st.sampled_from(DENSE))(draw, width)
         dense.append(block)

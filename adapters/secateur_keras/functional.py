@@ -93,8 +93,24 @@ def expanded(node: Any) -> Symbolic | None:
     layer = node.operation
     if not isinstance(layer, keras.Layer) or type(layer).__module__.startswith("keras."):
         return None
-    if not sublayers(layer) or own_weights(layer):
+    return _one_graph(node) if sublayers(layer) and not own_weights(layer) else None
+
+
+def written(node: Any) -> Symbolic | None:
+    """What a layer of the user's own with weights, but without layers, does in one call; None where that is unknown.
+
+    The weights stand among the arguments of the calls; a tensor made of weights alone is a constant there.
+    """
+    layer = node.operation
+    if not isinstance(layer, keras.Layer) or type(layer).__module__.startswith("keras."):
         return None
+    base = next(kind for kind in type(layer).__mro__ if kind.__module__.startswith("keras."))
+    return _one_graph(node) if base is keras.Layer and own_weights(layer) and not sublayers(layer) else None
+
+
+def _one_graph(node: Any) -> Symbolic | None:
+    """The graph of one call of a layer; None if it cannot be read, or is another in training mode."""
+    layer = node.operation
     knows_mode = "training" in inspect.signature(layer.call).parameters
     try:
         graphs = [_call(node, mode) for mode in ([{"training": False}, {"training": True}] if knows_mode else [{}])]

@@ -6,7 +6,7 @@ What is rebuilt lives in this process, so classes and functions of the user's ow
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import FunctionType
 from typing import Any
@@ -15,6 +15,7 @@ import keras
 
 from secateur.errors import TraceError
 from secateur_keras.naming import sublayers
+from secateur_keras.randomness import untouched_randomness
 
 
 def inner_layers(operation: Any) -> dict[str, Any]:
@@ -49,6 +50,27 @@ def with_config(operation: Any, changes: Mapping[str, Any]) -> Any:
             f"{operation.name!r} ({type(operation).__name__}) cannot be rebuilt from its config; give its class a "
             "get_config that returns the arguments of __init__"
         ) from error
+
+
+@untouched_randomness()
+def following_axes(layer: keras.Layer, shape: Sequence[int]) -> list[tuple[bool, ...]]:
+    """For each weight of a layer without layers, which of its axes follow the last axis of the layer's input.
+
+    Found out by making the layer anew for an input that is longer by one; nothing follows where that fails.
+
+    Args:
+        layer: a layer that was called on one input.
+        shape: of the input, batch included.
+    """
+    own = [tuple(weight.shape) for weight in layer.weights]
+    try:
+        other = with_config(layer, {})
+        other(keras.KerasTensor((*shape[:-1], shape[-1] + 1)))
+        made = [tuple(weight.shape) for weight in other.weights]
+        pairs = [list(zip(mine, its, strict=True)) for mine, its in zip(own, made, strict=True)]
+    except Exception:  # whatever the user's code raises
+        return [(False,) * len(each) for each in own]
+    return [tuple(before == shape[-1] and after == before + 1 for before, after in pair) for pair in pairs]
 
 
 def _accepted(kind: type, config: dict[str, Any]) -> dict[str, Any]:

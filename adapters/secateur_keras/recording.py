@@ -68,6 +68,11 @@ class Recorder:
         self.parameters.setdefault(name, shape)
         return name
 
+    def is_fixed(self, position: tuple[int, int, int]) -> bool:
+        """Whether nothing that was written down since needs to be told of sizes, or is unknown."""
+        _, operations, edits = position
+        return len(self.edits) == edits and all(each.kind != "unknown" for each in self.operations[operations:])
+
     @property
     def position(self) -> tuple[int, int, int]:
         """Where the record ends."""
@@ -75,8 +80,8 @@ class Recorder:
 
     def rewind(self, position: tuple[int, int, int]) -> None:
         """Take back what was written down since."""
-        for written, length in zip((self.tensors, self.operations, self.edits), position, strict=True):
-            del written[length:]
+        tensors, operations, edits = position
+        del self.tensors[tensors:], self.operations[operations:], self.edits[edits:]
 
     def graph(self, inputs: Sequence[int], outputs: Sequence[int]) -> Graph:
         """The finished graph."""

@@ -231,17 +231,10 @@ class _Surgeon:
         return self.clones[id(operation)]
 
     def _changes_of(self, operation: Any, given: Sequence[Any]) -> dict[str, Any]:
-        """What changes in the config of a layer or operation; layers in it are made anew if they change."""
+        """What changes in the config of a layer or operation; layers in it, whose config has shapes, are made anew."""
         changes = {} if id(operation) in self._calls else dict(self._changes.get(id(operation), {}))
         inner = inner_layers(operation)
-        if any(self._is_changed(each) for each in keras.tree.flatten(list(inner.values()))):
-            changes.update(keras.tree.map_structure(lambda each: self._inner_clone(each, given), inner))
-        return changes
-
-    def _is_changed(self, layer: keras.Layer) -> bool:
-        if own_graph(layer) is not None:
-            return any(self._parameters.get(id(variable)) in self._cut for variable in layer.weights)
-        return bool(self._changes_of(layer, ()))
+        return {**changes, **keras.tree.map_structure(lambda each: self._inner_clone(each, given), inner)}
 
     def _inner_clone(self, layer: keras.Layer, given: Sequence[Any]) -> keras.Layer:
         """A new layer for another one, which calls it once for each step in time."""
@@ -272,17 +265,9 @@ def _input(symbolic: Any, tensor: Any) -> Any:
 
 
 def _instead(traced: Trace, plan: Plan) -> dict[int, Any]:
-    """id of a call that adds a branch -> the symbolic tensor that takes its place. Raises TraceError."""
-    found = {}
-    for branch in plan.branches:
-        node = [node for node, operations in traced.written if branch.addition in operations][-1]  # the outermost
-        if type(node.operation).__name__ != "Add":
-            raise TraceError(
-                f"{node.operation.name!r} adds a residual branch inside of itself, where nothing can be left out: "
-                f"exclude {', '.join(branch.parameters)}, or call the layers in it by themselves"
-            )
-        found[id(node)] = node.input_tensors[branch.stays]
-    return found
+    """id of a call that adds a branch -> the symbolic tensor that takes its place."""
+    nodes = [(traced.additions[branch.addition], branch.stays) for branch in plan.branches]
+    return {id(node): node.input_tensors[stays] for node, stays in nodes}
 
 
 def _changes(traced: Trace, plan: Plan) -> dict[int, dict[str, Any]]:

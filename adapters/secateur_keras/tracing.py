@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -12,11 +12,16 @@ from secateur.errors import ExampleError
 from secateur.structure.graph import Graph
 from secateur_keras.backends import Array
 from secateur_keras.examples import input_shapes, made_up, matched
-from secateur_keras.functional import Symbolic, expanded, own_graph, symbolic
+from secateur_keras.functional import Symbolic, expanded, own_graph, symbolic, written
 from secateur_keras.inference import outputs_of
 from secateur_keras.kinds import describe, unknown
+from secateur_keras.kinds.own import own_weights_of
 from secateur_keras.naming import layer_paths, require_model
+from secateur_keras.rebuilding import following_axes
 from secateur_keras.recording import Edit, Number, Outputs, Recorder, Shape, Step
+
+SYMBOLS = (keras.KerasTensor, keras.Variable)
+"""What stands for a tensor of the graph among the arguments of a call."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +33,14 @@ class Trace:
         symbolic: the symbolic graph that was read.
         edits: how Keras's layers and operations depend on sizes.
         inner: id of a call -> the graph behind it, where it calls a model, or a layer that was expanded.
-        written: the other calls, each with the numbers of the operations that it was written down as.
+        additions: index of an operation -> the call that it is, of those that add two tensors and do nothing else.
     """
 
     graph: Graph
     symbolic: Symbolic
     edits: tuple[Edit, ...]
     inner: Mapping[int, Symbolic]
-    written: Sequence[tuple[Any, range]]
+    additions: Mapping[int, Any]
 
 
 def graph(model: keras.Model, example: Any | None = None) -> Graph:
@@ -62,7 +67,7 @@ def trace(model: keras.Model, example: Any | None = None) -> Trace:
     inputs = [recorder.tensor(shape) for shape in input_shapes(model, read.inputs, example)]
     reader = _Reader(recorder, layer_paths(model))
     outputs = reader.read(read, inputs, "")
-    return Trace(recorder.graph(inputs, outputs), read, tuple(recorder.edits), reader.inner, reader.written)
+    return Trace(recorder.graph(inputs, outputs), read, tuple(recorder.edits), reader.inner, reader.additions)
 
 
 def outputs(model: keras.Model, example: Any | None = None) -> list[Array]:
@@ -95,8 +100,9 @@ class _Reader:
 
     def __init__(self, recorder: Recorder, paths: dict[int, str]) -> None:
         self.inner: dict[int, Symbolic] = {}
-        self.written: list[tuple[Any, range]] = []
+        self.additions: dict[int, Any] = {}
         self._recorder = recorder
+        self._own: dict[int, int] = {}
         self._paths = paths
 
     def read(self, graph: Symbolic, inputs: Sequence[int], path: str) -> list[int]:
@@ -115,15 +121,47 @@ class _Reader:
         if nested is not None and len(nested.inputs) == len(given):
             self.inner[id(node)] = nested
             return self.read(nested, given, source)
+        known = {**self._own, **numbers}
         arguments, keywords = node.arguments.convert(
-            lambda value: Number(numbers[id(value)]) if isinstance(value, keras.KerasTensor) else value
+            lambda value: Number(known[id(value)]) if isinstance(value, SYMBOLS) and id(value) in known else value
         )
         shapes = self._shapes(node, numbers)
         step = Step(self._recorder, operation, tuple(arguments), keywords, shapes, source, self._inside)
         before = len(self._recorder.operations)
-        results = unknown(step) if nested is not None else describe(step)
-        self.written.append((node, range(before, len(self._recorder.operations))))
+        results = unknown(step) if nested is not None else self._as_written(node, step) or describe(step)
+        self._note_addition(node, before)
         return results
+
+    def _note_addition(self, node: Any, before: int) -> None:
+        """Remember which operation a sum is; those inside of layers are none that anything can take the place of."""
+        written = self._recorder.operations[before:]
+        if type(node.operation).__name__ == "Add":
+            self.additions.update(
+                (before + index, node) for index, each in enumerate(written) if "adds" in each.settings
+            )
+            return
+        self._recorder.operations[before:] = [
+            replace(each, settings={key: value for key, value in each.settings.items() if key != "adds"})
+            for each in written
+        ]
+
+    def _as_written(self, node: Any, step: Step) -> Sequence[int] | None:
+        """Read the code of a layer of the user's own with weights of its own, which stays as it is.
+
+        It must adapt to smaller inputs by itself: no size may stand in its operations, and axes of its weights that do
+        not follow its inputs stay.
+        """
+        graph, given = written(node), step.inputs
+        if graph is None or len(given) != 1 or self._own:
+            return None
+        before = self._recorder.position
+        self._own = own_weights_of(step, following_axes(step.operation, step.shape(given[0])))
+        outputs = self.read(graph, given, step.source)
+        self._own = {}
+        if self._recorder.is_fixed(before):
+            return outputs
+        self._recorder.rewind(before)
+        return None
 
     def _inside(self, step: Step) -> Outputs:
         """A call inside of another: of a layer that a layer wraps, or of a model."""

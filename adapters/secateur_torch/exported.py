@@ -29,7 +29,7 @@ from secateur_torch.masking import free_copy
 from secateur_torch.parameters import Weight, weights
 from secateur_torch.recording import Recorder
 from secateur_torch.sizes import Site, rewrite
-from secateur_torch.surgery import replace_weights, rescale_weights
+from secateur_torch.surgery import rescale_weights, sliced_weights
 
 
 class Training(nn.Module):
@@ -63,7 +63,7 @@ def compact(model: nn.Module, removal: Plan, example: Any) -> nn.Module:
         tracer = _Tracer(written, Recorder(known, lambda: "the exported graph"))
         graph = tracer.trace(positional, named)
         within = _within(graph, removal)
-        replace_weights(written, known, within)
+        _replace(written, sliced_weights(known, within))
         rescale_weights(graph, within, _owned(written))
         _Rewriter(written, tracer, graph, within).rewrite(_flat(written, positional, named))
         shortcuts.remove(written, graph, within.branches, tracer.made)
@@ -112,6 +112,14 @@ def _weights(model: nn.Module, written: fx.GraphModule) -> list[Weight]:
     """The model's weights, as the exported graph holds them."""
     owned = _owned(written)
     return [replace(weight, tensor=owned[weight.name]) for weight in weights(model) if weight.name in owned]
+
+
+def _replace(written: fx.GraphModule, replaced: Mapping[int, torch.Tensor]) -> None:
+    """Put new tensors in the place of the old."""
+    for module in written.modules():
+        owners: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+        for owned in owners:
+            owned.update({name: replaced[id(old)] for name, old in owned.items() if id(old) in replaced})
 
 
 def _owned(module: nn.Module) -> dict[str, torch.Tensor]:

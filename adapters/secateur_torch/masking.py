@@ -66,9 +66,9 @@ def require_optimizer(optimizer: object) -> None:
         )
 
 
-def free_copy(model: nn.Module) -> nn.Module:
-    """A deep copy of the model on which nothing is held."""
-    memo: dict[int, Any] = {}
+def free_copy(model: nn.Module, replaced: Mapping[int, torch.Tensor] | None = None) -> nn.Module:
+    """A deep copy of the model on which nothing is held; by id, tensors that take the place of the model's own."""
+    memo: dict[int, Any] = dict(replaced or {})
     twin = copy.deepcopy(model, memo)
     for item in list(memo.values()):
         if isinstance(item, Hold):

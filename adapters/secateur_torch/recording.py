@@ -99,7 +99,7 @@ class Recorder(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Run the function; record it if tensors of the model went in."""
-        if func is torch.Tensor.__iter__:
+        if func is torch.Tensor.__iter__ and args[0].ndim:
             return iter(self.__torch_function__(torch.Tensor.unbind, types, args, kwargs))
         kwargs = dict(kwargs or {})
         given = tensors([args, kwargs])

@@ -36,8 +36,10 @@ def compact(model: nn.Module, graph: Graph, plan: Plan) -> nn.Module:
     Raises:
         TraceError: PyTorch cannot copy the model.
     """
-    small = _copy(model)
-    changed = replace_weights(small, weights(small), plan)
+    replaced = sliced_weights(weights(model), plan)
+    small = _copy(model, replaced)
+    new = {id(tensor) for tensor in replaced.values()}
+    changed = [module for module in small.modules() if any(id(tensor) in new for tensor in _owned(module))]
     modules = dict(small.named_modules())
     for index, operation in enumerate(graph.operations):
         for path in {_running(operation), _layer(operation.parameters.get("kernel", ""))}:
@@ -49,21 +51,25 @@ def compact(model: nn.Module, graph: Graph, plan: Plan) -> nn.Module:
     return small
 
 
-def replace_weights(module: nn.Module, known: Iterable[Weight], plan: Plan) -> list[nn.Module]:
-    """Put slices of the weights in their place, wherever below ``module`` they are; returns where that was."""
+def sliced_weights(known: Iterable[Weight], plan: Plan) -> dict[int, torch.Tensor]:
+    """The id of every weight that loses something -> what is left of it."""
     kept = kept_indices(plan)
-    replaced = {id(weight.tensor): _sliced(weight, kept[weight.name]) for weight in known if weight.name in kept}
-    return [each for each in module.modules() if _replace(each, replaced)]
+    return {id(weight.tensor): _sliced(weight, kept[weight.name]) for weight in known if weight.name in kept}
 
 
-def _copy(model: nn.Module) -> nn.Module:
+def _copy(model: nn.Module, replaced: Mapping[int, torch.Tensor]) -> nn.Module:
+    """A copy that holds the new tensors in place of the old, wherever they are; the old ones are not copied."""
     try:
-        return free_copy(model)
+        return free_copy(model, replaced)
     except (RuntimeError, TypeError) as error:
         raise TraceError(
             f"the model cannot be copied, so nothing is removed from it: {error}; let it keep no computed tensors or "
             "open files as attributes"
         ) from error
+
+
+def _owned(module: nn.Module) -> list[torch.Tensor]:
+    return [tensor for tensor in (*module._parameters.values(), *module._buffers.values()) if tensor is not None]
 
 
 def kept_indices(plan: Plan) -> dict[str, Kept]:
@@ -100,18 +106,6 @@ def cut(tensor: torch.Tensor, layout: Layout, indices: Kept) -> torch.Tensor:
     return (native.flatten(0, merged) if merged else native).contiguous()
 
 
-def _replace(module: nn.Module, replaced: Mapping[int, torch.Tensor]) -> bool:
-    """Put the new tensors in the place of the old; whether there were any."""
-    changed = False
-    owners: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
-    for owned in owners:
-        for name, tensor in owned.items():
-            if tensor is not None and id(tensor) in replaced:
-                owned[name] = replaced[id(tensor)]
-                changed = True
-    return changed
-
-
 def _change(
     module: nn.Module, operation: Operation, shapes: Sequence[tuple[int, ...]], settings: Mapping[str, Any]
 ) -> None:
@@ -126,8 +120,9 @@ def _change(
         module.unflattened_size = tuple(settings["shape"][start : start + rank])
     if isinstance(module, _NormBase) and operation.label in ("batch_norm", "instance_norm"):
         module.num_features = shapes[operation.inputs[0]][1]
-    if isinstance(module, nn.LayerNorm | nn.RMSNorm) and operation.kind == "standardize":
-        module.normalized_shape = shapes[operation.inputs[0]][-len(module.normalized_shape) :]
+    owner: Any = module
+    if operation.kind == "standardize" and isinstance(getattr(owner, "normalized_shape", None), tuple):
+        owner.normalized_shape = shapes[operation.inputs[0]][-len(owner.normalized_shape) :]
     if isinstance(module, nn.GroupNorm) and operation.kind == "standardize":
         module.num_channels = shapes[operation.inputs[0]][1]
 
@@ -141,12 +136,8 @@ def _rescale(modules: Mapping[str, nn.Module], graph: Graph, plan: Plan, tensors
         if "rescale" in settings
     }
     for path, ratio in raised.items():
-        name = epsilon_name(modules[path]) if path in modules else None
-        if name is not None:
-            epsilon = getattr(modules[path], name)
-            setattr(
-                modules[path], name, ratio * (torch.finfo(_dtype(modules[path])).eps if epsilon is None else epsilon)
-            )
+        if path in modules:
+            _raise_epsilon(modules[path], ratio)
 
 
 def rescale_weights(graph: Graph, plan: Plan, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -161,8 +152,13 @@ def rescale_weights(graph: Graph, plan: Plan, tensors: Mapping[str, torch.Tensor
             tensors[name].mul_(math.sqrt(ratio))
 
 
-def _dtype(module: nn.Module) -> torch.dtype:
-    return next(module.parameters()).dtype
+def _raise_epsilon(module: nn.Module, ratio: float) -> None:
+    """One that is not given is PyTorch's own choice."""
+    name = epsilon_name(module)
+    if name is not None:
+        epsilon = getattr(module, name)
+        smallest = torch.finfo(next(module.parameters()).dtype).eps
+        setattr(module, name, ratio * (smallest if epsilon is None else epsilon))
 
 
 def _mend(module: nn.Module) -> None:

@@ -8,10 +8,8 @@ are float16, bfloat16, float32 and float64. Everything else is refused here, bef
 from __future__ import annotations
 
 import ctypes
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,7 +109,8 @@ def as_arrays(arrays: Any, names: Sequence[str] | None = None, writable: bool = 
     """
     single = is_array(arrays)
     if not single and not isinstance(arrays, Iterable):
-        raise UnsupportedDtypeError(f"expected an array or a list of arrays, got {type(arrays).__name__}")
+        advice = ": call it, and give what it returns" if callable(arrays) else ""
+        raise UnsupportedDtypeError(f"expected an array or a list of arrays, got {type(arrays).__name__}{advice}")
     values = [arrays] if single else list(arrays)
     labels = (
         list(names) if names is not None else ["the array"] if single else [f"array {i}" for i in range(len(values))]
@@ -121,7 +120,6 @@ def as_arrays(arrays: Any, names: Sequence[str] | None = None, writable: bool = 
     return [Named(label, as_array(value, label, writable)) for label, value in zip(labels, values, strict=True)]
 
 
-@dataclass(frozen=True)
 class Stream:
     """Arrays that are made anew for each pass over them, so that they never lie in memory together.
 
@@ -129,19 +127,37 @@ class Stream:
         produce: called for each pass; gives an iterable of arrays, the same ones each time.
     """
 
-    produce: Callable[[], Any]
+    def __init__(self, produce: Callable[[], Any]) -> None:
+        self._produce = produce
+        self._first: tuple[int, list[str]] | None = None
 
     def __iter__(self) -> Iterator[Named]:
         """The arrays of one pass.
 
         Raises:
             UnsupportedDtypeError: as :func:`as_array`, or the callable gives nothing that could hold arrays.
+            ShapeMismatchError: at its end, if it saw another number of elements, or other dtypes, than the first pass.
         """
-        given = self.produce()
+        given = self._produce()
         if not is_array(given) and not isinstance(given, Iterable):
             raise UnsupportedDtypeError(f"the callable gives a {type(given).__name__}: let it return arrays, each time")
+        size = 0
+        dtypes: set[str] = set()
         for number, value in enumerate([given] if is_array(given) else given):
-            yield Named(f"chunk {number}", as_array(value, f"chunk {number}"))
+            array = as_array(value, f"chunk {number}")
+            size, dtypes = size + math.prod(array.shape), dtypes | {dtype_of(array).name}
+            yield Named(f"chunk {number}", array)
+        seen = size, sorted(dtypes)
+        if self._first not in (None, seen):
+            raise ShapeMismatchError(
+                f"one pass saw {_told(*self._first)} where another saw {_told(*seen)}: the callable must give the same "
+                "arrays anew each time it is called"
+            )
+        self._first = seen
+
+
+def _told(size: int, dtypes: Sequence[str]) -> str:
+    return f"{size} numbers of {' and '.join(dtypes) or 'no type'}"
 
 
 Source = Sequence[Named] | Stream
@@ -149,7 +165,9 @@ Source = Sequence[Named] | Stream
 
 
 def as_source(arrays: Any, names: Sequence[str] | None = None) -> Source:
-    """An array, an iterable of arrays, or a callable that gives one for each pass; see :func:`as_arrays`."""
+    """An array, an iterable of arrays, or a callable (or its :class:`Stream`) that gives one for each pass."""
+    if isinstance(arrays, Stream):
+        return arrays
     if callable(arrays) and not is_array(arrays):
         return Stream(arrays)
     return as_arrays(arrays, names)
@@ -177,46 +195,6 @@ def require_one_device(first: Named, second: Named) -> None:
     """
     if is_cuda(first.array) != is_cuda(second.array):
         raise DeviceMismatchError(f"{first.name} and {second.name} lie on different devices: move one of them")
-
-
-def require_writable(item: Named) -> None:
-    """Check that an array, as :func:`as_array` gives it, can be written in place.
-
-    Raises:
-        ReadOnlyArrayError: it cannot.
-    """
-    if is_cuda(item.array):
-        writable = not item.array.__cuda_array_interface__["data"][1]
-        strides = item.array.__cuda_array_interface__.get("strides") or ()
-    else:
-        writable = bool(item.array.flags.writeable)
-        strides = item.array.strides
-    if not writable:
-        raise ReadOnlyArrayError(f"{item.name} cannot be written: give a writable array")
-    repeated = 0 in strides and any(
-        side > 1 and step == 0 for side, step in zip(item.array.shape, strides, strict=False)
-    )
-    if repeated and math.prod(item.array.shape):
-        raise ReadOnlyArrayError(f"{item.name} has elements that share their memory (expanded, broadcast): give a copy")
-
-
-def require_apart(items: Sequence[Named]) -> None:
-    """Check that no two arrays of the host that are to be written in place share memory, as tied weights do.
-
-    Raises:
-        ShapeMismatchError: two do.
-    """
-    bounds = [
-        (*np.lib.array_utils.byte_bounds(item.array), item)
-        for item in items
-        if not is_cuda(item.array) and item.array.size
-    ]
-    bounds.sort(key=lambda each: each[:2])
-    for (_, end, first), (start, _, second) in itertools.pairwise(bounds):
-        if start < end and np.shares_memory(first.array, second.array):
-            raise ShapeMismatchError(
-                f"{first.name} and {second.name} share memory (one weight, tied?): give it once, as it is written once"
-            )
 
 
 def total_size(arrays: Iterable[Named]) -> int:

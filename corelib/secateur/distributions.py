@@ -71,8 +71,13 @@ class Distribution(ABC):
         """Kolmogorov-Smirnov distance: the largest difference between the model's and the data's cumulative share.
 
         Args:
-            data: an array or a list of arrays: exact, on a sorted float64 copy; or a :class:`Summary`: the lower end of
-                :meth:`ks_bounds`.
+            data: an array, a list of arrays, or a callable that gives one for each pass: exact, on a sorted copy; or a
+                :class:`Summary`: the lower end of :meth:`ks_bounds`.
+
+        Raises:
+            EmptyInputError: there is no element.
+            InvalidTensorError: an element is NaN.
+            ShapeMismatchError: passes over what a callable gives see different numbers of elements.
         """
         return self.ks_bounds(data)[0]
 
@@ -288,6 +293,7 @@ def compare(data: Any, families: Sequence[str] = tuple(FAMILIES)) -> list[tuple[
         known = ", ".join(FAMILIES)
         raise RecipeError(f"families is {families!r}, a {type(families).__name__}: give a list, of {known}")
     data = list(data) if isinstance(data, Iterator) else data
+    data = as_source(data) if callable(data) else data  # one for all passes, which must see the same
     summary = data if isinstance(data, Summary) else summarize(data)
     fitted = []
     for family in families:
@@ -301,7 +307,7 @@ def compare(data: Any, families: Sequence[str] = tuple(FAMILIES)) -> list[tuple[
 def _floats(x: npt.ArrayLike) -> Floats:
     try:
         return np.asarray(x, np.float64)
-    except (TypeError, ValueError) as failure:
+    except (OverflowError, TypeError, ValueError) as failure:
         raise RecipeError(f"{x!r} is no number, and no array of numbers: {failure}") from failure
 
 

@@ -24,7 +24,7 @@ from secateur.scoring import Statistics, scored
 from secateur.structure.branches import find
 from secateur.structure.coupling import Coupling, couple, only
 from secateur.structure.graph import Graph
-from secateur.structure.removal import plan, unit_masks
+from secateur.structure.removal import plan, producer, unit_masks
 
 Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
@@ -127,10 +127,12 @@ def sparing(
     scores: Mapping[str, Array],
     pruned: Sequence[int],
     kept: Mapping[str, BoolArray] | None,
+    layers: bool = True,
 ) -> tuple[dict[str, BoolArray], tuple[str, ...]]:
     """As :meth:`Recipe.allocate`, but what would be emptied keeps its best element, and others go in its place.
 
-    Where a competition asks for so much that this is impossible, it prunes as much as it can.
+    Where a competition asks for so much that this is impossible, it prunes as much as it can. ``layers``: whether whole
+    layers are spared too, and not only axes between them, such as a piece of a layer's output.
 
     Returns:
         What is kept, and the names of what was spared.
@@ -138,7 +140,7 @@ def sparing(
     result = recipe.allocate(scores, pruned, kept)
     protected: dict[str, BoolArray] = {}
     names: list[str] = []
-    while empty := ranking.emptied(result):
+    while empty := {name: each for name, each in ranking.emptied(result).items() if layers or name not in scores}:
         for name, among in empty.items():
             names.append(name)
             for layer, flags in best(scores, among, kept).items():
@@ -242,7 +244,7 @@ class NeuronRanking:
         for (name, axis), units in self.coupling.units.items():
             yield f"axis {self.graph.parameters[name].axes[axis]!r} of {name}", units
         for (tensor, axis), units in self.coupling.tensors.items():
-            yield f"axis {axis} of tensor {tensor}", units
+            yield f"axis {axis} of the result of {producer(self.graph, tensor)}", units
 
     def layers(self) -> list[tuple[str, npt.NDArray[np.int64]]]:
         """Each layer that produces units, in the model's order, with the numbers of its units."""

@@ -80,7 +80,7 @@ def order_statistics(arrays: Source, ranks: Sequence[int], absolute: bool = Fals
 
 
 def sorted_values(arrays: Source) -> Array:
-    """All numbers in one array of their common dtype, ascending; NaN last."""
+    """All numbers, none of which is NaN, in one array of their common dtype, ascending."""
     values = _joined(arrays, absolute=False)
     values.sort()
     return values
@@ -88,8 +88,17 @@ def sorted_values(arrays: Source) -> Array:
 
 def _joined(arrays: Source, absolute: bool) -> Array:
     dtype = common_dtype(arrays)
-    values = np.concatenate([kernels.of(array).to_host(array).reshape(-1).astype(dtype) for _, array in arrays])
+    parts = [kernels.of(array).to_host(array).reshape(-1).astype(dtype) for _, array in _ranked(arrays)]
+    values = np.concatenate(parts)
     return np.abs(values, out=values) if absolute else values
+
+
+def _ranked(arrays: Source) -> Iterator[Named]:
+    """The arrays of one pass; of a stream each is looked at for NaN, as it may hold what an earlier pass did not."""
+    for item in arrays:
+        if isinstance(arrays, Stream):
+            kernels.refuse_nan([item])
+        yield item
 
 
 def _selected(values: Array, ranks: Sequence[int]) -> list[OrderStatistic]:
@@ -259,6 +268,6 @@ def _digit_counts(
     for start in range(0, len(prefixes), _PREFIXES_AT_ONCE):
         group = prefixes[start : start + _PREFIXES_AT_ONCE]
         counts = np.zeros((len(group), formats.DIGITS), np.int64)
-        for _, array in arrays:
+        for _, array in _ranked(arrays):
             counts += kernels.of(array).digit_counts(array, dtype, group, level, absolute)
         yield from zip(group, counts, strict=True)

@@ -22,10 +22,23 @@ def real(what: str, value: Any) -> float:
 
     Raises:
         RecipeError: it is no real number; the message calls it ``what``.
+        OutOfRangeError: it is finite, but too large for a float.
     """
     if not is_real(value):
         raise RecipeError(f"{what} is {value!r}, a {type(value).__name__}: give a number")
-    return float(value)
+    return within_floats(what, value)
+
+
+def within_floats(what: str, value: Any) -> float:
+    """``float(value)``, of a number of any type.
+
+    Raises:
+        OutOfRangeError: it is finite, but too large for a float.
+    """
+    try:
+        return float(value)
+    except OverflowError as failure:
+        raise OutOfRangeError(f"{what} is beyond the largest float64, 1.8e308: give a smaller number") from failure
 
 
 def whole(what: str, value: Any) -> int:

@@ -22,20 +22,17 @@ from secateur.arrays import (
     dtype_of,
     is_cuda,
     require_alike,
-    require_writable,
     single_dtype,
 )
 from secateur.errors import EmptyInputError, OutOfRangeError, RecipeError, UnsupportedDtypeError
-from secateur.kernels.formats import COUNTERS, Kind, Term, window
-from secateur.scalars import whole
+from secateur.kernels.formats import Term
+from secateur.memory import require_writable
+from secateur.scalars import is_real, whole
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 Norm = float | str
 """1, 2, ``math.inf`` or ``"inf"``, ``"mean"``."""
-
-_SLAB_BYTES = 1 << 26
-"""Exact sums under way at once take no more memory than this."""
 
 
 def magnitude(weight: Any, name: str = "the weight") -> Array:
@@ -146,7 +143,7 @@ def reduce(score: Any, axis: int = 0, norm: Norm = 1, name: str = "the score") -
     if norm == math.inf:
         reduced = kernels.of(score).largest_magnitudes(score, block).reshape(-1)
     else:
-        reduced = _sums(score, axis, block, "square" if norm == 2 else "absolute")
+        reduced = kernels.rounded_sums(score, "square" if norm == 2 else "absolute", block).reshape(-1)
     if np.isnan(reduced).any():  # magnitudes have no other way there: infinities are all of one sign
         kernels.refuse_nan([Named(name, score)])
     return reduced / math.prod(block) if norm == "mean" else reduced
@@ -162,17 +159,6 @@ def _checked(score: Array, name: str) -> Array:
     return score
 
 
-def _sums(score: Any, axis: int, block: tuple[int, ...], kind: Kind) -> Floats:
-    """Rounded sums, or roots of sums of squares, for each index of ``axis``, so many at once as memory allows."""
-    rows = max(1, _SLAB_BYTES // (8 * (window(kind, dtype_of(score))[1] + COUNTERS)))
-    result = np.empty(score.shape[axis])
-    for start in range(0, score.shape[axis], rows):
-        slab = score[(slice(None),) * axis + (slice(start, start + rows),)]
-        exact = kernels.of(slab).exact_sums(slab, kind, block)
-        result[start : start + rows] = kernels.round_sums(exact, root=kind == "square").reshape(-1)
-    return result
-
-
 def _axis(axis: int, dimensions: int, name: str) -> int:
     axis = whole("the axis", axis)
     if not -dimensions <= axis < dimensions:
@@ -181,8 +167,9 @@ def _axis(axis: int, dimensions: int, name: str) -> int:
 
 
 def _norm(norm: Norm) -> Norm:
-    if norm in ("inf", math.inf):
+    single = isinstance(norm, str) or is_real(norm)
+    if single and norm in ("inf", math.inf):
         return math.inf
-    if norm not in (1, 2, "mean"):
+    if not single or norm not in (1, 2, "mean"):
         raise RecipeError(f"unknown norm {norm!r}: use 1, 2, math.inf or 'mean'")
     return norm

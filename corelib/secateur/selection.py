@@ -71,11 +71,9 @@ class ByCount:
         kept: Kept | None = None,
         training: bool = False,
     ) -> tuple[dict[str, Flags], tuple[str, ...]]:
-        """As :class:`Selection`; in training what would be emptied is spared."""
+        """As :class:`Selection`; at once, only what no name of the user's stands for is spared: axes between layers."""
         pruned = [math.floor(fraction * budget + 0.5) for budget in budgets]
-        if training:
-            return sparing(self._recipe, self._ranking, scores, pruned, kept)
-        return self._recipe.allocate(scores, pruned, kept), ()
+        return sparing(self._recipe, self._ranking, scores, pruned, kept, layers=training)
 
 
 class ByTurn:

@@ -7,6 +7,7 @@ the numbers were split over arrays, shards or threads. Sums are exact; means and
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,9 +18,13 @@ from secateur import kernels
 from secateur.arrays import Named, Source, Stream, is_cuda
 from secateur.errors import EmptyInputError, InvalidTensorError, OutOfRangeError
 from secateur.kernels import formats
+from secateur.scalars import whole
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+
+_LARGEST = sys.float_info.max
+_TOP = sys.float_info.max_exp
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,10 @@ class Summary:
         if not isinstance(other, Summary):
             return NotImplemented
         return merged([self, other])
+
+    def __radd__(self, other: object) -> Summary:
+        """So that ``sum`` of summaries, which begins with 0, is the summary of the numbers of all."""
+        return self if isinstance(other, int) and other == 0 else NotImplemented
 
     @property
     def is_finite(self) -> bool:
@@ -122,22 +131,28 @@ class Summary:
         """Counts (float64) in evenly spaced bins from minimum to maximum, and the bins' edges, one more; for plots.
 
         Numbers within one bin of the logarithmic grid (at most 3 % wide) are taken to lie evenly. With infinities, the
-        range ends at the largest finite edge of the grid that is needed.
+        range ends at the largest finite edge of the grid that is needed. A constant has one bin around it.
 
         Raises:
+            RecipeError: bins is no whole number.
             OutOfRangeError: fewer than 1 bin.
             InvalidTensorError: all numbers are infinite.
         """
-        if bins < 1:
+        if whole("bins", bins) < 1:
             raise OutOfRangeError(f"{bins} bins hold nothing: ask for at least 1")
         edges, below = self.cumulative()
         finite = np.isfinite(edges)
         if not finite.any():
             raise InvalidTensorError(f"all {self.count} numbers are infinite, so there is no range to draw them in")
-        low, high = edges[finite][0], edges[finite][-1]
-        wanted = np.linspace(low, high, bins + 1) if high > low else np.array([low - 0.5, high + 0.5])
-        counts = np.diff(np.interp(wanted, edges[finite], below[finite]))
-        return (counts if high > low else np.array([float(self.count)])), wanted
+        edges, below = edges[finite], below[finite]
+        if edges[0] == edges[-1]:
+            value = float(edges[0])
+            margin = max(0.5, abs(value) * 2.0**-50)
+            around = max(value - margin, -_LARGEST), min(value + margin, _LARGEST)
+            return np.array([float(self.count)]), np.array(around)
+        edges, exponent = _of_unit_width(edges)
+        wanted = np.linspace(edges[0], edges[-1], bins + 1)
+        return np.diff(np.interp(wanted, edges, below)), np.ldexp(wanted, exponent)
 
     def _bins(self) -> Counts:
         """All counts of the fixed grid, int64[HISTOGRAM_BINS]."""
@@ -205,6 +220,14 @@ def merged(summaries: Sequence[Summary]) -> Summary:
         infinities=(sum(each.infinities[0] for each in summaries), sum(each.infinities[1] for each in summaries)),
         occupied=tuple(sorted(bins.items())),
     )
+
+
+def _of_unit_width(edges: Floats) -> tuple[Floats, int]:
+    """(scaled, e): ascending edges times 2**-e, some 1 apart in all, so that no difference or slope leaves float64."""
+    with np.errstate(over="ignore"):
+        width = float(edges[-1] - edges[0])
+    exponent = math.frexp(width)[1] if math.isfinite(width) else _TOP + 1
+    return np.ldexp(edges, -exponent), exponent
 
 
 def _root_of_ratio(numerator: int, denominator: int) -> float:

@@ -4,7 +4,7 @@ All functions take an array, a list of arrays, or, for what should never lie in 
 an iterable of arrays anew for each pass. Arrays of different dtypes are compared as real numbers. ``names`` are for
 error messages; ``absolute`` looks at magnitudes, without a copy; ``per_array`` gives a list, one threshold for each
 array, instead of one for all. All raise EmptyInputError if there is no element, InvalidTensorError for NaN, and
-UnsupportedDtypeError for integers and others.
+UnsupportedDtypeError for integers and others, ShapeMismatchError if a callable gives other arrays for another pass.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from secateur.arrays import Source, Stream, as_source, common_dtype, total_size
 from secateur.distributions import fit
-from secateur.errors import InvalidTensorError, OutOfRangeError, RecipeError
+from secateur.errors import EmptyInputError, InvalidTensorError, OutOfRangeError, RecipeError
 from secateur.ranks import OrderStatistic, order_statistics
-from secateur.scalars import real, whole
+from secateur.scalars import is_real, real, whole
 from secateur.summary import summarize_source
 
 __all__ = ["OrderStatistic", "fitted_percentile", "k_sigma", "order_statistics", "percentile", "smallest"]
@@ -52,6 +52,8 @@ def percentile(
         RecipeError: q is no number.
         OutOfRangeError: q is outside 0 to 100.
     """
+    if is_real(q) and np.asarray(q).dtype == object:  # a fraction, or a large integer
+        q = real("the percentile", q)
     if not _are_real(q):
         raise RecipeError(f"the percentile is {q!r}, a {type(q).__name__}: give a number, or an array of numbers")
     shares = np.asarray(np.true_divide(q, 100))
@@ -184,6 +186,9 @@ def _each(threshold: Callable[[Source], Any], items: Source, per_array: bool) ->
         return threshold(items)
     if isinstance(items, Stream):
         raise RecipeError("per_array needs a list of arrays: a callable gives chunks, whose borders mean nothing")
+    for name, array in items:
+        if not math.prod(array.shape):
+            raise EmptyInputError(f"{name} has no element, so it has no threshold of its own: leave it out")
     return [threshold([item]) for item in items]
 
 

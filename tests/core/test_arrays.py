@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import strategies
-from secateur import arrays, distributions, masks, scores, thresholds
+from secateur import arrays, distributions, masks, memory, scores, thresholds
 from secateur.errors import (
     DeviceMismatchError,
     EmptyInputError,
@@ -71,7 +71,7 @@ def test_jax_arrays_can_be_read_but_not_written():
         assert arrays.as_array(array).astype(np.float32).tolist() == [1.0, -2.0]
         with pytest.raises(ReadOnlyArrayError, match="the weight"):
             item = arrays.Named("the weight", arrays.as_array(array, "the weight", writable=True))
-            arrays.require_writable(item)
+            memory.require_writable(item)
 
 
 def test_floats_and_numpy_scalars_count_as_arrays_without_axes():
@@ -153,4 +153,4 @@ def test_arrays_of_cuda_devices_pass_untouched_and_do_not_mix_with_others():
     with pytest.raises(DeviceMismatchError):
         arrays.require_alike(arrays.Named("a", device), arrays.Named("b", np.ones(2, np.float32)))
     with pytest.raises(ReadOnlyArrayError):
-        arrays.require_writable(arrays.Named("a", device))
+        memory.require_writable(arrays.Named("a", device))

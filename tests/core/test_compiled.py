@@ -16,10 +16,19 @@ print(sum(ordering._split.stats.cache_hits.values()), sum(ordering._split.stats.
 """
 
 
-def hits_and_misses(folder: object, before: str = "") -> tuple[int, int]:
+_SMALL_PROGRAM = """
+import numpy as np
+from secateur.kernels import limbs
+
+limbs.carry(np.zeros((2, 1), np.int64))
+print(sum(limbs.carry.stats.cache_hits.values()), sum(limbs.carry.stats.cache_misses.values()))
+"""
+
+
+def hits_and_misses(folder: object, before: str = "", program: str = _PROGRAM) -> tuple[int, int]:
     """Of the cache in that folder, as a fresh process meets them, which runs some code before all else."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "NUMBA_CACHE_DIR": str(folder)}
-    command = [sys.executable, "-W", "error", "-c", before + _PROGRAM]
+    command = [sys.executable, "-W", "error", "-c", before + program]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     hits, misses = map(int, result.stdout.split())
@@ -36,3 +45,12 @@ def test_no_place_to_keep_it_is_no_error(tmp_path):
     nowhere = "from numba.core import caching; caching.CacheImpl._locator_classes = []"
     assert hits_and_misses(tmp_path, nowhere) == (0, 1)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_file_is_as_good_as_none(tmp_path):
+    assert hits_and_misses(tmp_path, program=_SMALL_PROGRAM) == (0, 1)
+    for ending in ("nbi", "nbc"):
+        (file,) = tmp_path.rglob(f"*.carry-*.{ending}")
+        file.write_bytes(file.read_bytes()[:100])
+        assert hits_and_misses(tmp_path, program=_SMALL_PROGRAM) == (0, 1)
+        assert hits_and_misses(tmp_path, program=_SMALL_PROGRAM) == (1, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -15,7 +16,7 @@ import strategies
 from secateur import kernels
 from secateur.arrays import Named
 from secateur.errors import InvalidTensorError
-from secateur.kernels import cpu, formats, limbs, transposing
+from secateur.kernels import cpu, cpu_digests, formats, limbs, transposing
 
 KINDS = st.sampled_from(formats.KINDS)
 wide = st.floats(allow_nan=False, allow_infinity=False)
@@ -94,6 +95,37 @@ def test_counts_extremes_and_histogram(array, cut):
         step = min(int(np.searchsorted(edges, abs(value), side="right")), formats.MAGNITUDES)
         expected[formats.MAGNITUDES + (step if value > 0 else -step)] += 1
     assert np.array_equal(found.histogram, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_counted_patterns_give_the_same_digest_as_widened_numbers(dtype):
+    every = np.arange(1 << 16, dtype=np.uint16).view(dtype)
+    finite = np.isfinite(every.astype(np.float32))
+    narrow = np.random.default_rng(0).choice(every[finite], cpu_digests.COUNTED_FROM + 5)
+    narrow[::3], narrow[1::50] = 0.0, -0.0
+    for numbers in (narrow, np.append(narrow, every[~np.isnan(every.astype(np.float32))])):
+        found, expected = cpu.digest(numbers), cpu.digest(numbers.astype(np.float32))
+        assert (found.smallest, found.largest, found.zeros) == (expected.smallest, expected.largest, expected.zeros)
+        assert all(same_sums(found.sums[kind], expected.sums[kind]) for kind in formats.KINDS)
+        assert np.array_equal(found.histogram, expected.histogram)
+    with_nan = cpu.digest(np.append(narrow, every))
+    assert with_nan.sums["absolute"].counters.tolist() == [2, 0, np.isnan(every.astype(np.float32)).sum()]
+
+
+@pytest.mark.parametrize("exponents", [(0, 30), (-40, 5), (-149, -120), (90, 127)])
+def test_sums_of_any_range_are_those_of_fractions(exponents):
+    """Blocks that stay whole in the lanes and blocks that do not, at both ends of float32's exponents."""
+    draw = np.random.default_rng(1)
+    exponent = draw.integers(*exponents, 5000)
+    numbers = np.ldexp(draw.uniform(-1, 1, 5000), exponent).astype(np.float32)
+    numbers[draw.random(5000) < 0.3] = 0
+    for part in (numbers, numbers[3:4099], np.sort(numbers)):
+        found = cpu.digest(part)
+        for kind, of in (("value", part), ("absolute", abs(part)), ("square", part)):
+            terms = [Fraction(float(value)) ** (2 if kind == "square" else 1) for value in of]
+            assert Fraction(kernels.exact_integer(found.sums[kind], kind)) * Fraction(2) ** formats.UNIT[kind] == sum(
+                terms
+            )
 
 
 def thresholds_of(array):

@@ -165,3 +165,20 @@ def test_masks_that_cannot_be_compared_are_refused():
             call()
     with pytest.raises(UnsupportedDtypeError):
         masks.hamming(np.ones(3), np.ones(3))
+
+
+@given(hnp.arrays(np.uint8, strategies.shapes()), st.data(), strategies.cuts)
+def test_any_byte_but_0_is_true(one, data, cut):
+    """As in masks that come from memory of other programs; NumPy's own operations give 0 and 1."""
+    other = data.draw(hnp.arrays(np.uint8, one.shape))
+    one, other = (data.draw(strategies.laid_out(each)) for each in (one, other))
+    odd, plain = (one.view(np.bool_), other.view(np.bool_)), (one != 0, other != 0)
+    with strategies.cut(*cut):
+        for compare in (masks.hamming, masks.overlap, *([masks.sparsity] if one.size else [])):
+            taken = 1 if compare is masks.sparsity else 2
+            assert compare(*odd[:taken]) == compare(*plain[:taken])
+        for combine in (masks.union, masks.intersection):
+            assert np.array_equal(combine(*odd).view(np.uint8), combine(*plain).view(np.uint8))
+        assert np.array_equal(masks.pack(odd[0]), masks.pack(plain[0]))
+        weight = np.full(one.shape, 1.7, np.float32)
+        assert np.array_equal(masks.apply(weight, odd[0]), np.where(plain[0], np.float32(1.7), np.float32(0)))

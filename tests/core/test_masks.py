@@ -20,6 +20,7 @@ from secateur.errors import (
     ShapeMismatchError,
     UnsupportedDtypeError,
 )
+from secateur.kernels import few, slabs
 
 
 @given(strategies.collections(min_elements=0), st.data(), strategies.cuts)
@@ -230,3 +231,18 @@ GRID = np.arange(8, dtype=np.float32).reshape(2, 4)
 def test_an_option_that_is_no_number_is_named(call):
     with pytest.raises(RecipeError, match=r" is .*: give a (whole )?number"):
         call()
+
+
+def test_blocks_beyond_the_score_are_as_large_as_it():
+    score = np.arange(12.0).reshape(3, 4)
+    assert masks.blocks(score, (2**40, 2), keep=1).tolist() == [[False, False, True, True]] * 3
+    assert masks.blocks(score, (2**40, 2**40), keep=1).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (1, 70)])
+def test_blocks_are_summed_in_slabs(monkeypatch, shape):
+    score = np.random.default_rng(0).standard_normal((20, 150))
+    whole = masks.blocks(score, shape, keep=7)
+    monkeypatch.setattr(slabs, "SLAB_BYTES", 4000)
+    monkeypatch.setattr(few, "MOST", 0)
+    assert np.array_equal(masks.blocks(score, shape, keep=7), whole)

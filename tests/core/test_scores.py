@@ -19,6 +19,7 @@ from secateur.errors import (
     ShapeMismatchError,
     UnsupportedDtypeError,
 )
+from secateur.kernels import few, slabs
 
 TERMS = {
     "absolute": lambda g, w: np.abs(g),
@@ -121,11 +122,11 @@ def test_reduce_gives_the_rounded_exact_norm_of_each_index(score, data, norm, cu
 
 
 def test_reduce_in_slabs_gives_the_same(monkeypatch):
-    score = np.random.default_rng(0).standard_normal((50, 3, 7))
+    score = np.random.default_rng(0).standard_normal((50, 9, 17))
     whole = [scores.reduce(score, axis, norm) for axis in range(3) for norm in NORMS]
-    monkeypatch.setattr(scores, "_SLAB_BYTES", 4000)
-    slabs = [scores.reduce(score, axis, norm) for axis in range(3) for norm in NORMS]
-    assert all(np.array_equal(a, b) for a, b in zip(whole, slabs, strict=True))
+    monkeypatch.setattr(slabs, "SLAB_BYTES", 4000)
+    parts = [scores.reduce(score, axis, norm) for axis in range(3) for norm in NORMS]
+    assert all(np.array_equal(a, b) for a, b in zip(whole, parts, strict=True))
 
 
 def test_reduce_of_a_keras_kernel_along_axis_1_would_score_its_inputs():
@@ -189,3 +190,29 @@ def test_a_total_that_overlaps_its_term_is_added_to_as_if_apart():
     assert x.tolist() == [0, 1, 3, 5, 7, 9, 11, 13]
     scores.accumulate(x, x, "value")
     assert x.tolist() == [0, 2, 6, 10, 14, 18, 22, 26]
+
+
+@pytest.mark.parametrize("norm", [np.array([1, 2]), np.array(1), True, [1], None, "largest"])
+def test_a_norm_is_one_of_four(norm):
+    with pytest.raises(RecipeError, match="unknown norm"):
+        scores.reduce(np.ones((2, 2)), norm=norm)
+
+
+def wide(data, shape, dtype):
+    """Numbers of any exponents, or of few, so that sums of two float64 do and do not hold them."""
+    octaves = data.draw(st.sampled_from([0, 20, 60, 1000 if dtype == np.float64 else 120]))
+    random = np.random.default_rng(data.draw(st.integers(0, 1 << 32)))
+    return np.ldexp(random.standard_normal(shape), random.integers(-octaves, octaves + 1, shape)).astype(dtype)
+
+
+@given(st.data(), st.sampled_from([np.float32, np.float64]), st.sampled_from(NORMS))
+def test_few_numbers_have_the_same_sums_as_many(data, dtype, norm):
+    """An index of few numbers is summed in another way than the same with zeros behind it."""
+    count, size = data.draw(st.integers(1, 300)), data.draw(st.integers(1, few.MOST))
+    score = wide(data, (count, size), dtype)
+    padded = np.pad(score, ((0, 0), (0, few.MOST + 1)))
+    if norm == "mean":
+        assert np.array_equal(scores.reduce(score, norm=norm), scores.reduce(padded, norm=1) / size)
+    else:
+        assert np.array_equal(scores.reduce(score, norm=norm), scores.reduce(padded, norm=norm))
+    assert np.array_equal(scores.reduce(score, norm=norm), scores.reduce(score.T.copy(), axis=1, norm=norm))

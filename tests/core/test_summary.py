@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import naive
 import strategies
 from secateur import distributions
-from secateur.errors import EmptyInputError, InvalidTensorError, OutOfRangeError
+from secateur.errors import EmptyInputError, InvalidTensorError, OutOfRangeError, RecipeError
 
 
 @given(strategies.collections(infinities=False), strategies.cuts)
@@ -112,3 +112,30 @@ def test_nan_and_emptiness_are_refused():
         with pytest.raises(EmptyInputError):
             distributions.summarize(nothing)
     assert distributions.summarize([np.ones(0), np.ones(2)]).count == 2
+
+
+def test_the_sum_of_summaries():
+    one, two = (distributions.summarize(np.arange(size, dtype=np.float64)) for size in (3.0, 5.0))
+    assert sum([one, two]) == one + two
+    with pytest.raises(TypeError):
+        one + 1
+
+
+BIGGEST, TINIEST = np.finfo(np.float64).max, 5e-324
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[-BIGGEST, BIGGEST], [BIGGEST], [-BIGGEST], [0.0, TINIEST], [TINIEST], [1e-310, 2e-310], [1e300], [-1e308, 1.0]],
+)
+def test_a_histogram_at_the_ends_of_float64(values):
+    counts, edges = distributions.summarize(np.array(values)).histogram(8)
+    assert np.isfinite(edges).all() and np.isfinite(counts).all()
+    assert edges[0] <= min(values) and edges[-1] >= max(values) and edges[0] < edges[-1]
+    assert (np.diff(edges) >= 0).all() and counts.sum() == pytest.approx(len(values))
+
+
+@pytest.mark.parametrize("bins", [2.5, "8", True, np.array([1, 2])])
+def test_bins_are_a_whole_number(bins):
+    with pytest.raises(RecipeError, match="whole number"):
+        distributions.summarize(np.ones(3)).histogram(bins)

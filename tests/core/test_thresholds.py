@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 import naive
 import strategies
-from secateur import distributions, scores, thresholds
+from secateur import distributions, ranks, scores, thresholds
 from secateur.errors import (
     EmptyInputError,
     InvalidTensorError,
@@ -221,3 +222,44 @@ GRID = np.arange(8, dtype=np.float32).reshape(2, 4)
 def test_an_option_that_is_no_number_is_named(call):
     with pytest.raises(RecipeError, match=r" is .*: give a (whole )?number"):
         call()
+
+
+def changing(*passes):
+    """A callable that gives another array for each pass, the last one for all further ones."""
+    waiting = [*passes]
+    return lambda: [waiting.pop(0) if len(waiting) > 1 else waiting[0]]
+
+
+SHORT, LONG = np.arange(100.0), np.arange(200.0)
+ASKS = [
+    lambda given: thresholds.percentile(given, 50),
+    lambda given: thresholds.smallest(given, 7),
+    lambda given: distributions.Normal(0.0, 1.0).ks_distance(given),
+    lambda given: distributions.compare(given),
+]
+
+
+@pytest.mark.parametrize("ask", ASKS)
+@pytest.mark.parametrize("sorted_up_to", [0, ranks.SORTED])
+def test_a_callable_that_changes_between_passes_is_noticed(monkeypatch, ask, sorted_up_to):
+    monkeypatch.setattr(ranks, "SORTED", sorted_up_to)
+    for passes in ([SHORT, LONG], [LONG, SHORT], [SHORT, SHORT, LONG], [SHORT, SHORT.astype(np.float32)]):
+        with pytest.raises(ShapeMismatchError, match="the same arrays anew"):
+            ask(changing(*passes))
+    with pytest.raises(InvalidTensorError, match="NaN"):
+        ask(changing(SHORT, np.where(SHORT == 3, np.nan, SHORT)))
+    ask(changing(SHORT))
+
+
+def test_a_percentile_is_any_real_number():
+    values = np.arange(11.0)
+    assert thresholds.percentile(values, Fraction(51, 2)) == np.percentile(values, 25.5)
+    for q in (10**30, -(10**30), 10**400):
+        for ask in (thresholds.percentile, thresholds.fitted_percentile):
+            with pytest.raises(OutOfRangeError):
+                ask(values, q)
+
+
+def test_an_empty_array_of_several_is_named():
+    with pytest.raises(EmptyInputError, match="fc2 has no element"):
+        thresholds.percentile([np.ones(3), np.ones((0, 3))], 50, ["fc1", "fc2"], per_array=True)

@@ -17,6 +17,7 @@ from secateur.errors import (
     InvalidTensorError,
     OutOfRangeError,
     ReadOnlyArrayError,
+    RecipeError,
     ShapeMismatchError,
     UnsupportedDtypeError,
 )
@@ -187,3 +188,73 @@ def test_memory_that_would_be_written_twice_is_refused():
     assert weight.tolist() == list(range(1, 9))
     masks.zero_smallest([weight[::2], weight[1::2]], 3)
     assert weight.tolist() == [0, 0, 0, 0, 0, 6, 7, 8]
+
+
+@given(strategies.arrays(shape=strategies.shapes(min_dims=2, max_dims=2, min_side=1), infinities=False), st.data())
+def test_a_scale_that_is_a_view_of_the_weight_is_read_before_it_is_written(weight, data):
+    weight = np.abs(weight.astype(np.float32, copy=True, order="C"))
+    row, keep = data.draw(st.integers(-len(weight), len(weight) - 1)), data.draw(st.integers(0, weight.shape[1]))
+    expected = masks.zero_per_row(weight.copy(), keep, scale=weight[row].copy())
+    with strategies.cut(1, 2):
+        assert np.array_equal(masks.zero_per_row(weight, keep, scale=weight[row]), expected)
+
+
+def test_tied_memory_is_found_behind_arrays_that_lie_between():
+    base = np.ones(8, np.float32)
+    for weights in ([base[0::2], base[1:2], base[4:5]], [base, base[:1], base[1:2], base[7:]]):
+        with pytest.raises(ShapeMismatchError, match="share memory"):
+            masks.zero_smallest(weights, 1)
+    assert (base == 1).all()
+    apart = [base[0::2], base[1:2], base[5::2], base[3:4]]
+    assert masks.zero_smallest(apart, 0) is apart and not base.any()
+
+
+@given(st.data())
+def test_elements_that_share_memory_are_refused_and_no_others(data):
+    """Against all the addresses of any strides."""
+    shape = data.draw(strategies.shapes(min_dims=1, max_dims=3, min_side=0, max_side=4))
+    strides = data.draw(st.lists(st.integers(-9, 9), min_size=len(shape), max_size=len(shape)))
+    memory = np.ones(100, np.float32)
+    view = np.lib.stride_tricks.as_strided(memory[50:], shape, [4 * step for step in strides])
+    places = np.zeros(1, np.int64)
+    for side, step in zip(shape, strides, strict=True):
+        places = np.add.outer(places, step * np.arange(side)).reshape(-1)
+    if len(set(places.tolist())) < places.size:
+        with pytest.raises(ReadOnlyArrayError, match="share their memory"):
+            masks.zero_below(view, 1.0)
+        assert memory.all()
+    else:
+        assert masks.zero_below(view, 1.0) is view
+        assert np.count_nonzero(memory == 0) == places.size
+
+
+def test_sliding_windows_are_refused():
+    memory = np.ones(10, np.float32)
+    with pytest.raises(ReadOnlyArrayError, match="sliding window"):
+        masks.apply(np.lib.stride_tricks.sliding_window_view(memory, 3, writeable=True), np.zeros((8, 3), np.bool_))
+    with pytest.raises(ReadOnlyArrayError, match="sliding window"):
+        masks.zero_below(torch.ones(10).unfold(0, 3, 1), 1.0)
+    assert memory.all()
+    blocks = torch.ones(9).unfold(0, 3, 3)
+    assert masks.zero_below(blocks, 1.0) is blocks and not blocks.any()
+
+
+def test_what_an_iterator_gave_is_returned():
+    (found,) = masks.zero_smallest(iter([np.array([3.0, 1.0, 2.0])]), 1)
+    assert found.tolist() == [3.0, 0.0, 0.0]
+    with pytest.raises(UnsupportedDtypeError, match="call it"):
+        masks.zero_smallest(lambda: [np.ones(3)], 1)
+
+
+@pytest.mark.parametrize("threshold", [np.ones(2), np.ones(1), "1", None, True, 1j])
+def test_a_threshold_is_one_number(threshold):
+    for prune in (masks.zero_below, masks.keep_above):
+        with pytest.raises(RecipeError, match="give a number"):
+            prune(np.ones(2), threshold)
+
+
+@pytest.mark.parametrize("threshold", [10**400, -(10**400)])
+def test_a_threshold_fits_into_a_float(threshold):
+    for prune in (masks.zero_below, masks.keep_above):
+        with pytest.raises(OutOfRangeError, match="largest float64"):
+            prune(np.ones(2), threshold)

@@ -16,6 +16,7 @@ from cuda_arrays import DeviceArray, as_host, launch_sizes, launched, same_bits
 from secateur import distributions, masks, ranks, scores, thresholds
 from secateur.arrays import is_cuda
 from secateur.errors import DeviceMismatchError, InvalidTensorError, ReadOnlyArrayError, UnsupportedDtypeError
+from secateur.kernels import slabs
 
 arrays = strategies.arrays(shape=strategies.shapes(max_side=4), infinities=False)
 collections = strategies.collections(shape=strategies.shapes(max_side=3), infinities=False)
@@ -44,7 +45,7 @@ def test_scores_stay_on_the_device(array, size):
 )
 def test_neuron_scores_are_equal_for_any_slab_and_layout(array, data, norm, size):
     axis = data.draw(st.integers(-array.ndim, array.ndim - 1))
-    with launched(*size), mock.patch.object(scores, "_SLAB_BYTES", data.draw(st.sampled_from([1, 5000, 1 << 24]))):
+    with launched(*size), mock.patch.object(slabs, "SLAB_BYTES", data.draw(st.sampled_from([1, 5000, 1 << 24]))):
         assert same_bits(scores.reduce(DeviceArray(array), axis, norm), scores.reduce(array, axis, norm))
 
 
@@ -200,3 +201,15 @@ def test_a_tensor_of_a_gradients_graph_is_taken_without_its_graph():
 
     with launched(2, 2):
         assert as_host(scores.magnitude(Parameter())).tolist() == [1.5, 2.0]
+
+
+@few
+@given(st.integers(1, 40), st.integers(0, 1 << 32), launch_sizes)
+def test_any_byte_but_0_is_true(size, seed, launch):
+    one, other = np.random.default_rng(seed).choice(np.uint8([0, 1, 2, 255]), (2, size))
+    odd, plain = (one.view(np.bool_), other.view(np.bool_)), (one != 0, other != 0)
+    with launched(*launch):
+        devices = [DeviceArray(mask) for mask in odd]
+        assert masks.hamming(*devices) == masks.hamming(*plain)
+        for combine in (masks.union, masks.intersection):
+            assert same_bits(as_host(combine(*devices)), combine(*plain))

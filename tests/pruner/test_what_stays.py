@@ -16,15 +16,17 @@ TOKENS = np.arange(10).reshape(2, 5)
 
 
 class Reader(torch.nn.Module):
-    """Embedding, recurrent layer, two dense ones."""
+    """Embedding, recurrent layer, both normalised over their features, and two dense ones."""
 
     def __init__(self) -> None:
         super().__init__()
         self.words, self.memory = torch.nn.Embedding(10, 4), torch.nn.LSTM(4, 6, batch_first=True)
+        self.before, self.after = torch.nn.LayerNorm(4), torch.nn.LayerNorm(6)
         self.hidden, self.head = torch.nn.Linear(6, 8), torch.nn.Linear(8, 3)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self.head(self.hidden(self.memory(self.words(tokens))[0][:, -1]).relu())
+        last = self.memory(self.before(self.words(tokens)))[0][:, -1]
+        return self.head(self.hidden(self.after(last)).relu())
 
 
 def keras_reader() -> keras.Model:
@@ -33,7 +35,9 @@ def keras_reader() -> keras.Model:
         [
             keras.Input((5,), dtype="int32"),
             keras.layers.Embedding(10, 4, name="words"),
+            keras.layers.LayerNormalization(),
             keras.layers.LSTM(6, name="memory"),
+            keras.layers.LayerNormalization(),
             keras.layers.Dense(8, activation="relu", name="hidden"),
             keras.layers.Dense(3, name="head"),
         ]

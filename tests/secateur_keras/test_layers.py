@@ -15,7 +15,7 @@ from keras import layers
 import secateur_keras as sk
 from keras_models import randomize
 from secateur import Flops, Layers, Parameters, Recipe
-from secateur.errors import NoMatchError, TraceError
+from secateur.errors import NoMatchError
 from secateur.structure.branches import find, kernels
 from secateur.structure.cost import cost
 
@@ -189,11 +189,33 @@ def test_a_model_without_skips_is_refused() -> None:
         sk.prune(model, HALF)
 
 
-def test_a_branch_inside_of_a_wrapper_is_told() -> None:
+def test_what_is_added_inside_of_a_wrapper_stays() -> None:
+    """No call could give way there."""
     step = keras.Input((6,))
     inner = keras.Model(step, step + layers.Dense(6, name="inner")(step))
-    model = randomize(
-        keras.Sequential([keras.Input((3, 6)), layers.TimeDistributed(inner), layers.Dense(2, name="head")])
-    )
-    with pytest.raises(TraceError, match="inside of itself"):
-        sk.prune(model, HALF).compact()
+    x = keras.Input((3, 6))
+    y = layers.TimeDistributed(inner)(x)
+    model = keras.Model(x, layers.Dense(2, name="head")(y + layers.Dense(6, name="outer")(y)))
+    graph = sk.graph(model)
+    assert [kernels(graph, branch) for branch in find(graph)] == [["outer/kernel"]]
+
+
+class Gain(keras.layers.Layer):
+    """A learned scale, as ConvNeXt's."""
+
+    def build(self, shape: Any) -> None:
+        self.gamma = self.add_weight(shape=(shape[-1],), name="gamma")
+
+    def call(self, x: Any) -> Any:
+        return x * self.gamma
+
+
+def test_a_gain_of_the_users_own_closes_a_branch() -> None:
+    inputs = keras.Input((6,))
+    x = layers.Dense(8, name="embed")(inputs)
+    for name in "ab":
+        x = x + Gain(name=f"gain_{name}")(layers.Dense(8, activation="sigmoid", name=name)(x))
+    model = randomize(keras.Model(inputs, layers.Dense(2, name="head")(x)))
+    pruned = sk.prune(model, HALF)
+    small = pruned.compact()
+    assert len(small.weights) == len(model.weights) - 3

@@ -118,7 +118,10 @@ def test_attention_kernels_are_matrices_and_unfamiliar_weights_keep_their_shape(
     assert found["attention/query/kernel"].view.shape == (6, 4)
     assert found["attention/attention_output/kernel"].view.shape == (4, 6)
     assert {found[name].role for name in found if name.endswith("kernel")} == {"kernel"}
-    assert found["attention/query/bias"].role == "other"
+    assert found["attention/query/bias"].role == "bias"
+    assert found["attention/query/bias"].view.shape == (6,)
+    recurrent = built(layers.GRU(3), (5, 4))
+    assert [(p.role, p.view.shape) for p in parameters(recurrent)][2:] == [("bias", (2, 3, 3))]
     batched = built(layers.EinsumDense("abc,bcd->abd", output_shape=(6, 3)), (6, 5))
     assert [p.role for p in parameters(batched)] == ["other"]
 

@@ -37,7 +37,7 @@ LAYERS: dict[str, tuple[nn.Module, str, tuple[str, tuple[str, ...], tuple[int, .
     "lstm": (nn.LSTM(3, 5), "weight_ih_l0", ("recurrent", ("gate", "out", "in"), (4, 5, 3))),
     "gru": (nn.GRU(3, 5), "weight_hh_l0", ("recurrent", ("gate", "out", "in"), (3, 5, 5))),
     "rnn cell": (nn.RNNCell(3, 5), "weight_ih", ("recurrent", ("gate", "out", "in"), (1, 5, 3))),
-    "lstm bias": (nn.LSTM(3, 5), "bias_hh_l0", ("bias", ("out",), (20,))),
+    "lstm bias": (nn.LSTM(3, 5), "bias_hh_l0", ("bias", ("gate", "out"), (4, 5))),
     "scale": (nn.BatchNorm2d(4), "weight", ("scale", ("out",), (4,))),
     "shift": (nn.GroupNorm(2, 4), "bias", ("shift", ("out",), (4,))),
     "mean": (nn.BatchNorm1d(4), "running_mean", ("mean", ("out",), (4,))),

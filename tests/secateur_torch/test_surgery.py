@@ -288,3 +288,80 @@ def test_a_wrapped_or_compiled_model() -> None:
     small = pruned.compact()
     torch.testing.assert_close(small(ROW), compiled(ROW), rtol=0, atol=1e-12)
     assert sum(p.numel() for p in small.parameters()) == 6 * 4 + 4 + 4 * 3 + 3
+
+
+def test_recurrent_layers_tell_their_new_sizes() -> None:
+    layer = nn.LSTM(6, 8, num_layers=2, batch_first=True, bidirectional=True, proj_size=2)
+    model = nn.Sequential(nn.Linear(6, 6), layer, Picked(), nn.Linear(4, 2))
+    small = compacted(model, torch.randn(2, 3, 6, dtype=torch.float64))
+    assert (small[1].input_size, small[1].hidden_size, small[1].proj_size) == (3, 4, 1)
+    assert [id(weight) for weight in small[1]._flat_weights] == [id(weight) for weight in small[1].parameters()]
+    assert small[1].weight_ih_l1.shape == (16, 2)
+    assert small[3].in_features == 2
+
+
+class Picked(nn.Module):
+    def forward(self, result: tuple[torch.Tensor, Any]) -> torch.Tensor:
+        return result[0][:, -1]
+
+
+def test_cells_and_embeddings_tell_their_new_sizes() -> None:
+    class Steps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.cell, self.last = nn.Embedding(9, 6), nn.GRUCell(6, 8), nn.Linear(8, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            state = None
+            for now in self.table(x).unbind(1):
+                state = self.cell(now, state)
+            return self.last(state)
+
+    small = compacted(Steps(), torch.tensor([[1, 2], [3, 4]]))
+    assert (small.table.num_embeddings, small.table.embedding_dim) == (9, 3)
+    assert (small.cell.input_size, small.cell.hidden_size, small.last.in_features) == (3, 4, 4)
+
+
+def test_groups_of_a_normalisation_go_as_a_whole() -> None:
+    small = compacted(nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(4, 8), nn.ReLU(), nn.Conv2d(8, 2, 1)), IMAGE)
+    assert (small[1].num_groups, small[1].num_channels, settings(small[0])) == (2, 4, (3, 4, 1))
+
+
+@pytest.mark.parametrize("epsilon", [None, 1e-2])
+def test_a_norm_by_the_mean_square_is_rescaled(epsilon: float | None) -> None:
+    norm = nn.RMSNorm(8, eps=epsilon)
+    small = compacted(nn.Sequential(nn.Linear(6, 8), norm, nn.Linear(8, 2)), ROW)
+    assert small[1].normalized_shape == (4,)
+    assert small[1].eps == 2 * (torch.finfo(torch.float64).eps if epsilon is None else epsilon)
+    torch.testing.assert_close(small[1].weight, torch.full((4,), 2.0, dtype=torch.float64).sqrt())
+
+
+def test_a_bilinear_layer_and_a_transposed_convolution_with_groups() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.both, self.last = (
+                nn.Linear(6, 8),
+                nn.Linear(6, 4),
+                nn.Bilinear(8, 4, 6),
+                nn.Linear(6, 3),
+            )
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(self.both(self.a(x), self.b(x)))
+
+    both = compacted(Both(), ROW).both
+    assert (both.in1_features, both.in2_features, both.out_features) == (4, 2, 3)
+    layers = (nn.Conv2d(3, 8, 1), nn.ConvTranspose2d(8, 4, 2, groups=2), nn.Conv2d(4, 2, 1))
+    small = compacted(nn.Sequential(*layers), IMAGE)
+    assert small[0].out_channels == small[1].in_channels == small[1].weight.shape[0] < 8
+    assert small[1].out_channels == small[2].in_channels == small[1].groups * small[1].weight.shape[1]
+    assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in nn.Sequential(*layers).parameters())
+
+
+def test_attention_that_pytorch_cannot_run_smaller_is_refused() -> None:
+    model = nn.TransformerEncoderLayer(6, 2, dim_feedforward=8, batch_first=True).double().eval()
+    example = torch.randn(2, 5, 6, dtype=torch.float64)
+    pruned = st.prune(model, Recipe(0.5, granularity=Neurons(), scope="layer"), example=example)
+    with pytest.raises(VerificationError):
+        pruned.compact()

@@ -20,7 +20,7 @@ from structure.sequence_blocks import SEQUENCE_BLOCKS
 from structure.view_blocks import VIEW_BLOCKS
 
 BLOCKS: Mapping[str, Block] = {**LAYER_BLOCKS, **VIEW_BLOCKS, **SEQUENCE_BLOCKS}
-RARE = ("reduce", "softmax", "unknown", "scale", "fill", "normalize", "pool")
+RARE = ("reduce", "softmax", "unknown", "scale", "fill")
 WEIGHTED = [name for name in BLOCKS for _ in range(1 if name in RARE else 4)]
 
 

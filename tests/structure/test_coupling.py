@@ -6,15 +6,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import Phase, find, settings
 
 from secateur.errors import TraceError
 from secateur.structure.coupling import Coupling, couple
 from secateur.structure.graph import Graph, Operation
 from structure.building import GraphBuilder
-from structure.random_graphs import graphs
-
-PASSED_ON = ("convolution", "normalize", "elementwise", "concat", "reshape", "permute", "pool", "reduce", "softmax")
 
 
 def units_of(coupling: Coupling, *keys: tuple[str, int]) -> list[list[int]]:
@@ -292,27 +288,3 @@ def test_a_record_that_contradicts_itself_is_refused_by_name(operation: Operatio
     graph = dataclasses.replace(graph, tensors=((2, 3), (2, 7)), operations=(operation,), inputs=(0,))
     with pytest.raises(TraceError, match=r"the layer.*model\.py:9"):
         couple(graph)
-
-
-@pytest.mark.parametrize("kind", PASSED_ON)
-def test_the_generator_lets_units_through_every_kind(kind: str) -> None:
-    """Else the random tests would not test what they seem to."""
-
-    def lets_through(graph: Graph) -> bool:
-        live = {tensor for tensor, _ in couple(graph).tensors}
-        return any(o.kind == kind and live & set(o.inputs) and live & set(o.outputs) for o in graph.operations)
-
-    tries = settings(max_examples=2000, phases=[Phase.generate], derandomize=True, database=None)
-    assert lets_through(find(graphs(), lets_through, settings=tries))
-
-
-@pytest.mark.parametrize("rows", [True, False])
-def test_the_generator_reaches_both_ways_of_cutting_groups(rows: bool) -> None:
-    def cuts_groups(graph: Graph) -> bool:
-        coupling = couple(graph)
-        grouped = [o for o in graph.operations if o.kind == "convolution" and o.settings["groups"] != 1]
-        inner = any((o.parameters["kernel"], 1) in coupling.units for o in grouped)
-        return bool(coupling.groups) if rows else inner
-
-    tries = settings(max_examples=2000, phases=[Phase.generate], derandomize=True, database=None)
-    assert cuts_groups(find(graphs(), cuts_groups, settings=tries))

@@ -41,7 +41,7 @@ def activated(step: Step, tensor: int) -> Outputs:
     return (step.emit("elementwise", [tensor], shape, label=name, **zero_of(function)),)
 
 
-def zero_of(function: Any) -> dict[str, str]:
+def zero_of(function: Any) -> dict[str, Any]:
     """The setting ``zero`` of one of Keras's activations."""
     name = function.__name__
     if name not in _zeros:
@@ -49,7 +49,7 @@ def zero_of(function: Any) -> dict[str, str]:
     return _zeros[name]
 
 
-_zeros: dict[str, dict[str, str]] = {}
+_zeros: dict[str, dict[str, Any]] = {}
 
 
 def glu(step: Step) -> Outputs:

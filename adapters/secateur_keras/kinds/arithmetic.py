@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from keras.src.applications.convnext import LayerScale
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
 from secateur_keras.kinds.rules import Rule, of_layers, of_operations, zeros
 from secateur_keras.recording import Number, Outputs, Step
@@ -27,6 +29,21 @@ def merge(step: Step) -> Outputs:
     aligned = [_aligned(step, tensor, rank) for tensor in tensors]
     alone = step.within(step.operation, [[Number(tensor) for tensor in aligned]], step.shapes)
     return (step.emit("elementwise", aligned, step.shapes[0], **adding(step, aligned, zeros(alone))),)
+
+
+def learned_scale(step: Step) -> Outputs | None:
+    """ConvNeXt's factor for each channel."""
+    name = step.recorder.use(step.operation.gamma)
+    if name is None:
+        return None
+    result = step.emit("elementwise", step.inputs[:1], step.shapes[0], {"scale": name}, zero="any")
+    step.sizes(projection_dim=(result, -1))
+    return (result,)
+
+
+def scaled_residual(step: Step) -> Outputs:
+    """Inception-ResNet's sum of a tensor and a fixed multiple of another."""
+    return (step.emit("elementwise", step.inputs[:2], step.shapes[0], zero="all"),)
 
 
 def _aligned(step: Step, tensor: int, rank: int) -> int:
@@ -73,6 +90,8 @@ def like(step: Step) -> Outputs:
 
 LAYERS: dict[Any, Rule] = {
     **of_layers(scaling_layer, "Rescaling", "Normalization"),
+    LayerScale: learned_scale,
+    CustomScaleLayer: scaled_residual,
     **of_layers(merge, "Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"),
 }
 

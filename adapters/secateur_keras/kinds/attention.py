@@ -19,7 +19,11 @@ def multi_head_attention(step: Step) -> Outputs | None:
     if projected is None or mask is None:
         return None
     query, key, value = (_heads_first(step, tensor, layer._attention_axes) for tensor in projected)
+    if layer.value_dim == layer.key_dim and not layer.dropout:
+        value = frozen(step, value, [-1], "value_dim")  # what Keras then calls on JAX takes no other number
     combined, scores = _attend(step, query, key, value, mask)
+    if any(step.shape(tensor) != shape for tensor, shape in zip(scores, step.shapes[1:], strict=True)):
+        return None  # over several axes Keras itself gives the weights another shape than it says
     merged = _heads_last(step, combined, projected, layer._attention_axes)
     output = _output(step, merged)
     if output is None:
@@ -56,7 +60,7 @@ def grouped_query_attention(step: Step) -> Outputs | None:
 def _projections(step: Step) -> list[int] | None:
     """Queries, keys and values, divided into heads; None for a layer that computes them in its own way."""
     layer = step.operation
-    original = next(kind for kind in type(layer).__mro__ if kind.__module__.startswith("keras."))
+    original: Any = next(kind for kind in type(layer).__mro__ if kind.__module__.startswith("keras."))
     if type(layer)._compute_attention is not original._compute_attention:
         return None
     query, value, key = (step.argument(name) for name in ("query", "value", "key"))
@@ -124,7 +128,7 @@ def _attend(step: Step, query: int, key: int, value: int, mask: Sequence[int]) -
     weights = product(step, [query, key], [[*outer, "t", "f"], [*outer, "s", "f"]], [*outer, "t", "s"])
     weights = frozen(step, weights, [-1])
     combined = product(step, [weights, value], [[*outer, "t", "s"], [*outer, "s", "f"]], [*outer, "t", "f"])
-    return combined, (step.reshaped(weights, step.shapes[1]),)
+    return combined, (weights,)
 
 
 def _served(step: Step, tensor: int, heads: int) -> int:
@@ -145,7 +149,8 @@ def _output(step: Step, tensor: int) -> int | None:
         if gate is None:
             return None
         tensor = step.emit("elementwise", [tensor, gate], step.shape(tensor), label="gate", zero="any")
-    return _projected(step, *_inner(layer, "output"), tensor)
+    (inner,) = _inner(layer, "output")
+    return _projected(step, inner, tensor)
 
 
 def attention(step: Step) -> Outputs | None:

@@ -104,7 +104,7 @@ def reversible_embedding(step: Step) -> Outputs | None:
 
 def pool(step: Step) -> Outputs:
     """Pooling, padding, cropping, upsampling."""
-    settings = {} if _keeps_zeros(step) else {"zero": False}
+    settings: dict[str, Any] = {} if _keeps_zeros(step) else {"zero": False}
     return (step.emit("pool", step.inputs[:1], step.shapes[0], channel_axis=channels(step), **settings),)
 
 

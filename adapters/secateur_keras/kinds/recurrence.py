@@ -29,7 +29,7 @@ def _run(step: Step, sequence: int, states: Sequence[int]) -> Outputs | None:
         return None
     batch, length = step.shape(sequence)[:2]
     whole = layer.return_sequences
-    left, final = list(states), []
+    left, final = list(states), list[int]()
     for number, each in enumerate(cells):
         count = len(np.atleast_1d(each.state_size))
         starts, left = left[:count], left[count:]
@@ -61,8 +61,9 @@ def _cell(step: Step, owner: Any, cell: Any, inputs: Sequence[int], shapes: Sequ
 def _keeps_zeros(cell: Any) -> bool:
     """Whether a unit without weights stays at zero: not if its activation gives something for nothing."""
     function = cell.activation
-    own = getattr(keras.activations, getattr(function, "__name__", ""), None) is not function
-    return function is None or (not own and bool(zero_of(function)))
+    if function is None:
+        return True
+    return getattr(keras.activations, getattr(function, "__name__", ""), None) is function and bool(zero_of(function))
 
 
 def bidirectional(step: Step) -> Outputs | None:

@@ -28,7 +28,7 @@ def total(step: Step) -> Outputs:
 def _reduce(step: Step, total: bool) -> int:
     tensor = step.inputs[0]
     axes = several(step.operation.axis, len(step.shape(tensor)))
-    settings = {"sum": True} if total else {}
+    settings: dict[str, Any] = {"sum": True} if total else {}
     keepdims = bool(getattr(step.operation, "keepdims", False))
     return step.emit("reduce", [tensor], step.shapes[0], axes=axes, keepdims=keepdims, **settings)
 

@@ -48,7 +48,7 @@ def frozen(step: Step, tensor: int, axes: Iterable[int], label: str = "") -> int
     return tensor
 
 
-def zeros(step: Step) -> dict[str, str]:
+def zeros(step: Step) -> dict[str, Any]:
     """The setting ``zero`` of an elementwise step, found by calling its operation on zeros."""
     function, arguments = step.operation.call, (step.arguments, dict(step.keywords))
     ranks = [len(step.shape(number)) for number in numbers(arguments)]
@@ -58,7 +58,7 @@ def zeros(step: Step) -> dict[str, str]:
     return _known[key]
 
 
-def settings_for(function: Callable[[Sequence[Any]], Any], ranks: Sequence[int]) -> dict[str, str]:
+def settings_for(function: Callable[[Sequence[Any]], Any], ranks: Sequence[int]) -> dict[str, Any]:
     """The setting ``zero`` of a function of a list of arrays of these ranks.
 
     What cannot be called on arrays of one element is not known, which is never wrong.
@@ -81,7 +81,7 @@ def _vanishes(function: Callable[[Sequence[Any]], Any], ranks: Sequence[int], go
     return all(not np.any(backends.array(result)) for result in keras.tree.flatten(results))
 
 
-_known: dict[str, dict[str, str]] = {}
+_known: dict[str, dict[str, Any]] = {}
 """What calls have shown: the same operation is met often."""
 
 

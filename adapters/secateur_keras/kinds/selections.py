@@ -193,7 +193,7 @@ def _padded(step: Step, tensor: int, axis: int, before: int, after: int) -> int:
     size = shape[axis]
     shape[axis] = before + size + after
     if mode == "constant":
-        settings = {"zero": False} if step.argument("constant_values") else {}
+        settings: dict[str, Any] = {"zero": False} if step.argument("constant_values") else {}
         return step.emit("pad", [tensor], shape, axis=axis, before=before, after=after, **settings)
     indices = np.pad(np.arange(size), (before, after), mode=mode).tolist()
     return step.emit("take", [frozen(step, tensor, [axis])], shape, axis=axis, indices=indices)

@@ -53,7 +53,14 @@ def describe(call: Call, known: Known) -> Steps | None:
         return None
     try:
         steps = reader(call, known)
-    except (TypeError, IndexError, ValueError, AttributeError, RuntimeError):  # called in a way that no reader expects
+    except (
+        TypeError,
+        ValueError,
+        AttributeError,
+        LookupError,
+        ArithmeticError,
+        RuntimeError,
+    ):  # called in a way that no reader expects
         return None
     made = {id(tensor) for step in steps or () for tensor in step.outputs}
     return steps if all(id(tensor) in made for tensor in results) else None

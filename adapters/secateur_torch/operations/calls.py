@@ -1,7 +1,7 @@
 """A call of a PyTorch function as it was made, and the steps of the graph that it is read as.
 
-A reader looks at one call and gives its steps, or None for whatever is unusual. Between the steps of one call lie tensors
-that PyTorch never made: stand-ins, which have a shape and no numbers.
+A reader looks at one call and gives its steps, or None for whatever is unusual. Between the steps of one call lie
+tensors that PyTorch never made: stand-ins, which have a shape and no numbers.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ def filled(call: Call, known: Known) -> Steps | None:
         number = call.argument(2 if call.name.startswith("new_") else 1, "fill_value")
     if isinstance(number, torch.Tensor):
         return None
-    return [Step("fill", [], [call.result], {"zero": True} if number == 0 else {})]
+    return [Step("fill", [], [call.result], {"zero": True} if number == 0 else {}, optional=True)]
 
 
 def expand_as(call: Call, known: Known) -> Steps | None:

@@ -57,7 +57,9 @@ def _spelled_out(parts: Sequence[Any], rank: int) -> list[Any]:
 def _basic(chain: Chain, parts: Sequence[Any]) -> tuple[list[int], list[torch.Tensor]] | None:
     """Slices, whole numbers and new axes; the axes that tensors index, and these. None if they are no single run."""
     shape: list[int] = []
-    axis, run, tensors, before = 0, [], [], -2
+    run: list[int] = []
+    tensors: list[torch.Tensor] = []
+    axis, before = 0, -2
     for part in parts:
         if part is None:
             shape.append(1)

@@ -172,32 +172,33 @@ def pad(call: Call, known: Known) -> Steps | None:
 
 
 def pixel_shuffle(call: Call, known: Known) -> Steps | None:
-    """Channels into space: (..., c * r * r, h, w) to (..., c, h * r, w * r)."""
+    """Channels into space: (c * r * r, h, w) to (c, h * r, w * r); the factor r stays."""
     factor = call.argument(1, "upscale_factor")
-    *batch, channels, height, width = call.input.shape
-    rank = len(batch)
-    chain = Chain(call.input).reshape((*batch, channels // factor**2, factor, factor, height, width))
-    chain.permute((*range(rank + 1), *(rank + axis for axis in (3, 1, 4, 2))))
-    return chain.reshape(call.result.shape).end(call.result)
+    batch, channels, height, width = (1, *call.input.shape)[-4:]
+    split = (batch, channels // factor**2, factor, factor, height, width)
+    return _shuffled(call, split, 1, (0, 1, 4, 2, 5, 3))
 
 
 def pixel_unshuffle(call: Call, known: Known) -> Steps | None:
     """Space into channels, the inverse."""
     factor = call.argument(1, "downscale_factor")
-    *batch, channels, height, width = call.input.shape
-    rank = len(batch)
-    chain = Chain(call.input).reshape((*batch, channels, height // factor, factor, width // factor, factor))
-    chain.permute((*range(rank + 1), *(rank + axis for axis in (2, 4, 1, 3))))
-    return chain.reshape(call.result.shape).end(call.result)
+    batch, channels, height, width = (1, *call.input.shape)[-4:]
+    split = (batch, channels, height // factor, factor, width // factor, factor)
+    return _shuffled(call, split, 1, (0, 1, 3, 5, 2, 4))
 
 
 def channel_shuffle(call: Call, known: Known) -> Steps | None:
-    """The channels of all groups in turn."""
+    """The channels of all groups in turn; the number of groups stays."""
     groups = call.argument(1, "groups")
     batch, channels, *space = call.input.shape
-    chain = Chain(call.input).reshape((batch, groups, channels // groups, *space))
-    chain.permute((0, 2, 1, *range(3, 3 + len(space))))
-    return chain.reshape(call.result.shape).end(call.result)
+    split = (batch, groups, channels // groups, *space)
+    return _shuffled(call, split, 2, (0, 2, 1, *range(3, len(split))))
+
+
+def _shuffled(call: Call, split: Shape, free: int, order: Sequence[int]) -> Steps:
+    """Axes are split, all but the batch and one stay as they are spelled out in the call, and they change places."""
+    chain = Chain(call.input).reshape(split).step("pool", split, {"channel_axis": free})
+    return chain.permute(order).reshape(call.result.shape).end(call.result)
 
 
 READERS: dict[str, Reader] = {

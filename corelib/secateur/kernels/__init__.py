@@ -144,9 +144,9 @@ def of(array: object) -> Kernels:
 
 def digest_together(arrays: Sequence[npt.NDArray[Any]]) -> Digest:
     """As :meth:`Kernels.digest`, of all elements of arrays of the host, of which all are float64 or none."""
-    from secateur.kernels import sums
+    from secateur.kernels import cpu_digests
 
-    return sums.digest_together(arrays)
+    return cpu_digests.digest_together(arrays)
 
 
 def sample(arrays: Sequence[npt.NDArray[Any]], dtype: np.dtype[Any], absolute: bool, count: int) -> npt.NDArray[Any]:
@@ -223,6 +223,16 @@ def round_sums(sums: ExactSums, root: bool = False) -> Floats:
     result = np.empty(columns[0].shape[1])
     limbs.round_columns(*columns, sums.base, root, result)
     return result.reshape(grid)
+
+
+def rounded_sums(x: Any, kind: Kind, block: Sequence[int]) -> Floats:
+    """The exact sum of each block, or the root of that of squares, rounded once: float64[*grid], blocks as above.
+
+    The same as :func:`round_sums` of :meth:`Kernels.exact_sums`, in less memory. NaN where an element is NaN.
+    """
+    from secateur.kernels import slabs
+
+    return slabs.rounded_sums(x, kind, block)
 
 
 def exact_integer(sums: ExactSums, kind: Kind) -> int:

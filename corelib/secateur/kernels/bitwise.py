@@ -37,6 +37,13 @@ def constant(kind: Any, value: int) -> Any:
     return ir.Constant(kind, [value] * kind.count if isinstance(kind, ir.VectorType) else value)
 
 
+def every_lane(builder: Any, number: Any, lanes: int = LANES) -> Any:
+    """LLVM's code for a vector of one number."""
+    nothing = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
+    first = builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
+
+
 def pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any, target: Any) -> Any:
     """The address of an element of a contiguous array, as that of a value of type ``target``.
 
@@ -83,11 +90,11 @@ def kept_above(_context: Any, pattern: Any, limit: Any) -> Any:
 
 @generated
 def kept_by(_context: Any, pattern: Any, keep: Any) -> Any:
-    """The pattern if the byte ``keep`` is 1, 0 if it is 0; without a branch."""
+    """The pattern if the byte ``keep`` is not 0, else 0; without a branch."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         value, keep = arguments
-        return builder.and_(value, builder.neg(builder.zext(keep, value.type)))
+        return builder.and_(value, builder.sext(builder.icmp_unsigned("!=", keep, constant(keep.type, 0)), value.type))
 
     return pattern(pattern, keep), generate
 
@@ -123,6 +130,24 @@ def store_word(_context: Any, line: Any, start: Any, word: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(line, types.intp, types.uint64), generate
+
+
+@generated
+def words_above(_context: Any, patterns: Any, start: Any, limit: Any, infinity: Any) -> Any:
+    """Two words, whose bits i tell whether the key of patterns[start + i] is above the limit, and whether it is NaN."""
+    width = patterns.dtype.bitwidth
+    signature = types.UniTuple(types.uint64, 2)(patterns, types.intp, patterns.dtype, patterns.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = ir.VectorType(ir.IntType(width), LANES)
+        where = pointer(context, builder, signature.args[0], arguments[0], arguments[1], vector)
+        values = builder.load(where, align=width // 8)
+        limit, infinity = (every_lane(builder, number) for number in arguments[2:])
+        above = builder.icmp_signed(">", signed_bits(builder, values, width), limit)
+        nan = builder.icmp_signed(">", magnitude_bits(builder, values, width), infinity)
+        return context.make_tuple(builder, signature.return_type, [builder.bitcast(x, _WORD) for x in (above, nan)])
+
+    return signature, generate
 
 
 @generated

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from secateur.arrays import Index, as_stored, partition, single_dtype
 from secateur.kernels import formats, loops
+from secateur.kernels.cpu_digests import digest
 from secateur.kernels.cpu_groups import first_nan_product, mask_n_of_m, mask_per_row, zero_n_of_m, zero_per_row
 from secateur.kernels.cpu_masks import (
     combine,
@@ -28,12 +29,12 @@ from secateur.kernels.cpu_masks import (
     zero_where_false,
 )
 from secateur.kernels.formats import Term
+from secateur.kernels.lines import added, cuts
 from secateur.kernels.lines import bits as _bits
-from secateur.kernels.lines import cuts
 from secateur.kernels.lines import line as _line
 from secateur.kernels.lines import update as _update
 from secateur.kernels.lines import values as _values
-from secateur.kernels.sums import digest, exact_sums, largest_magnitudes
+from secateur.kernels.sums import exact_sums, largest_magnitudes
 from secateur.kernels.threads import mapped, thread_count
 
 __all__ = [
@@ -140,7 +141,7 @@ def digit_counts(x: Array, dtype: np.dtype[Any], prefixes: Sequence[int], level:
             loops.digit_counts(_bits(_values(stored[index], dtype)), absolute, wanted, shift, counts)
         return counts
 
-    return _added(mapped(work, _stripes(stored.shape)), (len(prefixes), formats.DIGITS))
+    return added([np.zeros((len(prefixes), formats.DIGITS), np.int64), *mapped(work, _stripes(stored.shape))])
 
 
 def to_host(x: Array) -> Array:
@@ -158,10 +159,3 @@ def _stripes(shape: Sequence[int]) -> list[list[Index]]:
     indices = list(partition(shape))
     hands = min(thread_count(), len(indices))
     return [indices[i::hands] for i in range(hands)]
-
-
-def _added(parts: Sequence[Counts], shape: tuple[int, ...]) -> Counts:
-    total = np.zeros(shape, np.int64)
-    for part in parts:
-        total += part
-    return total

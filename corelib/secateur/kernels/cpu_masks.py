@@ -24,14 +24,15 @@ def mask_above(x: Array, threshold: float, first_kept: int | None = None, packed
     """True above the threshold, and where elements equal it from position ``first_kept`` on; None if one is NaN."""
     before, after = limits(x.dtype, threshold)
     split = x.size if first_kept is None else first_kept
-    pieces, largest = in_order(patterns(x)), []
+    pieces, infinity, nan = in_order(patterns(x)), _infinity(x), []
 
     def write(piece: Piece, bits: Bits) -> None:
-        largest.append(loops.packed_above(line(piece.part), before, after, split - piece.start, bits))
+        nan.append(loops.packed_above(line(piece.part), before, after, split - piece.start, infinity, bits))
 
     def work(piece: Piece) -> None:
         start, part = piece
-        largest.append(loops.bool_above(line(part), before, after, split - start, out[start : start + part.size]))
+        kept = out[start : start + part.size]
+        nan.append(loops.bool_above(line(part), before, after, split - start, kept) > infinity)
 
     result: Array
     if packed:
@@ -40,7 +41,7 @@ def mask_above(x: Array, threshold: float, first_kept: int | None = None, packed
         result = np.empty(x.shape, np.bool_)
         out = result.view(np.uint8).reshape(-1)
         mapped(work, pieces)
-    return None if max(largest, default=0) > _infinity(x) else result
+    return None if any(nan) else result
 
 
 def first_kept(x: Array, threshold: float, last_equal: int, absolute: bool = False) -> tuple[int, int]:
@@ -112,9 +113,10 @@ def combine(a: Array, b: Array, union: bool) -> Array:
     """a | b, or a & b."""
     result = np.empty(a.shape, a.dtype)
     first, second, target = as_stored(a.view(np.uint8), b.view(np.uint8), result.view(np.uint8))
+    loop = loops.combine_bools if a.dtype == np.bool_ else loops.combine
 
     def work(index: Index) -> None:
-        update(target[index], lambda out: loops.combine(line(first[index]), line(second[index]), union, out))
+        update(target[index], lambda out: loop(line(first[index]), line(second[index]), union, out))
 
     mapped(work, cuts(first))
     return result
@@ -123,7 +125,8 @@ def combine(a: Array, b: Array, union: bool) -> Array:
 def count_kept(a: Array, b: Array) -> tuple[int, int, int]:
     """How many elements are kept by a, by b, and by both."""
     first, second = as_stored(a.view(np.uint8), b.view(np.uint8))
-    counts = mapped(lambda index: loops.count_bits(line(first[index]), line(second[index])), cuts(first))
+    loop = loops.count_bools if a.dtype == np.bool_ else loops.count_bits
+    counts = mapped(lambda index: loop(line(first[index]), line(second[index])), cuts(first))
     in_a, in_b, in_both = (sum(int(each[at]) for each in counts) for at in range(3))
     return in_a, in_b, in_both
 

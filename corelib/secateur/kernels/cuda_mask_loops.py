@@ -1,7 +1,7 @@
 """The CUDA kernels of masks; the conventions are those of ``cuda_loops``.
 
-Masks are bytes, 1 where kept. A packed mask is a line of bytes in C order, and walks that read or write one are in C
-order too; a thread writes whole bytes of it.
+Masks are bytes, 1 where kept (given ones: not 0). A packed mask is a line of bytes in C order, and walks that read or
+write one are in C order too; a thread writes whole bytes of it.
 """
 
 from __future__ import annotations
@@ -187,6 +187,14 @@ def unpack(size: int, shape: Any, mask: Any, mask_steps: Any, packed: Any, packe
         mask[place(position, shape, mask_steps)] = np.uint8(bit(packed, packed_start, packed_step, position))
 
 
+@device
+def bits_of(byte: int, is_bool: bool) -> Any:
+    """A byte of a packed mask, or 1 for any bool that is not 0."""
+    if is_bool and byte != 0:
+        return np.uint32(1)
+    return np.uint32(byte)
+
+
 @kernel
 def combine(
     size: int,
@@ -198,27 +206,28 @@ def combine(
     mask: Any,
     mask_steps: Any,
     union: bool,
+    bools: bool,
 ) -> None:
-    """mask = first | second, or first & second, of bytes."""
+    """mask = first | second, or first & second, of bytes, which are 1 where they are not 0 if they are ``bools``."""
     for position in range(cuda.grid(1), size, cuda.gridsize(1)):
-        one = np.int64(first[place(position, shape, first_steps)])
-        other = np.int64(second[place(position, shape, second_steps)])
+        one = bits_of(first[place(position, shape, first_steps)], bools)
+        other = bits_of(second[place(position, shape, second_steps)], bools)
         mask[place(position, shape, mask_steps)] = np.uint8(one | other if union else one & other)
 
 
 @kernel
 def count_kept(
-    size: int, shape: Any, first: Any, first_steps: Any, second: Any, second_steps: Any, counts: Any
+    size: int, shape: Any, first: Any, first_steps: Any, second: Any, second_steps: Any, counts: Any, bools: bool
 ) -> None:
-    """Add to counts the number of bits that are set in the first, in the second, and in both."""
+    """Add to counts the number of bits that are set in the first, in the second, and in both; see :func:`combine`."""
     block_counts = cuda.shared.array(3, int64)
     if cuda.threadIdx.x == 0:
         block_counts[0], block_counts[1], block_counts[2] = 0, 0, 0
     cuda.syncthreads()
     in_first, in_second, in_both = np.int64(0), np.int64(0), np.int64(0)
     for position in range(cuda.grid(1), size, cuda.gridsize(1)):
-        one = np.uint32(first[place(position, shape, first_steps)])
-        other = np.uint32(second[place(position, shape, second_steps)])
+        one = bits_of(first[place(position, shape, first_steps)], bools)
+        other = bits_of(second[place(position, shape, second_steps)], bools)
         in_first += np.int64(cuda.popc(one))
         in_second += np.int64(cuda.popc(other))
         in_both += np.int64(cuda.popc(one & other))

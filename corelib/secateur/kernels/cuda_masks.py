@@ -131,7 +131,8 @@ def combine(a: Any, b: Any, union: bool) -> Any:
         positions = walk(first, second, target)
         at_first, at_second, at_mask = positions.steps
         sources = (first.bits, at_first, second.bits, at_second)
-        launch_over(positions, loops.combine, first.stream, *sources, target.bits, at_mask, union)
+        bools = first.dtype == np.bool_
+        launch_over(positions, loops.combine, first.stream, *sources, target.bits, at_mask, union, bools)
     return mask
 
 
@@ -142,7 +143,7 @@ def count_kept(a: Any, b: Any) -> tuple[int, int, int]:
         positions = walk(first, second)
         at_first, at_second = positions.steps
         sources = (first.bits, at_first, second.bits, at_second)
-        launch_over(positions, loops.count_kept, first.stream, *sources, counts)
+        launch_over(positions, loops.count_kept, first.stream, *sources, counts, first.dtype == np.bool_)
         in_a, in_b, in_both = (int(count) for count in fetched(counts, first.stream))
     return in_a, in_b, in_both
 

@@ -27,8 +27,11 @@ STRIDE = TABLE + 80
 TABLE_CELLS = TABLES * STRIDE
 MANY = 1 << 12
 """Below so many numbers, one table does for all."""
-# Blocks whose sums, below 2**53 units each, stay within an int64 together.
-_SETTLE_EVERY = 1 << 9
+# A lane adds so many (binary digits) of a block's numbers, to less than 2**51 units.
+_SHARE_BITS = exact.BLOCK_BITS - 4
+_ROOM_BITS = 51
+# Blocks whose sums, below 2**55 units each, stay within an int64 together.
+_SETTLE_EVERY = 1 << 7
 # The keys (``lanes``) of -inf and inf.
 _FIRST_KEY, _LAST_KEY = -0x7F800001, 0x7F800000
 
@@ -44,10 +47,13 @@ def digest(x: Array, bits: Array, bases: Counts, limbs: Sums, counters: Counts, 
     room = np.empty((2, exact.BLOCK))
     if bits.itemsize == 8:
         return _digest_any(x, bits, bases, limbs, counters, bins, room)
-    whole = x.size // LANES * LANES
-    found = _digest_single(x[:whole], bits[:whole], bases, limbs, counters, tables, room)
-    rest = _digest_any(x[whole:], bits[whole:], bases, limbs, counters, bins, room)
-    return min(found[0], rest[0]), max(found[1], rest[1]), found[2] + rest[2]
+    first = min(-(bits.ctypes.data // bits.itemsize) % LANES, x.size)  # from there on, vectors lie on cache lines
+    last = first + (x.size - first) // LANES * LANES
+    found = _digest_single(x[first:last], bits[first:last], bases, limbs, counters, tables, room)
+    before = _digest_any(x[:first], bits[:first], bases, limbs, counters, bins, room)
+    after = _digest_any(x[last:], bits[last:], bases, limbs, counters, bins, room)
+    smallest, largest = min(found[0], before[0], after[0]), max(found[1], before[1], after[1])
+    return smallest, largest, found[2] + before[2] + after[2]
 
 
 @compiled
@@ -60,13 +66,14 @@ def _digest_single(
     cap, gathered = np.int64(0), np.zeros(4, np.int64)
     for start in range(0, x.size, exact.BLOCK):
         part, patterns = x[start : start + exact.BLOCK], bits[start : start + exact.BLOCK]
-        magic = exact.magic(exact.square_grid(cap, exact.BLOCK_BITS))
-        low_key, high_key, low, none, total, magnitudes, heads, tails = digest_lanes(patterns, magic, tables, stride)
+        magics = exact.magic(_grid(cap)), exact.magic(_square_grid(cap)), exact.magic(2 * _grid(cap))
+        low_key, high_key, low, none, sums = digest_lanes(patterns, magics, tables, stride)
         smallest, largest, zeros = min(smallest, low_key), max(largest, high_key), zeros + none
         high = max(high_key, np.int32(~low_key))  # one of them is not negative
         above, lowest = exact.span(np.uint32(high), low, False)
-        if above <= cap and exact.fits(cap, lowest, exact.BLOCK_BITS):
-            _gather(total, magnitudes, heads, tails, cap, gathered)
+        if above <= cap and lowest >= _grid(cap):
+            for i in range(4):
+                gathered[i] += sums[i]
         else:
             _settle(gathered, cap, bases, limbs)
             _add_all(part, patterns, bases, limbs, counters, room, cap)
@@ -78,23 +85,24 @@ def _digest_single(
 
 
 @compiled
-def _gather(total: float, magnitudes: float, heads: float, tails: float, cap: Any, gathered: Counts) -> None:
-    """Add a block's sums to integers in units that hold as long as the cap does."""
-    unit = exact.power(-exact.grid(cap, exact.BLOCK_BITS))
-    gathered[0] += np.int64(total * unit)
-    gathered[1] += np.int64(magnitudes * unit)
-    gathered[2] += np.int64(heads * exact.power(-exact.square_grid(cap, exact.BLOCK_BITS)))
-    gathered[3] += np.int64(tails * unit * unit)
+def _grid(cap: Any) -> Any:
+    """The exponent of the finest unit of numbers below 2**cap whose sums fit in a lane."""
+    return np.int64(cap + _SHARE_BITS - _ROOM_BITS)
+
+
+@compiled
+def _square_grid(cap: Any) -> Any:
+    """The same of their squares; what that cuts off is whole in units of 2**(2 * grid), and fits, too."""
+    return np.int64(2 * cap + _SHARE_BITS - _ROOM_BITS)
 
 
 @compiled
 def _settle(gathered: Counts, cap: Any, bases: Counts, limbs: Sums) -> None:
-    """Move what was gathered under this cap to the limbs."""
-    grid = exact.grid(cap, exact.BLOCK_BITS)
-    _add_units(gathered[0], grid, bases[0], limbs[0][:, 0])
-    _add_units(gathered[1], grid, bases[1], limbs[1][:, 0])
-    _add_units(gathered[2], exact.square_grid(cap, exact.BLOCK_BITS), bases[2], limbs[2][:, 0])
-    _add_units(gathered[3], 2 * grid, bases[2], limbs[2][:, 0])
+    """Move the sums of blocks, gathered in units that hold as long as the cap does, to the limbs."""
+    _add_units(gathered[0], _grid(cap), bases[0], limbs[0][:, 0])
+    _add_units(gathered[1], _grid(cap), bases[1], limbs[1][:, 0])
+    _add_units(gathered[2], _square_grid(cap), bases[2], limbs[2][:, 0])
+    _add_units(gathered[3], 2 * _grid(cap), bases[2], limbs[2][:, 0])
     gathered[:] = 0
 
 

@@ -61,6 +61,13 @@ def line(x: Array) -> Array:
     return result.reshape(-1)
 
 
+def unwritable(x: Array) -> Array:
+    """The same as an array that cannot be written, whether x can or not: Numba compiles for both apart."""
+    result = x.view()
+    result.flags.writeable = False
+    return result
+
+
 def update(view: Array, change: Callable[[Array], None]) -> None:
     """Run ``change`` on the elements of ``view`` as a contiguous line, in place or by way of a copy."""
     if view.flags.c_contiguous:
@@ -131,3 +138,11 @@ def joined(piece: Sequence[Array], dtype: np.dtype[Any]) -> Array:
     """The elements of a piece as one line of ``dtype``, which holds their values; a copy if they are not."""
     lines = [line(view) if view.dtype == dtype else values(view, dtype) for view in piece]
     return lines[0] if len(lines) == 1 else np.concatenate(lines)
+
+
+def added(parts: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+    """The sum of at least one array, which may be the first itself: what threads counted apart."""
+    total = parts[0]
+    for part in parts[1:]:
+        total += part
+    return total

@@ -1,8 +1,9 @@
 """The compiled inner loops of the mask kernels, over contiguous lines.
 
-Patterns are int16, int32 or int64; masks are uint8, 1 where kept; packed masks are uint8, eight elements a byte, the
-first in the lowest bit, the last byte filled with zeros. Limits are keys (``bitwise``) of the type of the patterns.
-What a packed mask is made of stands for a moment in a line of bools that stays in the cache.
+Patterns are int16, int32 or int64; masks are uint8, 1 where kept (given ones: not 0); packed masks are uint8, eight
+elements a byte, the first in the lowest bit, the last byte filled with zeros. Limits are keys (``bitwise``) of the type
+of the patterns. Packed masks of thresholds are made by words of comparisons; what others are made of, and what any is
+applied from, stands for a moment in a line of bools that stays in the cache.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from secateur.kernels.bitwise import (
     signed_key,
     spread,
     store_word,
+    words_above,
 )
 from secateur.kernels.compiled import compiled
 
@@ -58,16 +60,21 @@ def bool_above(patterns: Array, before: Any, after: Any, split: int, out: Bytes)
 
 
 @compiled
-def packed_above(patterns: Array, before: Any, after: Any, split: int, bits: Bytes) -> Any:
-    """As :func:`bool_above`, packed."""
-    largest = patterns.dtype.type(0)
-    kept = np.empty(_AT_ONCE, np.uint8)
-    for start in range(0, patterns.size, _AT_ONCE):
-        part = patterns[start : start + _AT_ONCE]
-        largest = max(largest, largest_magnitude(part))
-        above(part, before, after, split - start, kept[: part.size])
-        pack(kept[: part.size], bits[start // 8 :])
-    return largest
+def packed_above(patterns: Array, before: Any, after: Any, split: int, infinity: Any, bits: Bytes) -> Any:
+    """bits = :func:`above`, packed, by words of comparisons; the result tells of NaN."""
+    whole = patterns.size // LANES
+    first = min(max(split, 0) // LANES, whole)
+    nan = np.uint64(0)
+    for word in range(whole):
+        kept, odd = words_above(patterns, word * LANES, before if word < first else after, infinity)
+        store_word(bits, word * _WORD_BYTES, kept)
+        nan |= odd
+    few = np.empty(LANES, np.uint8)
+    for word in (first, whole):  # where the split lies, and what is left
+        part = patterns[word * LANES : word * LANES + LANES]
+        above(part, before, after, split - word * LANES, few[: part.size])
+        pack(few[: part.size], bits[word * _WORD_BYTES :])
+    return nan != 0 or largest_magnitude(patterns[whole * LANES :]) > infinity
 
 
 @compiled
@@ -188,13 +195,24 @@ def find_equal(patterns: Array, key: Any, absolute: bool, earlier: Any) -> Any:
 
 @compiled
 def combine(a: Bytes, b: Bytes, union: bool, out: Bytes) -> None:
-    """out = a | b, or a & b."""
+    """out = a | b, or a & b, of packed masks."""
     if union:
         for i in range(a.size):
             out[i] = a[i] | b[i]
     else:
         for i in range(a.size):
             out[i] = a[i] & b[i]
+
+
+@compiled
+def combine_bools(a: Bytes, b: Bytes, union: bool, out: Bytes) -> None:
+    """out = a or b, or a and b, of masks."""
+    if union:
+        for i in range(a.size):
+            out[i] = (a[i] | b[i]) != 0
+    else:
+        for i in range(a.size):
+            out[i] = np.uint8(a[i] != 0) & np.uint8(b[i] != 0)
 
 
 @compiled
@@ -211,6 +229,23 @@ def count_bits(a: Bytes, b: Bytes) -> tuple[Any, Any, Any]:
         in_a += popcount(np.uint64(a[i]))
         in_b += popcount(np.uint64(b[i]))
         in_both += popcount(np.uint64(a[i] & b[i]))
+    return in_a, in_b, in_both
+
+
+@compiled
+def count_bools(a: Bytes, b: Bytes) -> tuple[Any, Any, Any]:
+    """How many bytes are not 0 in a, in b, and in both."""
+    in_a, in_b, in_both = np.uint64(0), np.uint64(0), np.uint64(0)
+    whole = a.size // LANES
+    for word in range(whole):
+        of_a, of_b = gathered(a, word * LANES), gathered(b, word * LANES)
+        in_a += popcount(of_a)
+        in_b += popcount(of_b)
+        in_both += popcount(of_a & of_b)
+    for i in range(whole * LANES, a.size):
+        in_a += np.uint64(a[i] != 0)
+        in_b += np.uint64(b[i] != 0)
+        in_both += np.uint64(a[i] != 0 and b[i] != 0)
     return in_a, in_b, in_both
 
 

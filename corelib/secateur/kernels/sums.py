@@ -1,4 +1,4 @@
-"""Exact sums, largest magnitudes and digests on the CPU: how arrays of any layout reach the compiled loops.
+"""Exact sums and largest magnitudes on the CPU: how arrays of any layout reach the compiled loops.
 
 An array that lies without gaps, whatever the order of its axes, is read where it is, in few large pieces; another is
 brought piece by piece into a line. Pieces are summed apart, on the shared threads, and their exact sums added.
@@ -9,15 +9,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from secateur.arrays import PIECE, Index, as_stored, partition, single_dtype
-from secateur.kernels import digests, exact, exact_columns, formats, limbs, loops
-from secateur.kernels.formats import COUNTERS, Digest, ExactSums, Kind
-from secateur.kernels.lines import bits, joined, length, pieces, values
+from secateur.arrays import PIECE, Index, as_stored, partition
+from secateur.kernels import exact, exact_columns, few, formats, limbs, loops
+from secateur.kernels.formats import COUNTERS, ExactSums, Kind
+from secateur.kernels.lines import added, bits, length, line, unwritable, values
 from secateur.kernels.threads import mapped, thread_count
 
 Array = npt.NDArray[Any]
@@ -27,8 +27,6 @@ Floats = npt.NDArray[np.float64]
 _LONG_ROW = 512
 _MANY_ROWS = 64
 _MANY_COLUMNS = 1 << 14
-_FOLDED_BY = 1 << 31
-"""Numbers after which counts leave tables whose cells hold 32 bits."""
 
 
 def exact_sums(x: Array, kind: Kind, block: Sequence[int]) -> ExactSums:
@@ -48,6 +46,44 @@ def exact_sums(x: Array, kind: Kind, block: Sequence[int]) -> ExactSums:
     return ExactSums(base, cells[:width].reshape(width, *grid), cells[width:].reshape(COUNTERS, *grid))
 
 
+def rounded_few(x: Array, kind: Kind, block: Sequence[int]) -> Floats:
+    """Sums over blocks of few elements, or the roots of those of squares, rounded once."""
+    how = (kind == "square", kind != "value", *formats.window(kind, x.dtype))
+    gapless = _before_kept_after(x, block)
+    if gapless is not None:
+        stored, flipped = gapless
+        return _few(stored, how)[:: -1 if flipped else 1].reshape(formats.grid(x.shape, block))
+    result = np.zeros(formats.grid(x.shape, block))
+    for place, blocks in _regions(x, block):
+        counts = blocks.shape[: x.ndim]
+        found = np.empty(counts)
+
+        def work(index: Index, blocks: Array = blocks, found: Floats = found) -> None:
+            cells = found[index]
+            cells[...] = _few(line(blocks[index]).reshape(1, cells.size, -1), how).reshape(cells.shape)
+
+        mapped(work, list(partition(counts, max(1, PIECE // math.prod(block)))))
+        result[place] = found
+    return result
+
+
+def _few(stored: Array, how: tuple[bool, bool, int, int]) -> Floats:
+    """Of each index of the middle axis of contiguous [before, kept, after]."""
+    result = np.empty(stored.shape[1])
+
+    def work(index: Index) -> None:
+        first, last = index[0].start, index[0].stop
+        if stored.itemsize > 2:
+            part = unwritable(stored)
+            few.add_few(part, bits(part), first, last, *how, result)
+        else:
+            part = _readable(stored[:, first:last]).reshape(len(stored), last - first, -1)
+            few.add_few(part, bits(part), 0, last - first, *how, result[first:last])
+
+    mapped(work, list(partition(result.shape, max(1, PIECE // max(1, stored.size // max(1, result.size))))))
+    return result
+
+
 def largest_magnitudes(x: Array, block: Sequence[int]) -> Floats:
     """The largest magnitude of each block."""
 
@@ -59,73 +95,6 @@ def largest_magnitudes(x: Array, block: Sequence[int]) -> Floats:
         return largest.view(rows.dtype).astype(np.float64)
 
     return _by_block(x, block, reduce, np.maximum, np.zeros(formats.grid(x.shape, block)))
-
-
-def digest(x: Array) -> Digest:
-    """All that a summary needs, in one pass."""
-    return digest_together([x])
-
-
-def digest_together(arrays: Sequence[Array]) -> Digest:
-    """All that a summary of several arrays needs, of all float64 or none, in one pass."""
-    dtype = np.result_type(np.float32, *{single_dtype(x.dtype) for x in arrays})
-    size = sum(x.size for x in arrays)
-    copied = any(x.dtype != dtype for x in arrays)
-    waiting = iter(list(pieces(arrays, 0 if copied else size)))
-    parts = mapped(lambda _: _digest(waiting, dtype, size), range(thread_count() if size > PIECE else 1))
-    counters, bins = _added([part.counters for part in parts]), _added([part.bins for part in parts])
-    sums = {}
-    for i, kind in enumerate(formats.KINDS):
-        base, width = formats.window(kind, dtype)
-        total = _added([part.limbs[i] for part in parts])
-        limbs.carry(total)
-        sums[kind] = ExactSums(base, total.reshape(width), counters[:, i].reshape(COUNTERS))
-    smallest, largest = min(part.smallest for part in parts), max(part.largest for part in parts)
-    return Digest(smallest + 0.0, largest + 0.0, sum(part.zeros for part in parts), sums, bins)
-
-
-class _Part(NamedTuple):
-    """The digest of some pieces."""
-
-    smallest: float
-    largest: float
-    zeros: int
-    limbs: tuple[Cells, Cells, Cells]
-    counters: Cells
-    bins: Cells
-
-
-def _digest(waiting: Iterator[list[Array]], dtype: np.dtype[Any], size: int) -> _Part:
-    """Of as many pieces as one thread gets to see, of ``size`` elements at most."""
-    windows = [formats.window(kind, dtype) for kind in formats.KINDS]
-    bases = np.array([base for base, _ in windows])
-    totals = _column(windows[0][1]), _column(windows[1][1]), _column(windows[2][1])
-    counters, bins = np.zeros((COUNTERS, 3), np.int64), np.zeros(formats.HISTOGRAM_BINS, np.int64)
-    tables = np.zeros(digests.TABLE_CELLS if size >= digests.MANY else digests.TABLE, np.uint32)
-    smallest, largest, zeros, counted = math.inf, -math.inf, 0, 0
-    for piece in waiting:
-        line = _unwritable(joined(piece, dtype))
-        low, high, none = digests.digest(line, bits(line), bases, totals, counters, bins, tables)
-        smallest, largest, zeros, counted = min(smallest, low), max(largest, high), zeros + none, counted + line.size
-        for total in totals:
-            limbs.carry(total)
-        if counted > _FOLDED_BY:
-            digests.fold(tables, bins)
-            counted = 0
-    digests.fold(tables, bins)
-    return _Part(smallest, largest, zeros, totals, counters, bins)
-
-
-def _added(parts: Sequence[Cells]) -> Cells:
-    """The sum of at least one array, which may be the first itself."""
-    total = parts[0]
-    for part in parts[1:]:
-        total += part
-    return total
-
-
-def _column(height: int) -> Cells:
-    return np.zeros((height, 1), np.int64)
 
 
 class _Adding:
@@ -148,14 +117,7 @@ class _Adding:
 
 
 def _readable(x: Array) -> Array:
-    return _unwritable(values(x))
-
-
-def _unwritable(x: Array) -> Array:
-    """The same as an array that cannot be written, whether x can or not: Numba compiles for both apart."""
-    result = x.view()
-    result.flags.writeable = False
-    return result
+    return unwritable(values(x))
 
 
 def _limit(stored: Array) -> int:
@@ -229,7 +191,7 @@ def _in_rows(matrix: Array, adding: _Adding) -> Cells:
             adding.columns(_readable(matrix[index]).reshape(-1, columns), 0, columns, cells)
         return cells
 
-    return _added(mapped(work, range(hands)))
+    return added(mapped(work, range(hands)))
 
 
 def _in_stripes(matrix: Array, adding: _Adding) -> Cells:
@@ -252,29 +214,30 @@ def _by_block(
         for _, part in _reduce_rows(stored, x.size, 0, reduce):
             merge(result, part.reshape(result.shape), out=result)
         return result
-    for region in _regions(x.shape, block):
-        source = x[tuple(slice(start, stop) for start, stop, _ in region)]
-        sizes = [size for _, _, size in region]
-        counts = [extent // size for extent, size in zip(source.shape, sizes, strict=True)]
-        grid = tuple(
-            slice(lo // b, lo // b + count) for (lo, _, _), b, count in zip(region, block, counts, strict=True)
-        )
-        blocks = source.reshape([n for pair in zip(counts, sizes, strict=True) for n in pair])
-        blocks = blocks.transpose(*range(0, blocks.ndim, 2), *range(1, blocks.ndim, 2))
+    for place, blocks in _regions(x, block):
+        counts, sizes = blocks.shape[: x.ndim], blocks.shape[x.ndim :]
         region_result = np.zeros((math.prod(counts), *result.shape[x.ndim :]), result.dtype)
         for row, part in _reduce_rows(blocks, math.prod(sizes), x.ndim, reduce):
             merge(region_result[row : row + len(part)], part, out=region_result[row : row + len(part)])
-        result[grid] = region_result.reshape(*counts, *result.shape[x.ndim :])
+        result[place] = region_result.reshape(*counts, *result.shape[x.ndim :])
     return result
 
 
-def _regions(shape: Sequence[int], block: Sequence[int]) -> list[tuple[tuple[int, int, int], ...]]:
-    """Regions of equal blocks, cut where the last whole block of an axis ends: (start, stop, block size) by axis."""
+def _regions(x: Array, block: Sequence[int]) -> Iterator[tuple[Index, Array]]:
+    """Regions of equal blocks, cut where the last whole block of an axis ends.
+
+    For each its place in the grid, and its blocks: the axes of the blocks' numbers, then those of one block.
+    """
     axes = []
-    for extent, size in zip(shape, block, strict=True):
+    for extent, size in zip(x.shape, block, strict=True):
         whole = extent // size * size
         axes.append([part for part in ((0, whole, size), (whole, extent, extent - whole)) if part[0] < part[1]])
-    return list(itertools.product(*axes))
+    for region in itertools.product(*axes):
+        source = x[tuple(slice(start, stop) for start, stop, _ in region)]
+        counts = [(stop - start) // size for start, stop, size in region]
+        place = tuple(slice(lo // b, lo // b + n) for (lo, _, _), b, n in zip(region, block, counts, strict=True))
+        blocks = source.reshape([n for count, (_, _, size) in zip(counts, region, strict=True) for n in (count, size)])
+        yield place, blocks.transpose(*range(0, blocks.ndim, 2), *range(1, blocks.ndim, 2))
 
 
 def _reduce_rows(

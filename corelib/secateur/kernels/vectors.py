@@ -7,7 +7,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from secateur.kernels.bitwise import LANES, magnitude_bits, pointer, signed_bits
+from secateur.kernels.bitwise import LANES, every_lane, magnitude_bits, pointer, signed_bits
 from secateur.kernels.compiled import generated
 
 _WORD = ir.IntType(LANES)
@@ -42,7 +42,7 @@ def against(_context: Any, x: Any, start: Any, kept: Any, low: Any, high: Any, i
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         vector = ir.VectorType(ir.IntType(width), LANES)
         where = pointer(context, builder, signature.args[0], arguments[0], arguments[1], vector)
-        kept, low, high, infinity = (_spread(builder, number) for number in arguments[2:])
+        kept, low, high, infinity = (every_lane(builder, number) for number in arguments[2:])
         patterns = builder.and_(builder.load(where, align=width // 8), kept)
         words = compare(builder, patterns, low, high, infinity)
         return context.make_tuple(builder, signature.return_type, [builder.bitcast(each, _WORD) for each in words])
@@ -67,11 +67,3 @@ def _compare_keys(builder: Any, patterns: Any, low: Any, high: Any, infinity: An
         builder.and_(number, builder.icmp_signed(">", keys, high)),
         nan,
     )
-
-
-def _spread(builder: Any, number: Any) -> Any:
-    """A vector of one number."""
-    vector = ir.VectorType(number.type, LANES)
-    first = builder.insert_element(ir.Constant(vector, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-    return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from secateur import kernels
-from secateur.arrays import Named, as_array, as_mask, require_writable
+from secateur.arrays import Named, as_array, as_mask
 from secateur.masks.forms import require_mask_of
+from secateur.memory import copied_if_shared, require_writable
 
 
 def apply(weight: Any, mask: Any, name: str = "the weight") -> Any:
@@ -28,5 +29,5 @@ def apply(weight: Any, mask: Any, name: str = "the weight") -> Any:
     target, kept = as_array(weight, name, writable=True), as_mask(mask, packed=True)
     require_mask_of(Named("the mask", kept), Named(name, target))
     require_writable(Named(name, target))
-    kernels.of(target).zero_where_false(target, kept)
+    kernels.of(target).zero_where_false(target, copied_if_shared(kept, target))
     return weight

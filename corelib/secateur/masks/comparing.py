@@ -50,8 +50,9 @@ def overlap(a: Any, b: Any, shape: Shape | None = None) -> float:
         DeviceMismatchError: they lie on different devices.
     """
     pairs = _pairs(a, b)
-    size = sum(_sizes([first for first, _ in pairs], shape, is_array(a)))
-    _sizes([second for _, second in pairs], shape, is_array(b))
+    told: Any = tuple(shape) if isinstance(shape, Iterable) else shape  # an iterator is spent by the first look
+    size = sum(_sizes([first for first, _ in pairs], told, is_array(a)))
+    _sizes([second for _, second in pairs], told, is_array(b))
     counts = [_counts(first, second) for first, second in pairs]
     either = size - sum(in_both for _, _, in_both in counts)
     both = size - sum(in_a + in_b - in_both for in_a, in_b, in_both in counts)

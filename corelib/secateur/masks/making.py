@@ -12,18 +12,17 @@ import numpy.typing as npt
 from secateur import kernels
 from secateur.arrays import Named, as_array, as_arrays, is_array
 from secateur.errors import OutOfRangeError, RecipeError, ShapeMismatchError
-from secateur.kernels.formats import Kind
+from secateur.kernels.formats import grid
 from secateur.masks.ties import count, largest
-from secateur.scalars import sides, whole
-
-_SUM: Kind = "value"
+from secateur.scalars import sides, whole, within_floats
 
 
 def keep_above(score: Any, threshold: float, name: str = "the score", *, packed: bool = False) -> Any:
     """True where score > threshold, compared as real numbers: the threshold is not rounded to the score's dtype.
 
     Raises:
-        OutOfRangeError: the threshold is NaN.
+        RecipeError: the threshold is no single number.
+        OutOfRangeError: it is NaN, or finite but too large for a float.
         InvalidTensorError: the score holds NaN.
     """
     threshold = number("the threshold", threshold)
@@ -98,7 +97,7 @@ def blocks(
 
     Args:
         score: of as many axes as ``shape``.
-        shape: of one block; those at the upper borders may be smaller.
+        shape: of one block; those at the upper borders may be smaller, and a side beyond the score's is the score's.
         keep: how many blocks stay.
         name: what error messages call the array.
         packed: whether the mask is packed.
@@ -113,12 +112,15 @@ def blocks(
     shape = sides("the block", shape, least=1)
     if len(shape) != len(score.shape):
         raise ShapeMismatchError(f"{name} has {len(score.shape)} axes, the block {shape} has {len(shape)}")
+    shape = tuple(min(side, max(extent, 1)) for side, extent in zip(shape, score.shape, strict=True))
+    keep = count("keep", keep, math.prod(grid(score.shape, shape)))
     device = kernels.of(score)
-    sums = device.exact_sums(score, _SUM, shape)
-    if sums.counters[-1].any():
+    means = kernels.rounded_sums(score, "value", shape)
+    if np.isnan(means).any():
         kernels.refuse_nan([Named(name, score)])
-    means = kernels.round_sums(sums) / _block_sizes(score.shape, shape)
-    kept = keep_largest([means], count("keep", keep, means.size), [f"the block means of {name}"])[0]
+    np.divide(means, _block_sizes(score.shape, shape), out=means)
+    kept = keep_largest([means], keep, [f"the block means of {name}"])[0]
+    del means
     mask = _spread(kept, score.shape, shape)
     if packed:
         return device.from_host(kernels.of(mask).pack(mask), score)
@@ -129,14 +131,15 @@ def number(what: str, value: float) -> float:
     """``value`` as a float that can be compared with others.
 
     Raises:
-        RecipeError: it is no number.
-        OutOfRangeError: it is NaN.
+        RecipeError: it is no number, or an array that has an axis.
+        OutOfRangeError: it is NaN, or finite but too large for a float.
     """
-    if not hasattr(value, "__float__"):
+    if not hasattr(value, "__float__") or isinstance(value, bool) or getattr(value, "ndim", False):
         raise RecipeError(f"{what} is {value!r}, a {type(value).__name__}: give a number")
-    if math.isnan(value):
+    result = within_floats(what, value)
+    if math.isnan(result):
         raise OutOfRangeError(f"{what} is NaN: nothing can be compared with it")
-    return float(value)
+    return result
 
 
 def group_axis(item: Named, n: int, m: int, axis: int) -> int:
@@ -180,7 +183,9 @@ def _spread(kept: npt.NDArray[np.bool_], extents: Sequence[int], shape: Sequence
 
 
 def _block_sizes(shape: Sequence[int], block: Sequence[int]) -> npt.NDArray[np.float64]:
-    """How many elements each block has."""
+    """How many elements each block has: one number where all are equal."""
+    if all(extent % side == 0 for extent, side in zip(shape, block, strict=True)):
+        return np.array(float(math.prod(block)))
     sizes = np.ones(())
     for extent, side in zip(shape, block, strict=True):
         sizes = np.multiply.outer(sizes, np.minimum(side, extent - np.arange(0, extent, side)).astype(np.float64))

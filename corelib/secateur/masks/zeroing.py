@@ -1,14 +1,15 @@
 """Pruning by magnitude, in place: threshold and zeros at once, no mask and no score in between.
 
-All return what they were given, leave every bit of what stays, and check all before they write: read-only arrays
-(ReadOnlyArrayError), integers and other types (UnsupportedDtypeError), and NaN, which cannot be ranked
-(InvalidTensorError, with the array's name and the first position).
+All return what they were given (of an iterator, the list of its arrays), leave every bit of what stays, and check all
+before they write: read-only arrays and such whose elements share memory (ReadOnlyArrayError), integers and other types
+(UnsupportedDtypeError), and NaN, which cannot be ranked (InvalidTensorError, with the array's name and the first
+position).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,21 +22,21 @@ from secateur.arrays import (
     dtype_of,
     is_array,
     is_cuda,
-    require_apart,
     require_one_device,
-    require_writable,
     single_dtype,
 )
 from secateur.errors import InvalidTensorError, OutOfRangeError, ShapeMismatchError
 from secateur.masks.making import group_axis, number, row_length
 from secateur.masks.ties import count, largest
+from secateur.memory import copied_if_shared, require_apart, require_writable
 
 
 def zero_below(weight: Any, threshold: float, name: str = "the weight") -> Any:
     """Write +0.0 where |w| <= threshold: what ``keep_above(magnitude(weight), threshold)`` prunes.
 
     Raises:
-        OutOfRangeError: the threshold is NaN.
+        RecipeError: the threshold is no single number.
+        OutOfRangeError: it is NaN, or finite but too large for a float.
     """
     threshold = number("the threshold", threshold)
     item = _target(weight, name)
@@ -56,6 +57,7 @@ def zero_smallest(weights: Any, keep: int, names: Sequence[str] | None = None) -
         OutOfRangeError: keep is below 0 or above the number of elements.
         ShapeMismatchError: two of the arrays share memory.
     """
+    weights = list(weights) if isinstance(weights, Iterator) and not is_array(weights) else weights
     items = as_arrays(weights, ["the weight"] if is_array(weights) and names is None else names, writable=True)
     for item in items:
         require_writable(item)
@@ -131,6 +133,7 @@ def _scale(scale: Any, columns: int, weight: Named) -> Any:
         require_one_device(weight, Named("the scale", factors))
     host = kernels.of(factors).to_host(factors)
     line = np.ascontiguousarray(host, np.result_type(dtype, single_dtype(host.dtype)))
+    line = copied_if_shared(line, weight.array)
     wrong = np.flatnonzero(~((line >= 0) & (line < math.inf)))
     if wrong.size:
         raise OutOfRangeError(f"the scale at {wrong[0]} is {line[wrong[0]]}: give finite numbers from 0")

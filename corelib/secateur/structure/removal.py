@@ -187,13 +187,14 @@ def _shapes(graph: Graph, coupling: Coupling, gone: Flags) -> tuple[tuple[int, .
         shapes[tensor][axis] = int(units.size - gone[units].sum())
         if not shapes[tensor][axis]:
             raise EmptyLayerError(
-                f"axis {axis} of tensor {tensor} ({_producer(graph, tensor)}) would lose all {units.size} indices: "
+                f"axis {axis} of tensor {tensor} ({producer(graph, tensor)}) would lose all {units.size} indices: "
                 "remove fewer units, at least one must stay"
             )
     return tuple(tuple(shape) for shape in shapes)
 
 
-def _producer(graph: Graph, tensor: int) -> str:
+def producer(graph: Graph, tensor: int) -> str:
+    """In words, the operation that makes a tensor, and where it stands."""
     made = (operation for operation in graph.operations if tensor in operation.outputs)
     return next((f"{operation.label or operation.kind} {operation.source}".rstrip() for operation in made), "input")
 
