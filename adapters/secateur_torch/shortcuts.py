@@ -42,11 +42,14 @@ def remove(written: fx.GraphModule, graph: Graph, branches: Sequence[Branch], ma
     staying = {tensor for operation in left.operations for tensor in operation.outputs}
     gone = {node for node, tensors in made.items() if tensors and staying.isdisjoint(tensors)}
     makers = {tensor: node for node, tensors in made.items() for tensor in tensors}
+    unread = {node for node in written.graph.nodes if not node.users}
     for branch in branches:
         node = makers[graph.operations[branch.addition].outputs[0]]
         stays = [item for item in node.args if isinstance(item, fx.Node)][branch.stays]
         node.replace_all_uses_with(_unshared(written, node, stays))
-    _erase(written, {node for node in gone if node.op == "call_function"})
+    owners = {name.rpartition(".")[0] for branch in branches for name in branch.parameters}
+    unread -= {node for node in unread if node.op == "get_attr" and str(node.target).rpartition(".")[0] in owners}
+    _erase(written, {node for node in gone if node.op == "call_function"}, unread)
 
 
 def _unshared(written: fx.GraphModule, addition: fx.Node, stays: fx.Node) -> fx.Node:
@@ -76,9 +79,9 @@ def _schema(node: fx.Node) -> Sequence[Any]:
     return () if schema is None else schema.arguments
 
 
-def _erase(written: fx.GraphModule, gone: Collection[fx.Node]) -> None:
-    """Nodes that are gone, and those that only they read; what writes or checks something else stays."""
+def _erase(written: fx.GraphModule, gone: Collection[fx.Node], unread: Collection[fx.Node]) -> None:
+    """Nodes that are gone, and what only they read; what nothing read before (a counter) stays, and what writes."""
     for node in reversed(list(written.graph.nodes)):
-        is_dead = node in gone or (node.op in ("call_function", "get_attr", "call_method") and not node.is_impure())
-        if is_dead and not node.users:
+        is_plain = node.op in ("call_function", "get_attr", "call_method") and not node.is_impure()
+        if not node.users and (node in gone or (is_plain and node not in unread)):
             written.graph.erase_node(node)

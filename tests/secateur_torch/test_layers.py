@@ -159,6 +159,9 @@ def test_masked_equals_removed(case: Case) -> None:
     gone = {name for branch in removal.branches for name in branch.parameters}
     names = dict(model.named_parameters())
     assert {name for name, _ in small.named_parameters()} == names.keys() - gone
+    owners = {name.rpartition(".")[0] for name in gone}
+    left = [name for name in model.state_dict() if name not in gone and name.rpartition(".")[0] not in owners]
+    assert set(small.state_dict()) == set(left) | (names.keys() - gone)
     assert size(small) == size(model) - sum(names[name].numel() for name in gone & names.keys())
     assert size(small) == cost(st.graph(model, x), removal).parameters
 
