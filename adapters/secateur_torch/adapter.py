@@ -64,11 +64,14 @@ class TorchAdapter:
         return masking.hold(model, masks, optimizer)
 
     def compact(self, model: nn.Module, graph: Graph, plan: Plan, example: Any | None) -> Iterator[Smaller]:
-        """See :func:`secateur_torch.surgery.compact`; then :func:`secateur_torch.exported.compact`."""
-        yield Smaller(surgery.compact(model, graph, plan), "your own module, with smaller weights")
-        yield Smaller(
-            exported.compact(model, graph, plan, example), "the graph that torch.export writes of your module"
-        )
+        """See :func:`secateur_torch.surgery.compact`; then, or at once for branches, the exported graph.
+
+        No change of a module's weights takes an addition out of its ``forward``.
+        """
+        if not plan.branches:
+            yield Smaller(surgery.compact(model, graph, plan), "your own module, with smaller weights")
+        written = exported.compact(model, graph, plan, example)
+        yield Smaller(written, "the graph that torch.export writes of your module")
 
     def timer(self, model: nn.Module, example: Any) -> Callable[[], float]:
         """See :func:`secateur_torch.inference.timer`."""

@@ -13,9 +13,9 @@ from secateur.adapter import Adapter, Parameter
 from secateur.arrays import Named, as_array
 from secateur.batches import is_repeatable
 from secateur.errors import ExampleError, MissingDataError, NoMatchError, RecipeError, ShapeMismatchError
-from secateur.ranking import Statistics
 from secateur.recipe import Latency, Recipe
 from secateur.schedules import OneShot
+from secateur.scoring import Statistics
 
 Array = npt.NDArray[Any]
 

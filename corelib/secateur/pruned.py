@@ -19,17 +19,19 @@ from secateur import storage
 from secateur.adapter import Adapter, Hold, Parameter, prunable
 from secateur.errors import CopyError, ExampleError, HoldError, ShapeMismatchError, TraceError, VerificationError
 from secateur.latency import Timing
-from secateur.ranking import Statistics, units
-from secateur.recipe import Recipe, Units
+from secateur.ranking import units
+from secateur.recipe import Layers, Recipe, Units
 from secateur.report.collect import Outcome, details, measured
 from secateur.report.formats import duration, percent
 from secateur.report.numbers import PruningReport, StageMetrics
 from secateur.report.overview import Overview
 from secateur.report.words import recipe_words
+from secateur.scoring import Statistics
+from secateur.structure.branches import closed, find
 from secateur.structure.cost import Cost, cost
 from secateur.structure.coupling import Coupling
 from secateur.structure.graph import Graph
-from secateur.structure.removal import STATISTICS, Plan, plan, removable
+from secateur.structure.removal import STATISTICS, Plan, plan, removable, shortened
 from secateur.verification import BAKED, INEXACT, largest_error, require_telling
 
 Array = npt.NDArray[Any]
@@ -116,13 +118,17 @@ class Pruned:
             self._hold = None
 
     def plan(self, example: Any | None = None) -> Plan:
-        """Which indices of which parameters :meth:`compact` keeps."""
+        """Which indices of which parameters :meth:`compact` keeps, or which residual branches go."""
         graph = self._traced(example)
+        if isinstance(self.recipe.granularity, Layers):
+            return shortened(graph, closed(graph, find(graph), self._masks))
         coupling = self._coupled(graph)
         return plan(graph, coupling, removable(graph, coupling, self._masks))
 
     def compact(self, example: Any | None = None) -> Any:
-        """The smaller, ordinary model without the units that the masks mark wholly; ``model`` itself is not touched.
+        """The smaller, ordinary model without the units or branches that the masks mark wholly.
+
+        ``model`` itself is not touched.
 
         Args:
             example: an input on which the smaller model is verified; the one that ``prune`` had if None.

@@ -30,11 +30,12 @@ from secateur.checks import (
 from secateur.errors import CopyError, ExampleError, FileFormatError, RecipeError, TraceError
 from secateur.latency import Stopwatch
 from secateur.pruned import Pruned, count_nonzero
-from secateur.ranking import NeuronRanking, Statistics, ranking, remedy
-from secateur.recipe import Recipe, Units
+from secateur.ranking import NeuronRanking, ranking, remedy
+from secateur.recipe import Recipe, Structured
 from secateur.report.collect import Outcome, sampled
 from secateur.report.words import what
 from secateur.schedules import OneShot
+from secateur.scoring import Statistics
 from secateur.selection import selection
 from secateur.structure.graph import Graph
 
@@ -242,15 +243,15 @@ def _check_masks(folder: Path, masks: Mapping[str, BoolArray], parameters: Seque
 
 
 def _trace(adapter: Adapter, model: Any, recipe: Recipe, example: Any | None) -> Graph | None:
-    """The structure: required for neurons; for weights only to rank ties in the order of the forward pass."""
+    """The structure: required for what goes as one; for weights only to rank ties in the order of the forward pass."""
     try:
         return adapter.graph(model, example)
     except TraceError:
-        if isinstance(recipe.granularity, Units):
+        if isinstance(recipe.granularity, Structured):
             raise
         return None
     except ExampleError:
-        if isinstance(recipe.granularity, Units) or example is not None:
+        if isinstance(recipe.granularity, Structured) or example is not None:
             raise
         return None
 

@@ -30,13 +30,20 @@ def shortfall(recipe: Recipe, ranking: NeuronRanking, gone: Flags, dense: float,
         least: the same without these units.
         limit: what it may be.
     """
-    noun = recipe.target.noun if isinstance(recipe.target, ModelTarget) else "units"
     held = held_back(recipe, ranking, gone)
     more = f"; and {len(held) - SHOWN} more layers" if len(held) > SHOWN else ""
     return (
+        f"{needed(recipe, dense, least, limit)} What stays, largest first: "
+        f"{'; '.join(held[:SHOWN])}{more}. Lower the target, or let go of what holds these layers"
+    )
+
+
+def needed(recipe: Recipe, dense: float, least: float, limit: float) -> str:
+    """What was asked for, and what there is: all of it, and what is left when everything has gone that can."""
+    noun = recipe.target.noun if isinstance(recipe.target, ModelTarget) else "units"
+    return (
         f"{recipe.target} allows at most {limit:,.0f} of the {dense:,.0f} {noun}, but {least:,.0f} are left when "
-        f"everything has gone that can; at most {reachable(dense, least):.4f} of them can be removed. What stays, "
-        f"largest first: {'; '.join(held[:SHOWN])}{more}. Lower the target, or let go of what holds these layers"
+        f"everything has gone that can; at most {reachable(dense, least):.4f} of them can be removed."
     )
 
 

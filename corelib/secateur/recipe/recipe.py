@@ -10,8 +10,8 @@ from typing import Any, Protocol, TypeVar
 
 from secateur.errors import FileFormatError, NoMatchError, RecipeError
 from secateur.recipe.allocation import SCOPES, Array, BoolArray, allocate, budgets
-from secateur.recipe.costs import COST_TARGETS, ModelTarget
-from secateur.recipe.granularity import GRANULARITIES, Granularity, Units, Weights
+from secateur.recipe.costs import COST_TARGETS, Latency, ModelTarget
+from secateur.recipe.granularity import GRANULARITIES, Granularity, Layers, Structured, Units, Weights
 from secateur.recipe.score import SCORES, Magnitude, Score
 from secateur.recipe.serial import decode, encode
 from secateur.recipe.targets import TARGETS, Sparsity, Target
@@ -42,7 +42,8 @@ class Recipe:
         target: how much: a :class:`Sparsity`, :class:`Percentile` or :class:`KSigma` of the elements, a number is a
             sparsity; or with whole units :class:`Parameters`, :class:`Flops`, :class:`Bytes` or :class:`Latency` of the
             model.
-        granularity: what is pruned as one: :class:`Weights`, :class:`Blocks`, :class:`Neurons` or :class:`Heads`.
+        granularity: what is pruned as one: :class:`Weights`, :class:`Blocks`, :class:`Neurons`,
+            :class:`Heads` or :class:`Layers`.
         score: what ranks the weights: :class:`Magnitude`, :class:`Gradient` or :class:`Taylor`.
         scope: ``"model"``: everything competes with everything; ``"layer"``: the target holds in each layer by itself.
         schedule: when, for pruning during training: :class:`OneShot`, :class:`Linear` or :class:`Cubic`.
@@ -159,7 +160,7 @@ def _check_kind(name: str, value: object, kinds: dict[str, type]) -> None:
 def _check_costs(target: object, granularity: Granularity, scope: str) -> None:
     """Refuse what would say nothing: a cost of single weights, or a layer's own share of the model's cost."""
     share = 0.5 if not isinstance(target, ModelTarget) or target.fraction is None else target.fraction
-    if isinstance(target, ModelTarget) and not isinstance(granularity, Units):
+    if isinstance(target, ModelTarget) and not isinstance(granularity, Structured):
         raise RecipeError(
             f"{target} needs whole units: a single weight that is pruned stays stored and computed with, as a zero; "
             f"use granularity=Neurons(), or Sparsity({share}) for so many zeros"
@@ -168,6 +169,15 @@ def _check_costs(target: object, granularity: Granularity, scope: str) -> None:
         raise RecipeError(
             f"{target} is about the whole model's {target.noun}, of which no layer has a share of its own: use "
             f"scope='model', or Sparsity({share}) for that fraction of each layer's units"
+        )
+    if isinstance(granularity, Layers) and isinstance(target, Latency):
+        raise RecipeError(
+            f"{target} is met by timing models with fewer units: use granularity=Neurons() or Heads(), or "
+            f"Flops({share}) for residual branches"
+        )
+    if isinstance(granularity, Layers) and scope == "layer":
+        raise RecipeError(
+            "Layers() ranks whole layers with one another, which scope='layer' forbids: use scope='model'"
         )
     if isinstance(granularity, Units) and granularity.is_limited and scope == "layer":
         raise RecipeError(

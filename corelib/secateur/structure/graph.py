@@ -31,7 +31,8 @@ Between tensors:
 ===============  =======================================================================================================
 ``elementwise``  any number of inputs, broadcast as NumPy does: activations, dropout, add, multiply; ``parameters`` (a
                  learned scale, a PReLU slope) broadcast with them; ``zero``: the result is 0 where ``"all"`` operands
-                 are, or where ``"any"`` is (products); without it, nothing is known
+                 are, or where ``"any"`` is (products); without it, nothing is known. ``adds``: it is the sum of its
+                 two inputs, and nothing else
 ``contract``     a sum of products, as ``einsum``: ``labels``, for each input a tuple of whole numbers, one an axis;
                  ``result``, those of the output; an axis of size 1 may share a label with a longer one (broadcast)
 ``attention``    scaled dot products: queries (..., heads, time, features), keys, values, and any masks that are added;
