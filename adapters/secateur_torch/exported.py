@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import operator
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -42,12 +43,33 @@ class Training(nn.Module):
         return self.training
 
 
+class Sizes(nn.Module):
+    """Refuses inputs of sizes for which the graph was not written; None stands for any."""
+
+    def __init__(self, shapes: Sequence[Sequence[int | None]]) -> None:
+        super().__init__()
+        self.shapes = [tuple(shape) for shape in shapes]
+
+    def forward(self, *inputs: torch.Tensor) -> None:
+        """Raises ValueError."""
+        for number, (given, shape) in enumerate(zip(inputs, self.shapes, strict=True)):
+            pairs = zip(shape, given.shape, strict=False)
+            if given.ndim != len(shape) or any(fixed not in (None, size) for fixed, size in pairs):
+                wanted = ", ".join("any" if fixed is None else str(fixed) for fixed in shape)
+                raise ValueError(
+                    f"input {number} of this smaller model has shape {tuple(given.shape)}: its graph was written for "
+                    f"({wanted}), since the original's code depends on these sizes; prune it again on an example of "
+                    "the size that you need"
+                )
+
+
 def compact(model: nn.Module, graph: Graph, removal: Plan, example: Any) -> nn.Module:
     """A smaller module that computes what ``model`` does, from its exported graph; ``model`` itself is not touched.
 
     Parameters and buffers have the names that they have in ``model``. Sizes of the example's axes that the code does
-    not fix stay open, of images the batch alone. Dropout and normalisation follow ``train()`` and ``eval()``; branches
-    of the user's own code are those that the example took in evaluation mode.
+    not fix stay open, of images the batch alone; any other size is refused by the graph's own guards. Dropout and
+    normalisation follow ``train()`` and ``eval()``; branches and loops of the user's own code are those that the
+    example took in evaluation mode.
 
     Args:
         model: the model that was traced.
@@ -69,9 +91,9 @@ def compact(model: nn.Module, graph: Graph, removal: Plan, example: Any) -> nn.M
         within = _within(whole, removal)
         _replace(written, sliced_weights(known, within))
         rescale_weights(whole, within, _owned(written))
-        _Rewriter(written, tracer, whole, within).rewrite(_flat(written, positional, named))
+        _Rewriter(written, tracer, whole, within).rewrite(_flat(positional, named))
         shortcuts.remove(written, whole, within.branches, tracer.made)
-        _follow_mode(written)
+        _follow_mode(written, copied)
     return _finished(written, model)
 
 
@@ -93,20 +115,44 @@ def _mapped(nested: Any, function: Any) -> Any:
 
 
 def _exported(model: nn.Module, positional: tuple[Any, ...], named: Mapping[str, Any]) -> fx.GraphModule:
-    sizes = _mapped((positional, dict(named)), lambda tensor: dict.fromkeys(_open(tensor), Dim.AUTO))
+    sizes = torch.utils._pytree.tree_map(_open, (positional, dict(named)))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             dynamic = _by_name(model, *sizes)
             program = torch.export.export(model, positional, dict(named), dynamic_shapes=dynamic, strict=False)
-            return program.module(check_guards=False)
+            written = program.module(check_guards=False)
     except Exception as error:  # torch.export raises errors of many kinds
-        raise TraceError(f"torch.export cannot write the model down ({type(error).__name__}: {error})") from error
+        problem = str(error).partition("\n")[0]
+        raise TraceError(f"torch.export cannot write the model down ({type(error).__name__}: {problem})") from error
+    for node in reversed(written.graph.nodes):
+        if node.op == "call_function" and not node.users and not node.is_impure():
+            written.graph.erase_node(node)  # as the mean weights of an attention, which nobody reads
+    _check_sizes(written)
+    return written
 
 
-def _open(tensor: torch.Tensor) -> range:
+def _check_sizes(written: fx.GraphModule) -> None:
+    """Begin with a check of the sizes that are not open."""
+    given = [node for node in written.graph.nodes if node.op == "placeholder"]
+    given = [node for node in given if isinstance(node.meta.get("val"), torch.Tensor)]
+    shapes = [[_fixed(size) for size in node.meta["val"].shape] for node in given]
+    if any(size is not None for shape in shapes for size in shape):
+        written.add_submodule("_sizes", Sizes(shapes))
+        with written.graph.inserting_after([node for node in written.graph.nodes if node.op == "placeholder"][-1]):
+            written.graph.call_module("_sizes", tuple(given))
+
+
+def _fixed(size: int | torch.SymInt) -> int | None:
+    """A size that is not open; None for one that is."""
+    return size if isinstance(size, int) else size.node.maybe_as_int()
+
+
+def _open(argument: Any) -> dict[int, Any] | None:
     """Axes whose size stays open: of an image the batch alone, since open heights make export ten times as long."""
-    return range(tensor.ndim if tensor.ndim < 4 else 1)
+    if not isinstance(argument, torch.Tensor):
+        return None
+    return dict.fromkeys(range(argument.ndim if argument.ndim < 4 else 1), Dim.AUTO)
 
 
 def _by_name(
@@ -139,9 +185,9 @@ def _owned(module: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-def _flat(written: fx.GraphModule, positional: tuple[Any, ...], named: Mapping[str, Any]) -> list[Any]:
+def _flat(positional: tuple[Any, ...], named: Mapping[str, Any]) -> list[Any]:
     """The arguments as the graph's placeholders take them."""
-    return list(written.graph._codegen.process_inputs(*positional, **named))
+    return list(torch.utils._pytree.arg_tree_leaves(*positional, **named))
 
 
 def _within(graph: Graph, removal: Plan) -> Plan:
@@ -186,7 +232,7 @@ class _Tracer(fx.Interpreter):
         """The structure."""
         self._recorder.begin([positional, named])
         with self._recorder:
-            flat = self.run(*_flat(self._written, positional, named), enable_io_processing=False)
+            flat = self.run(*_flat(positional, named), enable_io_processing=False)
         return self._recorder.graph(results(flat))
 
     def run_node(self, n: fx.Node) -> Any:
@@ -251,24 +297,36 @@ MODES = {"dropout": 2, "feature_dropout": 2, "alpha_dropout": 2, "batch_norm": 5
 """Operations, and which of their arguments tells whether the model trains."""
 
 
-def _follow_mode(written: fx.GraphModule) -> None:
+def _follow_mode(written: fx.GraphModule, model: nn.Module) -> None:
     """Let operations that differ in training ask the module whether it trains."""
-    asked: fx.Node | None = None
+    written.add_submodule("_training", Training())
+    with written.graph.inserting_before(next(iter(written.graph.nodes))):
+        asked = written.graph.call_module("_training")
     for node in list(written.graph.nodes):
-        position = MODES.get(str(getattr(node.target, "__name__", "")).partition(".")[0], len(node.args))
-        if node.op != "call_function" or position >= len(node.args) or not isinstance(node.args[position], bool):
-            continue
-        if asked is None:
-            written.add_submodule("_training", Training())
-            with written.graph.inserting_before(next(iter(written.graph.nodes))):
-                asked = written.graph.call_module("_training")
-        node.update_arg(position, asked)
+        name = str(getattr(node.target, "__name__", "")).partition(".")[0]
+        position = MODES.get(name, len(node.args))
+        if position < len(node.args) and isinstance(node.args[position], bool):
+            node.update_arg(position, asked)
+        elif name == "scaled_dot_product_attention" and (rate := _dropout_of(node, model)):
+            with written.graph.inserting_before(node):
+                now = written.graph.call_function(operator.mul, (asked, rate))
+            node.args = (*(*node.args, None)[:4], now, *node.args[5:])
+    if not asked.users:
+        written.graph.erase_node(asked)
     written.recompile()
+
+
+def _dropout_of(node: fx.Node, model: nn.Module) -> float:
+    """The dropout of the ``nn.MultiheadAttention`` that an attention runs in: evaluation leaves no trace of it."""
+    paths = [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
+    owner = dict(model.named_modules()).get(paths[-1]) if paths else None
+    return float(owner.dropout) if isinstance(owner, nn.MultiheadAttention) else 0.0
 
 
 def _finished(written: fx.GraphModule, model: nn.Module) -> nn.Module:
     """An ordinary module: what torch.export adds to its own is left behind."""
     name = type(model).__name__
+    written.graph._tracer_cls = None  # that of torch.export cannot trace a module that was pickled
     small = fx.GraphModule(written, written.graph, name if name.isidentifier() else "Exported")
     for parameter, original in _pairs(small, model):
         parameter.requires_grad_(original.requires_grad)

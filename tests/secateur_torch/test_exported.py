@@ -261,3 +261,62 @@ def test_outputs_need_be_no_more_alike_than_what_the_model_computes_with() -> No
     x = torch.randn(2, 40).double() / 50
     assert st.graph(model, x).precision == "float32"
     assert st.graph(Encoder().double(), torch.randn(1, 5, 8).double()).precision == "float64"
+
+
+class Stepwise(nn.Module):
+    """A loop over time, which an exported graph holds for one length alone, and a width in the code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.back, self.out = nn.Linear(5, 12), nn.Linear(12, 12, bias=False), nn.Linear(12, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = x.new_zeros(x.shape[0], 12)
+        for step in x.unbind(1):
+            h = torch.tanh(self.into(step) + self.back(h))
+        return self.out(h)
+
+
+def test_a_size_that_the_graph_is_not_for_is_refused() -> None:
+    torch.manual_seed(5)
+    pruned = st.prune(Stepwise().double(), HALF, example=torch.randn(3, 4, 5).double())
+    small = pruned.compact()
+    assert pruned.form == WRITTEN and small(torch.randn(7, 4, 5).double()).shape == (7, 3)
+    with pytest.raises(ValueError, match=r"written for \(any, 4, 5\)"):
+        small(torch.randn(3, 6, 5).double())
+
+
+class Attending(nn.Module):
+    """Attention as it is called by default: with weights that nobody reads, and dropout."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.into, self.attention = nn.Linear(6, 16), nn.MultiheadAttention(16, 4, dropout=0.5, batch_first=True)
+        self.out, self.options = nn.Linear(16, 3), options
+
+    def forward(self, x: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+        x = self.into(x)
+        return self.out(self.attention(x, x, x, **self.options)[0]) * scale
+
+
+@pytest.mark.parametrize("options", [{}, {"need_weights": False}])
+def test_attention_as_it_is_called_by_default(options: dict[str, Any], tmp_path: Path) -> None:
+    torch.manual_seed(6)
+    x = torch.randn(2, 5, 6)
+    model = Attending(**options).eval()
+    pruned = st.prune(model, HALF, example={"x": x, "scale": 3.0})
+    small = pruned.compact()
+    assert small.get_parameter("attention.in_proj_weight").shape == (24, 8)
+    torch.testing.assert_close(small(x=x, scale=3.0), model(x, 3.0), rtol=1e-5, atol=1e-6)
+    torch.save(small, tmp_path / "small.pt")
+    again = torch.load(tmp_path / "small.pt", weights_only=False)
+    torch.testing.assert_close(again(x=x, scale=3.0), small(x=x, scale=3.0), rtol=0, atol=0)
+
+
+def test_the_dropout_of_an_attention_follows_the_mode() -> None:
+    torch.manual_seed(7)
+    x = torch.randn(2, 5, 6)
+    small = st.prune(Attending(need_weights=False).eval(), HALF, example=x).compact()
+    assert torch.equal(small(x), small(x))
+    small.train()
+    assert not torch.equal(small(x), small(x))
