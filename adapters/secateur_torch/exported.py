@@ -65,10 +65,10 @@ def compact(model: nn.Module, graph: Graph, removal: Plan, example: Any) -> nn.M
         known = _weights(copied, written)
         tracer = _Tracer(written, Recorder(known, lambda: "the exported graph"))
         whole = tracer.trace(positional, named)
-        within = _within(whole, removal)
-        _replace(written, sliced_weights(known, within))
-        rescale_weights(whole, within, _owned(written))
-        _Rewriter(written, tracer, whole, within).rewrite(_flat(written, positional, named))
+        here = within(whole, removal)
+        _replace(written, sliced_weights(known, here))
+        rescale_weights(whole, here, _owned(written))
+        _Rewriter(written, tracer, whole, here).rewrite(_flat(written, positional, named))
         _follow_mode(written)
     return _finished(written, model)
 
@@ -142,8 +142,8 @@ def _flat(written: fx.GraphModule, positional: tuple[Any, ...], named: Mapping[s
     return list(written.graph._codegen.process_inputs(*positional, **named))
 
 
-def _within(graph: Graph, removal: Plan) -> Plan:
-    """The same removal in the terms of the exported graph."""
+def within(graph: Graph, removal: Plan) -> Plan:
+    """The same removal in the terms of another graph of the same weights. Raises TraceError if it does not allow it."""
     for exact, heads in itertools.product((True, False), repeat=2):
         coupling = couple(graph, heads=heads, exact=exact)
         found = plan(graph, coupling, _gone(coupling, removal))

@@ -137,3 +137,13 @@ class Graph:
     def has_training(self) -> bool:
         """Whether a pass in training mode was traced too."""
         return not all(operation.in_inference for operation in self.operations)
+
+    @property
+    def entries(self) -> dict[int, int]:
+        """Inputs that an ``embedding`` reads directly -> how many entries its table has, the fewest of several."""
+        found: dict[int, int] = {}
+        for operation in self.operations:
+            if operation.kind == "embedding" and operation.inputs[0] in self.inputs:
+                count = self.parameters[operation.parameters["table"]].shape[0]
+                found[operation.inputs[0]] = min(count, found.get(operation.inputs[0], count))
+        return found
