@@ -29,7 +29,7 @@ from secateur.structure.cost import Cost, cost
 from secateur.structure.coupling import Coupling
 from secateur.structure.graph import Graph
 from secateur.structure.removal import STATISTICS, Plan, plan, removable
-from secateur.verification import BAKED, INEXACT, largest_error, require_telling
+from secateur.verification import BAKED, BRANCHING, INEXACT, largest_error, require_telling
 
 Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
@@ -279,7 +279,13 @@ class Pruned:
         """What a reader of the tables should know besides."""
         revived = self._revived() if self._hold is None else {}
         notes = [] if self._is_exact else [INEXACT]
+        notes += [branching] if (branching := self._branching()) else []
         return (*notes, f"{_places(revived)}, since the masks were released.") if revived else tuple(notes)
+
+    def _branching(self) -> str:
+        """In words, where the model branches on numbers, if whole units may go and it does; else empty."""
+        places = () if self._graph is None or not isinstance(self.recipe.granularity, Units) else self._graph.branches
+        return BRANCHING.format(places=", ".join(places)) if places else ""
 
     def _traced(self, example: Any | None) -> Graph:
         if self._graph is None:

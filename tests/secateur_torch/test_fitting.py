@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -154,3 +155,32 @@ def test_inputs_are_made_up_in_shape_and_type() -> None:
     assert 0.8 < float(drawn["x"].std()) < 1.2
     again = adapter.made_up(model, st.graph(model, given), given)
     assert all(torch.equal(drawn[name], again[name]) for name in given)
+
+
+class Choosing(nn.Module):
+    """Takes one of two paths by its numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.other, self.last = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[0] > 100:
+            return self.last(self.first(-x))
+        if x.sum() > 0:
+            return self.last(self.first(x))
+        return self.last(self.other(x))
+
+
+def test_a_branch_on_numbers_is_told() -> None:
+    with pytest.warns(
+        UserWarning, match=r"reads numbers.*\(Choosing\) at test_fitting\.py:\d+\. If it branches"
+    ) as told:
+        pruned = st.prune(Choosing(), HALF, example=torch.ones(2, 6))
+    assert len(told) == 1 and str(told[0].message).count("test_fitting") == 1
+    assert str(told[0].message) in pruned.summary().notes
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        st.prune(Choosing(), Recipe(0.5), example=torch.ones(2, 6))
+        pruned = st.prune(nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3)), HALF, example=torch.ones(2, 6))
+    assert not pruned.summary().notes
