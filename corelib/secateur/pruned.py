@@ -143,9 +143,9 @@ class Pruned:
         expected = self.adapter.outputs(self.model, example)
         require_telling(expected)
         trials: list[Trial] = [(example, expected)]
-        made_up = self.adapter.made_up(self.model, self._traced(example), example)
-        if made_up is not None:
-            with contextlib.suppress(ExampleError, TraceError, VerificationError):  # not every model takes any numbers
+        with contextlib.suppress(ExampleError, TraceError, VerificationError):  # not every model takes any numbers
+            made_up = self.adapter.made_up(self.model, self._traced(example), example)
+            if made_up is not None:
                 expected = self.adapter.outputs(self.model, made_up)
                 require_telling(expected)
                 trials.append((made_up, expected))
