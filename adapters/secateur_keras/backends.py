@@ -37,6 +37,10 @@ class _Backend:
         """The same function, compiled where calling it eagerly would be slow."""
         return function
 
+    def inference(self, model: keras.Model, function: Differentiable) -> Differentiable:
+        """The same function, compiled as ``model.predict`` compiles the model's own."""
+        return function
+
     def gradient(self, function: Differentiable) -> Differentiable:
         """A function that returns the gradients of ``function`` with respect to its first argument, a list."""
         raise MissingDependencyError(
@@ -79,6 +83,11 @@ class _TensorFlow(_Backend):
             return np.asarray(memoryview(tensor))
         except (TypeError, ValueError, BufferError):
             return np.asarray(tensor)
+
+    def inference(self, model: keras.Model, function: Differentiable) -> Differentiable:
+        import tensorflow as tf
+
+        return function if model.run_eagerly else tf.function(function, jit_compile=model.jit_compile)
 
     def gradient(self, function: Differentiable) -> Differentiable:
         import tensorflow as tf
@@ -133,6 +142,9 @@ class _Jax(_Backend):
 
         return jax.jit(function)
 
+    def inference(self, model: keras.Model, function: Differentiable) -> Differentiable:
+        return function if model.run_eagerly or not model.jit_compile else self.compiled(function)
+
     def gradient(self, function: Differentiable) -> Differentiable:
         import jax
 
@@ -156,6 +168,11 @@ class _Torch(_Backend):
         if tensor.dtype == torch.bfloat16:
             return tensor.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
         return tensor.numpy()
+
+    def inference(self, model: keras.Model, function: Differentiable) -> Differentiable:
+        import torch
+
+        return torch.no_grad()(function)
 
     def gradient(self, function: Differentiable) -> Differentiable:
         import torch
@@ -195,6 +212,7 @@ _BACKENDS = {"tensorflow": _TensorFlow, "jax": _Jax, "torch": _Torch}
 _current: _Backend = _BACKENDS.get(keras.backend.backend(), _Backend)()
 
 compiled = _current.compiled
+inference = _current.inference
 gradient = _current.gradient
 synchronise = _current.synchronise
 scope = _current.scope

@@ -82,8 +82,8 @@ def trains(optimizer: Optimizer, variable: keras.Variable) -> bool:
 
 def applied(optimizer: Optimizer) -> int:
     """How many batches' gradients an optimizer has taken, those that it only accumulates and skips among them."""
-    inner = _inner(optimizer)
-    return applied(inner[0]) if inner else int(backends.array(optimizer._iterations))
+    below = inner(optimizer)
+    return applied(below[0]) if below else int(backends.array(optimizer._iterations))
 
 
 def _refresh(weights: Iterable[MaskedWeight]) -> None:
@@ -124,7 +124,7 @@ def _masks(optimizer: Optimizer) -> dict[int, tuple[keras.Variable, keras.Variab
 def _wanted(optimizer: Optimizer) -> dict[int, tuple[keras.Variable, BoolArray]]:
     """The same as the holds want it; nothing for an optimizer that leaves the steps to others."""
     found: dict[int, tuple[keras.Variable, BoolArray]] = {}
-    for weight in () if _inner(optimizer) else (weight for weights in _holds.values() for weight in weights):
+    for weight in () if inner(optimizer) else (weight for weights in _holds.values() for weight in weights):
         variable = weight.variable()
         if variable is not None and trains(optimizer, variable):
             _, mask = found.get(id(variable), (variable, np.True_))
@@ -168,12 +168,12 @@ def _compile_again(optimizer: Optimizer, masks_are_new: bool) -> None:
         )
 
 
-def _inner(optimizer: Optimizer) -> list[Optimizer]:
+def inner(optimizer: Optimizer) -> list[Optimizer]:
     """The optimizers to which a loss-scaling or a multiple optimizer leaves the steps; none for any other."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return [optimizer.inner_optimizer]
-    inner = getattr(optimizer, "optimizers", None)
-    return list(inner) if isinstance(inner, list) else []
+    several = getattr(optimizer, "optimizers", None)
+    return list(several) if isinstance(several, list) else []
 
 
 def _trained_by(optimizer: Optimizer) -> list[keras.Model]:
@@ -184,11 +184,16 @@ def _trained_by(optimizer: Optimizer) -> list[keras.Model]:
 
 
 def _slots(optimizer: Optimizer, variable: keras.Variable) -> list[keras.Variable]:
-    """What the optimizer remembers of each element of a variable: lists that run parallel to its variables."""
+    """What the optimizer remembers of each element of a variable."""
+    return [slot for slot in remembered(optimizer, variable).values() if slot.shape == variable.shape]
+
+
+def remembered(optimizer: Optimizer, variable: keras.Variable) -> dict[str, keras.Variable]:
+    """What the optimizer remembers of a variable, by its own names: lists that run parallel to its variables."""
     index, count = optimizer._get_variable_index(variable), len(optimizer._trainable_variables)
-    lists = (kept for name, kept in vars(optimizer).items() if name not in ("_variables", "_trainable_variables"))
-    parallel = (kept[index] for kept in lists if isinstance(kept, list) and len(kept) == count)
-    return [slot for slot in parallel if isinstance(slot, keras.Variable) and slot.shape == variable.shape]
+    lists = {name: kept for name, kept in vars(optimizer).items() if name not in ("_variables", "_trainable_variables")}
+    parallel = {name: kept[index] for name, kept in lists.items() if isinstance(kept, list) and len(kept) == count}
+    return {name: slot for name, slot in parallel.items() if isinstance(slot, keras.Variable)}
 
 
 def _keep(optimizer: Optimizer) -> None:

@@ -89,8 +89,8 @@ def fresh(thing: Any) -> Any:
         return type(thing).from_config(thing.get_config())
 
 
-def carry_compilation(model: keras.Model, small: keras.Model) -> None:
-    """Compile ``small`` as ``model`` was compiled, with an optimizer and metrics of its own.
+def carry_compilation(model: keras.Model, small: keras.Model, optimizer: Any | None = None) -> None:
+    """Compile ``small`` as ``model`` was compiled, with an optimizer (a fresh one if None) and metrics of its own.
 
     A ``compile`` of the user's own takes arguments that Keras does not remember: there the model is left as it is.
     """
@@ -100,6 +100,8 @@ def carry_compilation(model: keras.Model, small: keras.Model) -> None:
     for name in ("optimizer", "metrics", "weighted_metrics"):
         if arguments.get(name) is not None:
             arguments[name] = keras.tree.map_structure(fresh, arguments[name])
+    if optimizer is not None:
+        arguments["optimizer"] = optimizer
     small.compile(**arguments)
 
 

@@ -1,12 +1,14 @@
-"""Takes removed units out of a Keras model: a new model of the same layers with fewer of everything the plan removes.
+"""Takes removed units and branches out of a Keras model: a new model of the same layers with fewer of everything.
 
 Every layer is rebuilt from its config, with new sizes, on new symbolic inputs, and receives the slices of the weights
-that stay. The given model is only read.
+that stay. Where a branch goes, the call that would add it gives way to its other operand, and what only the branch
+needs is not called. The given model is only read.
 """
 
 from __future__ import annotations
 
 import math
+import weakref
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -14,14 +16,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from secateur.errors import ExampleError, TraceError
+from secateur.errors import ExampleError, HoldError, TraceError
 from secateur.structure.graph import Graph
 from secateur.structure.removal import Plan
 from secateur_keras import backends
+from secateur_keras.cutting import cut
 from secateur_keras.functional import Symbolic, own_graph, require_one_graph, symbolic
 from secateur_keras.inference import outputs_of
 from secateur_keras.layouts import layout
-from secateur_keras.naming import below, layer_paths, unique, weights
+from secateur_keras.naming import Weight, below, layer_paths, unique, weights
 from secateur_keras.parameters import layouts
 from secateur_keras.randomness import untouched_randomness
 from secateur_keras.rebuilding import (
@@ -37,7 +40,7 @@ from secateur_keras.tracing import Trace, trace
 
 @untouched_randomness()
 def compact(model: keras.Model, graph: Graph, plan: Plan) -> keras.Model:
-    """The model without the units that the plan removes; no random state changes.
+    """The model without the units and branches that the plan removes; no random state changes.
 
     Functional models and ``Sequential``, nested ones included, keep their form; a model with a ``call`` of its own
     becomes a functional model of its layers. Names, frozen layers and how the model was compiled are carried over.
@@ -60,8 +63,25 @@ def compact(model: keras.Model, graph: Graph, plan: Plan) -> keras.Model:
     settle(small)
     carry_trainable(model, surgeon.clones)
     carry_compilation(model, small)
+    _counterparts[small] = surgeon.counterparts
     _require_training(model, small, [graph.tensors[tensor] for tensor in graph.inputs])
     return small
+
+
+def counterparts(small: keras.Model) -> dict[str, Weight]:
+    """Name of a weight of the large model -> what became of it in the model that :func:`compact` made.
+
+    Raises:
+        HoldError: it is another model.
+    """
+    if small not in _counterparts:
+        raise HoldError(
+            f"{type(small).__name__} is not a model that compact() made in this process: give what it returned, no copy"
+        )
+    return _counterparts[small]
+
+
+_counterparts: weakref.WeakKeyDictionary[keras.Model, dict[str, Weight]] = weakref.WeakKeyDictionary()
 
 
 def _require_training(model: keras.Model, small: keras.Model, shapes: Sequence[Sequence[int]]) -> None:
@@ -121,10 +141,13 @@ class _Surgeon:
 
     def __init__(self, model: keras.Model, traced: Trace, plan: Plan) -> None:
         self.clones: dict[int, Any] = {}
+        self.counterparts: dict[str, Weight] = {}
         self._copies: list[tuple[keras.Layer, keras.Layer]] = []
         self._parameters = {id(weight.variable): weight.name for weight, _ in layouts(model)}
         self._plan = plan
-        self._cut = {name for name, _ in plan.keep}
+        gone = (name for branch in plan.branches for name in branch.parameters)
+        self._cut = {*(name for name, _ in plan.keep), *gone}
+        self._instead = _instead(traced, plan)
         self._inner = traced.inner
         self._changes = _changes(traced, plan)
         self._calls = {id(edit.origin): edit.call for edit in traced.edits if edit.call is not None}
@@ -156,6 +179,8 @@ class _Surgeon:
             )
             for before, after in zip(weights(old), weights(new), strict=True):
                 after.variable.assign(self._slice(before, after))
+                if id(before.variable) in self._parameters:
+                    self.counterparts[self._parameters[id(before.variable)]] = after
 
     def _chain(self, model: keras.Sequential, graph: Symbolic, inputs: Sequence[Any]) -> list[keras.Layer]:
         """The clones of a Sequential's layers.
@@ -174,7 +199,10 @@ class _Surgeon:
     def _run(self, graph: Symbolic, inputs: Sequence[Any], loose: bool) -> list[Any]:
         """Call the clones as the graph says; ``loose``: its calls come from a ``call``, where names need not differ."""
         tensors = {id(old): new for old, new in zip(graph.inputs, inputs, strict=True)}
-        for node in graph.nodes:
+        for node in self._needed(graph):
+            if id(node) in self._instead:
+                tensors[id(node.outputs[0])] = tensors[id(self._instead[id(node)])]
+                continue
             given = [tensors[id(tensor)] for tensor in node.input_tensors]
             if self._is_taken_apart(node):
                 results = self._run(self._inner[id(node)], given, loose=True)
@@ -182,6 +210,18 @@ class _Surgeon:
                 results = self._call(node, tensors, given, loose)
             tensors.update(zip(map(id, node.outputs), keras.tree.flatten(results), strict=True))
         return [tensors[id(tensor)] for tensor in graph.outputs]
+
+    def _needed(self, graph: Symbolic) -> list[Any]:
+        """The calls of a graph that its outputs depend on when branches are gone."""
+        makers = {id(tensor): node for node in graph.nodes for tensor in node.outputs}
+        needed: set[int] = set()
+        pending = list(graph.outputs)
+        while pending:
+            node = makers.get(id(pending.pop()))
+            if node is not None and id(node) not in needed:
+                needed.add(id(node))
+                pending += [self._instead[id(node)]] if id(node) in self._instead else node.input_tensors
+        return [node for node in graph.nodes if id(node) in needed]
 
     def _call(self, node: Any, tensors: dict[int, Any], given: Sequence[Any], loose: bool) -> Any:
         """What a node does, on new tensors: by a clone of its operation, or where that cannot say it by other means."""
@@ -232,11 +272,7 @@ class _Surgeon:
         name = self._parameters.get(id(before.variable))
         if name is None:
             return array.copy()
-        view = layout(before).to_canonical(array)
-        for axis in range(view.ndim):
-            if (name, axis) in self._plan.keep:
-                view = np.compress(self._plan.keep[name, axis], view, axis=axis)
-        sliced = layout(after).to_native(view).copy()
+        sliced = cut(array, name, layout(before), layout(after), self._plan)
         return sliced if name not in self._factors else (sliced * self._factors[name]).astype(sliced.dtype)
 
 
@@ -244,6 +280,12 @@ def _input(symbolic: Any, tensor: Any) -> Any:
     """A new symbolic input like ``symbolic``, of the shape of ``tensor``."""
     layer = symbolic._keras_history.operation
     return keras.layers.InputLayer.from_config({**layer.get_config(), "batch_shape": tuple(tensor.shape)}).output
+
+
+def _instead(traced: Trace, plan: Plan) -> dict[int, Any]:
+    """id of a call that adds a branch -> the symbolic tensor that takes its place."""
+    nodes = [(traced.additions[branch.addition], branch.stays) for branch in plan.branches]
+    return {id(node): node.input_tensors[stays] for node, stays in nodes}
 
 
 def _changes(traced: Trace, plan: Plan) -> dict[int, dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -33,12 +33,14 @@ class Trace:
         symbolic: the symbolic graph that was read.
         edits: how Keras's layers and operations depend on sizes.
         inner: id of a call -> the graph behind it, where it calls a model, or a layer that was expanded.
+        additions: index of an operation -> the call that it is, of those that add two tensors and do nothing else.
     """
 
     graph: Graph
     symbolic: Symbolic
     edits: tuple[Edit, ...]
     inner: Mapping[int, Symbolic]
+    additions: Mapping[int, Any]
 
 
 def graph(model: keras.Model, example: Any | None = None) -> Graph:
@@ -65,7 +67,7 @@ def trace(model: keras.Model, example: Any | None = None) -> Trace:
     inputs = [recorder.tensor(shape) for shape in input_shapes(model, read.inputs, example)]
     reader = _Reader(recorder, layer_paths(model))
     outputs = reader.read(read, inputs, "")
-    return Trace(recorder.graph(inputs, outputs), read, tuple(recorder.edits), reader.inner)
+    return Trace(recorder.graph(inputs, outputs), read, tuple(recorder.edits), reader.inner, reader.additions)
 
 
 def outputs(model: keras.Model, example: Any | None = None) -> list[Array]:
@@ -78,15 +80,7 @@ def outputs(model: keras.Model, example: Any | None = None) -> list[Array]:
     Raises:
         ExampleError: an example is needed, or the model does not accept it.
     """
-    require_model(model)
-    known = own_graph(model)
-    if example is None:
-        read = symbolic(model, None)
-        inputs = keras.tree.pack_sequence_as(read.input_structure, made_up(model, read.inputs))
-    elif known is not None:
-        inputs = keras.tree.pack_sequence_as(known.input_structure, matched(known.inputs, example))
-    else:
-        inputs = example
+    inputs = inputs_of(model, example)
     try:
         return outputs_of(model, inputs)
     except Exception as error:
@@ -101,11 +95,24 @@ def made_up_like(model: keras.Model, graph: Graph, example: Any) -> Any:
     return keras.tree.pack_sequence_as(read.input_structure, drawn)
 
 
+def inputs_of(model: keras.Model, example: Any | None) -> Any:
+    """What the model is called on, in the structure that it takes. Raises as :func:`outputs`."""
+    require_model(model)
+    known = own_graph(model)
+    if example is None:
+        read = symbolic(model, None)
+        return keras.tree.pack_sequence_as(read.input_structure, made_up(model, read.inputs))
+    if known is None:
+        return example
+    return keras.tree.pack_sequence_as(known.input_structure, matched(known.inputs, example))
+
+
 class _Reader:
     """Walks a symbolic graph and the models nested in it, and has each call described."""
 
     def __init__(self, recorder: Recorder, paths: dict[int, str]) -> None:
         self.inner: dict[int, Symbolic] = {}
+        self.additions: dict[int, Any] = {}
         self._recorder = recorder
         self._own: dict[int, int] = {}
         self._paths = paths
@@ -132,9 +139,23 @@ class _Reader:
         )
         shapes = self._shapes(node, numbers)
         step = Step(self._recorder, operation, tuple(arguments), keywords, shapes, source, self._inside)
-        if nested is not None:
-            return unknown(step)
-        return self._as_written(node, step) or describe(step)
+        before = len(self._recorder.operations)
+        results = unknown(step) if nested is not None else self._as_written(node, step) or describe(step)
+        self._note_addition(node, before)
+        return results
+
+    def _note_addition(self, node: Any, before: int) -> None:
+        """Remember which operation a sum is; those inside of layers are none that anything can take the place of."""
+        written = self._recorder.operations[before:]
+        if type(node.operation).__name__ == "Add":
+            self.additions.update(
+                (before + index, node) for index, each in enumerate(written) if "adds" in each.settings
+            )
+            return
+        self._recorder.operations[before:] = [
+            replace(each, settings={key: value for key, value in each.settings.items() if key != "adds"})
+            for each in written
+        ]
 
     def _as_written(self, node: Any, step: Step) -> Sequence[int] | None:
         """Read the code of a layer of the user's own with weights of its own, which stays as it is.

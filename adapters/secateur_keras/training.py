@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from secateur import pruner
 from secateur.errors import HoldError
-from secateur.ranking import Statistics
 from secateur.recipe import Recipe
 from secateur.report.overview import Overview
+from secateur.scoring import Statistics
 from secateur_keras import backends, optimizers
 from secateur_keras.adapter import KerasAdapter
 

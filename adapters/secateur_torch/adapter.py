@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,18 @@ from torch import nn
 from secateur.adapter import Masks, Parameter, Smaller
 from secateur.structure.graph import Graph
 from secateur.structure.removal import Plan
-from secateur_torch import exported, files, fitting, inference, masking, parameters, statistics, surgery, tracing
+from secateur_torch import (
+    exported,
+    files,
+    fitting,
+    inference,
+    masking,
+    optimizers,
+    parameters,
+    statistics,
+    surgery,
+    tracing,
+)
 
 Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
@@ -68,13 +79,26 @@ class TorchAdapter:
         return masking.hold(model, masks, optimizer)
 
     def compact(self, model: nn.Module, graph: Graph, plan: Plan, example: Any | None) -> Iterator[Smaller]:
-        """See :func:`secateur_torch.surgery.compact`; then :func:`secateur_torch.exported.compact`."""
-        small = surgery.compact(model, graph, plan)
-        misfit = fitting.misfit(small, model, graph, plan, example)
-        yield Smaller(small, "your own module, with smaller weights", misfit)
-        yield Smaller(
-            exported.compact(model, graph, plan, example), "the graph that torch.export writes of your module"
-        )
+        """See :func:`secateur_torch.surgery.compact`; then, or at once for branches, the exported graph.
+
+        No change of a module's weights takes an addition out of its ``forward``.
+        """
+        if not plan.branches:
+            small = surgery.compact(model, graph, plan)
+            misfit = fitting.misfit(small, model, graph, plan, example)
+            yield Smaller(small, "your own module, with smaller weights", misfit)
+        written = exported.compact(model, graph, plan, example)
+        yield Smaller(written, "the graph that torch.export writes of your module")
+
+    def timer(self, model: nn.Module, example: Any) -> Callable[[], float]:
+        """See :func:`secateur_torch.inference.timer`."""
+        return inference.timer(model, example)
+
+    def carry_optimizer(
+        self, optimizer: torch.optim.Optimizer, model: nn.Module, small: nn.Module, plan: Plan
+    ) -> torch.optim.Optimizer:
+        """See :func:`secateur_torch.optimizers.carried`."""
+        return optimizers.carried(optimizer, model, small, plan)
 
     def write_model(self, model: nn.Module, folder: Path) -> None:
         """See :func:`secateur_torch.files.write_model`."""

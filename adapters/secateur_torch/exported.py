@@ -1,9 +1,9 @@
-"""Removing units from a graph that :func:`torch.export.export` wrote down, where the user's own code cannot shrink.
+"""Removing units and branches from the graph that :func:`torch.export.export` writes, where the code cannot shrink.
 
 A ``forward`` that spells sizes out (``x.view(-1, 400)``, ``split(64)``, the heads of ``nn.MultiheadAttention``) runs at
 one width alone. The exported graph is the same computation with every size in plain sight: it is run once on the
-example, operation by operation, and each size that does not fit what is left is written anew. The result is a module
-with the parameter names of the original.
+example, operation by operation, and each size that does not fit what is left is written anew. An addition that only
+the user's own code could leave out is left out. The result is a module with the parameter names of the original.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from secateur.errors import TraceError
 from secateur.structure.coupling import Coupling, couple
 from secateur.structure.graph import Graph
 from secateur.structure.removal import Plan, plan
+from secateur_torch import shortcuts
 from secateur_torch.inference import arguments, inference_mode, results, tensors
 from secateur_torch.masking import free_copy
 from secateur_torch.normalisation import write_plainly
@@ -69,6 +70,7 @@ def compact(model: nn.Module, graph: Graph, removal: Plan, example: Any) -> nn.M
         _replace(written, sliced_weights(known, here))
         rescale_weights(whole, here, _owned(written))
         _Rewriter(written, tracer, whole, here).rewrite(_flat(written, positional, named))
+        shortcuts.remove(written, whole, here.branches, tracer.made)
         _follow_mode(written)
     return _finished(written, model)
 
@@ -144,11 +146,12 @@ def _flat(written: fx.GraphModule, positional: tuple[Any, ...], named: Mapping[s
 
 def within(graph: Graph, removal: Plan) -> Plan:
     """The same removal in the terms of another graph of the same weights. Raises TraceError if it does not allow it."""
+    branches = shortcuts.within(graph, removal.branches)
     for exact, heads in itertools.product((True, False), repeat=2):
         coupling = couple(graph, heads=heads, exact=exact)
         found = plan(graph, coupling, _gone(coupling, removal))
         if _same_cuts(found, removal):
-            return found
+            return replace(found, branches=tuple(branches))
     raise TraceError("the graph that torch.export writes does not allow the same units to be removed")
 
 

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from secateur.batches import describe, undisturbed
 from secateur.errors import ExampleError, SecateurError, TraceError
+from secateur.timing import some_calls
 from secateur_torch.arrays import array
 
 
@@ -96,6 +97,23 @@ def outputs(model: nn.Module, example: Any | None, training: bool = False) -> li
     with (training_mode if training else inference_mode)(model), torch.no_grad():
         result = run(model, example)
         return [array(tensor).copy() for tensor in results(result)]
+
+
+def timer(model: nn.Module, example: Any) -> Callable[[], float]:
+    """See :meth:`secateur.adapter.Adapter.timer`: without gradients or compiled code, on as many threads as are set."""
+    positional, named = arguments(model, example)
+    device = next((tensor.device for tensor in model.parameters() if tensor.is_cuda), None)
+
+    def run_to_the_end() -> None:
+        model(*positional, **named)
+        if device is not None:
+            torch.cuda.synchronize(device)
+
+    def seconds() -> float:
+        with inference_mode(model), torch.no_grad():
+            return min(some_calls(run_to_the_end))
+
+    return seconds
 
 
 def run(model: nn.Module, example: Any | None, begin: Callable[[Any], None] | None = None) -> Any:

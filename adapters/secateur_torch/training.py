@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from secateur import pruner
-from secateur.ranking import Statistics
 from secateur.recipe import Recipe
+from secateur.scoring import Statistics
 from secateur_torch.adapter import TorchAdapter
 from secateur_torch.masking import Hold, owned_by, require_optimizer
 

@@ -7,7 +7,7 @@ written against this protocol alone, which is what makes both frameworks give on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,6 +144,19 @@ class Adapter(Protocol):
 
         The next one is made only if it is asked for, when the one before did not give the right outputs. Raises
         TraceError where there is no way, or no further way, to make one.
+        """
+
+    def timer(self, model: Any, example: Any) -> Callable[[], float]:
+        """A function that runs the model on the example in inference mode, as its user would, and returns seconds.
+
+        Seconds are those of one pass, the least of a few (:func:`secateur.timing.some_calls`) after warming up, until
+        all results are there. Each call leaves the model as it was. Raises ExampleError.
+        """
+
+    def carry_optimizer(self, optimizer: Any, model: Any, small: Any, plan: Plan) -> Any:
+        """An optimizer for ``small``, which the plan made of ``model``, that goes on where ``optimizer`` stopped.
+
+        Raises HoldError: it trains something else than the model, or cannot be carried over.
         """
 
     def write_model(self, model: Any, folder: Path) -> None:

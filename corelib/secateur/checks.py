@@ -13,9 +13,9 @@ from secateur.adapter import Adapter, Parameter
 from secateur.arrays import Named, as_array
 from secateur.batches import is_repeatable
 from secateur.errors import ExampleError, MissingDataError, NoMatchError, RecipeError, ShapeMismatchError
-from secateur.ranking import Statistics
-from secateur.recipe import Recipe
+from secateur.recipe import Latency, Recipe
 from secateur.schedules import OneShot
+from secateur.scoring import Statistics
 
 Array = npt.NDArray[Any]
 
@@ -32,6 +32,14 @@ def require_rows(example: Any) -> None:
     if shapes and all(shape[:1] == (0,) for shape in shapes):
         raise ExampleError(
             f"the example has no row (shape {', '.join(map(str, shapes))}): give an input of at least one"
+        )
+
+
+def require_example(recipe: Recipe, example: Any | None) -> None:
+    """Raises ExampleError if a pass is to be timed and nothing is known to run it on."""
+    if isinstance(recipe.target, Latency) and example is None:
+        raise ExampleError(
+            f"{recipe.target} is measured on an input: pass example=, a batch of the size that the model will run on"
         )
 
 

@@ -19,16 +19,20 @@ import numpy.typing as npt
 from secateur import storage
 from secateur.adapter import Adapter, Hold, Parameter, Smaller, prunable
 from secateur.errors import CopyError, ExampleError, HoldError, ShapeMismatchError, TraceError, VerificationError
-from secateur.ranking import Statistics, units
-from secateur.recipe import Recipe, Units
+from secateur.latency import Timing
+from secateur.ranking import units
+from secateur.recipe import Layers, Recipe, Structured, Units
 from secateur.report.collect import Outcome, details, measured
+from secateur.report.formats import duration, percent
 from secateur.report.numbers import PruningReport, StageMetrics
 from secateur.report.overview import Overview
 from secateur.report.words import recipe_words
+from secateur.scoring import Statistics
+from secateur.structure.branches import closed, find
 from secateur.structure.cost import Cost, cost
 from secateur.structure.coupling import Coupling
 from secateur.structure.graph import Graph
-from secateur.structure.removal import STATISTICS, Plan, plan, removable
+from secateur.structure.removal import STATISTICS, Plan, plan, removable, shortened
 from secateur.verification import BAKED, BRANCHING, INEXACT, largest_error, require_telling
 
 Array = npt.NDArray[Any]
@@ -51,6 +55,8 @@ class Pruned:
             one made anew; None before.
         statistics: statistic -> parameter name -> array in canonical layout, as of the last pruning; empty if the score
             needs none.
+        timing: seconds of a forward pass of the dense and of the smaller model, as measured for a ``Latency``; None for
+            other targets, before the last step of a schedule, and after loading.
         thresholds: the largest pruned score: of ``"model"``, or of each layer if the layers were ranked one by one.
     """
 
@@ -60,6 +66,7 @@ class Pruned:
         self.recipe = recipe
         self.max_error: float | None = None
         self.form: str | None = None
+        self.timing: Timing | None = None
         self.statistics: Statistics = {}
         self.thresholds: dict[str, float] = {}
         self._example = example
@@ -113,13 +120,17 @@ class Pruned:
             self._hold = None
 
     def plan(self, example: Any | None = None) -> Plan:
-        """Which indices of which parameters :meth:`compact` keeps."""
+        """Which indices of which parameters :meth:`compact` keeps, or which residual branches go."""
         graph = self._traced(example)
+        if isinstance(self.recipe.granularity, Layers):
+            return shortened(graph, closed(graph, find(graph), self._masks))
         coupling = self._coupled(graph)
         return plan(graph, coupling, removable(graph, coupling, self._masks))
 
     def compact(self, example: Any | None = None) -> Any:
-        """The smaller, ordinary model without the units that the masks mark wholly; ``model`` itself is not touched.
+        """The smaller, ordinary model without the units or branches that the masks mark wholly.
+
+        ``model`` itself is not touched.
 
         Args:
             example: an input on which the smaller model is verified; the one that ``prune`` had if None.
@@ -187,6 +198,24 @@ class Pruned:
     def _is_exact(self) -> bool:
         """Whether the recipe removes only what leaves the outputs as they are."""
         return not isinstance(self.recipe.granularity, Units) or self.recipe.granularity.exact
+
+    def carry_optimizer(self, optimizer: Any, small: Any, example: Any | None = None) -> Any:
+        """An optimizer that goes on training the smaller model where another one stopped training the large one.
+
+        Of the same class and settings; momenta and averages are cut as the weights were, and counts of steps go on, so
+        that its next step does to what stays what the large model's next step would have done. The masks must be those
+        that ``small`` was made with. A learning-rate scheduler holds on to the old optimizer: give it the new one.
+
+        Args:
+            optimizer: the one that trained ``model``; it is not changed.
+            small: what :meth:`compact` returned.
+            example: as for :meth:`compact`.
+
+        Raises:
+            HoldError: the optimizer trains something else, ``small`` is not of these masks, or the optimizer keeps what
+                cannot be cut.
+        """
+        return self.adapter.carry_optimizer(optimizer, self.model, small, self.plan(example))
 
     def summary(self, example: Any | None = None) -> Overview:
         """Tables for people: each prunable layer with its shape, what is kept, and what it costs before and after.
@@ -280,12 +309,14 @@ class Pruned:
         revived = self._revived() if self._hold is None else {}
         notes = [] if self._is_exact else [INEXACT]
         notes += [branching] if (branching := self._branching()) else []
+        notes += [] if self.timing is None else [_timing_words(self.timing)]
         return (*notes, f"{_places(revived)}, since the masks were released.") if revived else tuple(notes)
 
     def _branching(self) -> str:
-        """In words, where the model branches on numbers, if whole units may go and it does; else empty."""
-        places = () if self._graph is None or not isinstance(self.recipe.granularity, Units) else self._graph.branches
-        return BRANCHING.format(places=", ".join(places)) if places else ""
+        """In words, where the model branches on numbers, if structure may go and it does; else empty."""
+        if self._graph is None or not isinstance(self.recipe.granularity, Structured) or not self._graph.readings:
+            return ""
+        return BRANCHING.format(places=", ".join(self._graph.readings))
 
     def _traced(self, example: Any | None) -> Graph:
         if self._graph is None:
@@ -319,8 +350,11 @@ class Pruned:
 
     def _stages(self, graph: Graph, removal: Plan | None) -> dict[str, StageMetrics]:
         nonzero = count_nonzero(self.parameters())
-        stages = {"pruned": _stage(cost(graph), nonzero), "compact": _stage(cost(graph, removal), nonzero)}
-        return stages if self._dense_nonzero is None else {"dense": _stage(cost(graph), self._dense_nonzero)} | stages
+        dense, small = (None, None) if self.timing is None else (self.timing.dense, self.timing.small)
+        stages = {"pruned": _stage(cost(graph), nonzero), "compact": _stage(cost(graph, removal), nonzero, small)}
+        if self._dense_nonzero is None:
+            return stages
+        return {"dense": _stage(cost(graph), self._dense_nonzero, dense)} | stages
 
     def _hold_masks(self, masks: dict[str, BoolArray], optimizer: Any | None = None) -> None:
         if self._hold is None:
@@ -341,7 +375,19 @@ def count_nonzero(parameters: Sequence[Parameter]) -> int:
     return sum(int(np.count_nonzero(item.view)) for item in stored)
 
 
-def _stage(figures: Cost, nonzero: int) -> StageMetrics:
+def _stage(figures: Cost, nonzero: int, seconds: float | None = None) -> StageMetrics:
     return StageMetrics(
-        parameters=figures.parameters, nonzero=nonzero, flops=figures.flops, bytes=figures.bytes, latency_ms=None
+        parameters=figures.parameters,
+        nonzero=nonzero,
+        flops=figures.flops,
+        bytes=figures.bytes,
+        latency_ms=None if seconds is None else 1000.0 * seconds,
+    )
+
+
+def _timing_words(timing: Timing) -> str:
+    dense, small = duration(1000.0 * timing.dense), duration(1000.0 * timing.small)
+    return (
+        f"A forward pass on the example took {dense} dense and {small} without what was pruned "
+        f"({percent(timing.small / timing.dense)}), as measured when it was pruned."
     )

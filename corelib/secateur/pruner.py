@@ -19,14 +19,23 @@ import numpy.typing as npt
 from secateur import storage
 from secateur.adapter import Adapter, Parameter
 from secateur.batches import first_inputs, is_repeatable
-from secateur.checks import given_statistics, require_data, require_numbers, require_recipe, require_rows
+from secateur.checks import (
+    given_statistics,
+    require_data,
+    require_example,
+    require_numbers,
+    require_recipe,
+    require_rows,
+)
 from secateur.errors import CopyError, ExampleError, FileFormatError, RecipeError, TraceError
+from secateur.latency import Stopwatch
 from secateur.pruned import Pruned, count_nonzero
-from secateur.ranking import NeuronRanking, Statistics, ranking, remedy
-from secateur.recipe import Recipe, Units
+from secateur.ranking import NeuronRanking, ranking, remedy
+from secateur.recipe import Recipe, Structured
 from secateur.report.collect import Outcome, sampled
 from secateur.report.words import what
 from secateur.schedules import OneShot
+from secateur.scoring import Statistics
 from secateur.selection import selection
 from secateur.structure.graph import Graph
 
@@ -71,6 +80,7 @@ class Pruner(Pruned):
             with adapter.reading(data):
                 example = first_inputs(data)
         require_rows(example)
+        require_example(recipe, example)
         super().__init__(adapter, model, recipe, example, _trace(adapter, model, recipe, example))
         if branching := self._branching():
             warnings.warn(branching, stacklevel=2)
@@ -83,7 +93,7 @@ class Pruner(Pruned):
         self._ranking = ranking(recipe, self.parameters(), self._graph)
         if isinstance(self._ranking, NeuronRanking):
             self._coupling = self._ranking.coupling
-        self._selection = selection(recipe, self._ranking)
+        self._selection = selection(recipe, self._ranking, self._stopwatch())
         self._scores: Mapping[str, Array] = {}
         self._kept: dict[str, BoolArray] | None = None
         self._budgets: Sequence[int] | None = None
@@ -132,7 +142,15 @@ class Pruner(Pruned):
         self._hold_masks(self._ranking.masks(kept), optimizer)
         self._budgets, self._kept, self._scores, self._reached = budgets, kept, scores, fraction
         self.thresholds = _thresholds(scores, kept, self.recipe.scope)
+        self.timing = self._selection.timing if fraction == 1.0 else None
         self._tell(spared)
+
+    def _stopwatch(self) -> Stopwatch | None:
+        """What a target in time is measured with."""
+        if not isinstance(self._ranking, NeuronRanking):
+            return None
+        graph, coupling = self._ranking.graph, self._ranking.coupling
+        return Stopwatch(self.adapter, self.model, self._example, graph, coupling)
 
     def _tell(self, spared: Sequence[str]) -> None:
         """Warn of what was spared for the first time; the summary goes on telling it."""
@@ -227,15 +245,15 @@ def _check_masks(folder: Path, masks: Mapping[str, BoolArray], parameters: Seque
 
 
 def _trace(adapter: Adapter, model: Any, recipe: Recipe, example: Any | None) -> Graph | None:
-    """The structure: required for neurons; for weights only to rank ties in the order of the forward pass."""
+    """The structure: required for what goes as one; for weights only to rank ties in the order of the forward pass."""
     try:
         return adapter.graph(model, example)
     except TraceError:
-        if isinstance(recipe.granularity, Units):
+        if isinstance(recipe.granularity, Structured):
             raise
         return None
     except ExampleError:
-        if isinstance(recipe.granularity, Units) or example is not None:
+        if isinstance(recipe.granularity, Structured) or example is not None:
             raise
         return None
 

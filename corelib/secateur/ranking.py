@@ -1,6 +1,6 @@
-"""What competes under a recipe: the weights of the chosen layers, or the units that the structure allows to remove.
+"""What competes under a recipe: the weights of the chosen layers, or units or branches that the structure lets go.
 
-Both kinds answer the same two questions: one score an element, layer by layer, and the masks that follow from the
+All kinds answer the same two questions: one score an element, layer by layer, and the masks that follow from the
 elements that are kept. All arrays are in canonical layout.
 """
 
@@ -15,10 +15,13 @@ import numpy.typing as npt
 
 from secateur import scores
 from secateur.adapter import Parameter, prunable
-from secateur.errors import EmptyLayerError, ExampleError, MissingDataError, NoMatchError, ParametrizationError
-from secateur.recipe import Blocks, Heads, Recipe, Units
+from secateur.depth import BranchRanking
+from secateur.errors import EmptyLayerError, ExampleError, NoMatchError, ParametrizationError
+from secateur.recipe import Blocks, Heads, Layers, Recipe, Structured, Units
 from secateur.recipe.allocation import best
 from secateur.recipe.score import Score
+from secateur.scoring import Statistics, scored
+from secateur.structure.branches import find
 from secateur.structure.coupling import Coupling, couple, only
 from secateur.structure.graph import Graph
 from secateur.structure.removal import plan, producer, unit_masks
@@ -26,7 +29,6 @@ from secateur.tiles import block_means, block_shape, spread
 
 Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
-Statistics = Mapping[str, Mapping[str, Array]]
 
 
 class Ranking(Protocol):
@@ -50,8 +52,7 @@ class Ranking(Protocol):
 
 def units(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph) -> Coupling:
     """The units that the recipe may remove; those of layers that it leaves out stay. Raises as :func:`ranking`."""
-    chosen = _chosen(recipe, parameters)
-    left_out = [parameter.name for parameter in prunable(parameters) if parameter.name not in chosen]
+    left_out = _left_out(recipe, parameters)
     kind = recipe.granularity
     if not isinstance(kind, Units):
         return couple(graph, exclude=left_out)
@@ -63,19 +64,21 @@ def ranking(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph | None
     """What the recipe ranks in this model.
 
     Raises:
-        NoMatchError: a pattern of the recipe matches nothing, or no unit can be removed.
+        NoMatchError: a pattern of the recipe matches nothing, or no unit and no branch can be removed.
         ParametrizationError: a chosen weight is computed from others.
     """
     kind = recipe.granularity
     if isinstance(kind, Blocks):
         return BlockRanking(_chosen(recipe, parameters), kind, _shapes(parameters), recipe.scope)
-    if not isinstance(kind, Units):
+    if not isinstance(kind, Structured):
         return WeightRanking(_chosen(recipe, parameters), recipe.scope)
-    words = "head" if isinstance(kind, Heads) else "neuron"
+    words = "residual branch" if isinstance(kind, Layers) else "head" if isinstance(kind, Heads) else "neuron"
     if graph is None:
         raise ExampleError(
-            f"{words}s can only be pruned where the structure is known: pass example=, an input of the model"
+            f"a {words} can only be pruned where the structure is known: pass example=, an input of the model"
         )
+    if isinstance(kind, Layers):
+        return _branches(kind, graph, _left_out(recipe, parameters))
     coupling = units(recipe, parameters, graph)
     if coupling.count == 0:
         reasons = "; ".join(f"{frozen.where}: {frozen.reason}" for frozen in coupling.frozen) or "nothing feeds on them"
@@ -85,11 +88,31 @@ def ranking(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph | None
     return NeuronRanking(graph, coupling, kind, recipe.scope)
 
 
+def _branches(kind: Layers, graph: Graph, left_out: Sequence[str]) -> BranchRanking:
+    every = find(graph)
+    branches = find(graph, left_out)
+    if not branches:
+        problem = (
+            f"each of the {len(every)} residual branches has a kernel that the recipe leaves out"
+            if every
+            else "nowhere does the model add to a tensor what layers of its own, and nothing else, make of it, so that "
+            "it would be zero with their weights"
+        )
+        raise NoMatchError(f"no residual branch can be removed: {problem}; choose other layers or Neurons()")
+    return BranchRanking(graph, tuple(branches), kind.norm)
+
+
 def remedy(scope: str) -> str:
     """What can be done where a recipe would empty a layer."""
     return (
         "exclude it, lower the target, or use scope='layer'" if scope == "model" else "exclude it or lower the target"
     )
+
+
+def _left_out(recipe: Recipe, parameters: Sequence[Parameter]) -> list[str]:
+    """The names of what the recipe could prune, but spares."""
+    chosen = _chosen(recipe, parameters)
+    return [parameter.name for parameter in prunable(parameters) if parameter.name not in chosen]
 
 
 def _chosen(recipe: Recipe, parameters: Sequence[Parameter]) -> tuple[str, ...]:
@@ -139,7 +162,7 @@ class WeightRanking:
     def scores(self, parameters: Sequence[Parameter], score: Score, statistics: Statistics) -> dict[str, Array]:
         """The score of each weight, in the shape of its parameter."""
         by_name = {parameter.name: parameter for parameter in parameters}
-        return {name: _score(by_name[name], score, statistics) for name in self.names}
+        return {name: scored(by_name[name], score, statistics) for name in self.names}
 
     def masks(self, kept: Mapping[str, BoolArray]) -> dict[str, BoolArray]:
         """What is kept is the mask."""
@@ -168,7 +191,7 @@ class BlockRanking:
         """The mean score of each block, in the shape of its parameter's grid."""
         by_name = {parameter.name: parameter for parameter in parameters}
         return {
-            name: block_means(_score(by_name[name], score, statistics), self._block(name), name) for name in self.names
+            name: block_means(scored(by_name[name], score, statistics), self._block(name), name) for name in self.names
         }
 
     def masks(self, kept: Mapping[str, BoolArray]) -> dict[str, BoolArray]:
@@ -212,7 +235,7 @@ class NeuronRanking:
         makers = [(parameter, *part) for parameter in parameters for part in self._slices(parameter)]
         rows = _Rows([units for _, _, units in makers], self.coupling.count, self.kind.norm)
         for parameter, axis, units in makers:
-            rows.add(np.moveaxis(_score(parameter, score, statistics), axis, 0), units)
+            rows.add(np.moveaxis(scored(parameter, score, statistics), axis, 0), units)
         total = rows.reduced()
         found = {layer: total[members] for layer, members in self.layers()}
         return {layer: _relative(each) for layer, each in found.items()} if self.kind.relative else found
@@ -324,13 +347,3 @@ def _relative(scores: Array) -> Array:
     """Divided by their mean; zeros alone stay zeros."""
     mean = scores.mean()
     return scores / mean if mean > 0 else scores
-
-
-def _score(parameter: Parameter, score: Score, statistics: Statistics) -> Array:
-    own = {need: statistics[need][parameter.name] for need in score.needs if parameter.name in statistics.get(need, {})}
-    if len(own) < len(score.needs):
-        raise MissingDataError(
-            f"{parameter.name} has no {' or '.join(score.needs)}: its layer is frozen, the loss does not depend on "
-            "it, or the statistics that were given lack it; exclude it from the recipe or score it by Magnitude()"
-        )
-    return score(parameter.view, own, parameter.name)

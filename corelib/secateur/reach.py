@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
 from secateur.ranking import NeuronRanking
 from secateur.recipe import Recipe, Units
-from secateur.recipe.costs import CostTarget
+from secateur.recipe.costs import CostTarget, ModelTarget
 from secateur.structure.cost import layer_costs
 from secateur.structure.graph import ParameterShape, producing_axis
 from secateur.structure.removal import Plan, plan
@@ -20,26 +19,31 @@ Flags = npt.NDArray[np.bool_]
 SHOWN = 6
 
 
-def shortfall(
-    recipe: Recipe, ranking: NeuronRanking, gone: Flags, value: Callable[[Flags], float], limit: float
-) -> str:
+def shortfall(recipe: Recipe, ranking: NeuronRanking, gone: Flags, dense: float, least: float, limit: float) -> str:
     """The message of an error.
 
     Args:
         recipe: what was asked for.
         ranking: what competes.
         gone: bool[count], all units that can go.
-        value: what is to be brought down, as a function of the units that are gone.
+        dense: what is to be brought down, of the dense model.
+        least: the same without these units.
         limit: what it may be.
     """
-    dense, least = value(np.zeros_like(gone)), value(gone)
-    noun = recipe.target.noun if isinstance(recipe.target, CostTarget) else "units"
     held = held_back(recipe, ranking, gone)
     more = f"; and {len(held) - SHOWN} more layers" if len(held) > SHOWN else ""
     return (
+        f"{needed(recipe, dense, least, limit)} What stays, largest first: "
+        f"{'; '.join(held[:SHOWN])}{more}. Lower the target, or let go of what holds these layers"
+    )
+
+
+def needed(recipe: Recipe, dense: float, least: float, limit: float) -> str:
+    """What was asked for, and what there is: all of it, and what is left when everything has gone that can."""
+    noun = recipe.target.noun if isinstance(recipe.target, ModelTarget) else "units"
+    return (
         f"{recipe.target} allows at most {limit:,.0f} of the {dense:,.0f} {noun}, but {least:,.0f} are left when "
-        f"everything has gone that can; at most {reachable(dense, least):.4f} of them can be removed. What stays, "
-        f"largest first: {'; '.join(held[:SHOWN])}{more}. Lower the target, or let go of what holds these layers"
+        f"everything has gone that can; at most {reachable(dense, least):.4f} of them can be removed."
     )
 
 

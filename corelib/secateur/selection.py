@@ -10,20 +10,29 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from secateur.candidates import Candidates, UnitCandidates, candidates
 from secateur.errors import UnreachableTargetError
+from secateur.latency import Stopwatch, Timing
 from secateur.ranking import NeuronRanking, Ranking, sparing
 from secateur.reach import shortfall
-from secateur.recipe import Recipe, Units
-from secateur.recipe.costs import CostTarget
-from secateur.structure.budget import Flags, Sizes, fewest, last
-from secateur.structure.turns import limits, turns
+from secateur.recipe import Recipe
+from secateur.recipe.costs import CostTarget, Latency
+from secateur.structure.budget import Flags, fewest, last
+from secateur.structure.turns import NEVER
 
 Array = npt.NDArray[Any]
 Kept = Mapping[str, Flags]
+Turns = npt.NDArray[np.int64]
 
 
 class Selection(Protocol):
-    """Scores in, elements that stay out."""
+    """Scores in, elements that stay out.
+
+    Attributes:
+        timing: what was measured of the model without what the last call pruned; None where nothing was.
+    """
+
+    timing: Timing | None
 
     def budgets(self, scores: Mapping[str, Array]) -> list[int]:
         """How many elements the target prunes in the end, by these scores, in each competition."""
@@ -47,15 +56,18 @@ class Selection(Protocol):
         """
 
 
-def selection(recipe: Recipe, ranking: Ranking) -> Selection:
-    """How this recipe selects among what competes."""
-    if isinstance(ranking, NeuronRanking) and (isinstance(recipe.target, CostTarget) or _is_limited(recipe)):
-        return ByTurn(recipe, ranking)
-    return ByCount(recipe, ranking)
+def selection(recipe: Recipe, ranking: Ranking, stopwatch: Stopwatch | None = None) -> Selection:
+    """How this recipe selects among what competes; only a :class:`Latency` needs the stopwatch."""
+    if isinstance(ranking, NeuronRanking) and stopwatch is not None and isinstance(recipe.target, Latency):
+        return ByTime(recipe, ranking, stopwatch)
+    among = candidates(recipe, ranking)
+    return ByCount(recipe, ranking) if among is None else ByTurn(recipe, among)
 
 
 class ByCount:
     """Exactly as many elements as the target says, over everything or in each layer."""
+
+    timing: Timing | None = None
 
     def __init__(self, recipe: Recipe, ranking: Ranking) -> None:
         self._recipe = recipe
@@ -79,23 +91,23 @@ class ByCount:
 
 
 class ByTurn:
-    """As few units, one after the other, as bring the model down to the target.
+    """As few units or branches, one after the other, as bring the model down to the target.
 
     The target is a cost of the model; or a number of units, where layers have a minimum or a multiple to keep, so that
     more may go in one layer and fewer in another.
     """
 
-    def __init__(self, recipe: Recipe, ranking: NeuronRanking) -> None:
+    timing: Timing | None = None
+
+    def __init__(self, recipe: Recipe, among: Candidates) -> None:
         self._recipe = recipe
-        self._ranking = ranking
-        self._limits = limits(ranking.graph, ranking.coupling, *_minimum_and_multiple(recipe))
-        self._sizes = Sizes(ranking.graph, ranking.coupling)
-        self._measure = None if not isinstance(recipe.target, CostTarget) else recipe.target.measure(ranking.graph)
+        self._among = among
+        self._count = sum(own.size for _, own in among.layers())
 
     def budgets(self, scores: Mapping[str, Array]) -> list[int]:
         """The number of units that go in the end, all that can if that is not enough."""
         found = self._turns(scores, None)
-        needed = fewest(found, self._value, self._limit(scores))
+        needed = self._fewest(found, scores, 0)
         return [last(found) if needed is None else needed]
 
     def keep(
@@ -115,39 +127,68 @@ class ByTurn:
         gone = sum(int(np.count_nonzero(~flags)) for flags in ({} if kept is None else kept).values())
         count: int | None = max(gone, math.floor(fraction * sum(budgets) + 0.5))
         if fraction == 1.0:
-            count = fewest(found, self._value, self._limit(scores), start=gone)
+            count = self._fewest(found, scores, gone)
         if count is None:
-            problem = shortfall(self._recipe, self._ranking, found < last(found), self._value, self._limit(scores))
+            problem = self._shortfall(found, scores)
             if not training:
                 raise UnreachableTargetError(problem)
             warnings.warn(problem, stacklevel=2)
             count = last(found)
-        return {layer: found[members] >= count for layer, members in self._ranking.layers()}, ()
+        return {layer: found[members] >= count for layer, members in self._among.layers()}, ()
 
-    def _turns(self, scores: Mapping[str, Array], kept: Kept | None) -> npt.NDArray[np.int64]:
+    def _turns(self, scores: Mapping[str, Array], kept: Kept | None) -> Turns:
         """When each unit goes: what has gone before first, then in ascending order of score; ties by position."""
-        layers = self._ranking.layers()
+        layers = self._among.layers()
         members = np.concatenate([members for _, members in layers])
         ranked = np.concatenate([scores[layer] for layer, _ in layers])
         stays = np.concatenate([np.ones(own.size, np.bool_) if kept is None else kept[name] for name, own in layers])
-        return turns(self._ranking.coupling, members[np.lexsort((ranked, stays))], self._limits)
+        return self._among.turns(members[np.lexsort((ranked, stays))])
 
-    def _value(self, gone: Flags) -> float:
-        if self._measure is None:
-            return gone.size - int(np.count_nonzero(gone))
-        return self._measure(self._sizes.after(gone))
+    def _fewest(self, found: Turns, scores: Mapping[str, Array], start: int) -> int | None:
+        """The fewest turns, from ``start`` on, that meet the target; None if all do not."""
+        return fewest(found, self._among.value, self._limit(scores), start)
+
+    def _shortfall(self, found: Turns, scores: Mapping[str, Array]) -> str:
+        return self._among.shortfall(found < last(found), self._limit(scores))
 
     def _limit(self, scores: Mapping[str, Array]) -> float:
         target = self._recipe.target
         if isinstance(target, CostTarget):
-            return target.limit(self._value(np.zeros(self._ranking.coupling.count, np.bool_)))
-        return self._ranking.coupling.count - self._recipe.budgets(scores)[0]
+            return target.limit(self._among.value(np.zeros(self._count, np.bool_)))
+        return self._count - self._recipe.budgets(scores)[0]
 
 
-def _minimum_and_multiple(recipe: Recipe) -> tuple[int, int]:
-    units = recipe.granularity
-    return (units.minimum, units.multiple) if isinstance(units, Units) else (1, 1)
+class ByTime(ByTurn):
+    """As few units, one after the other, as bring the measured time of a forward pass down to the target."""
 
+    def __init__(self, recipe: Recipe, ranking: NeuronRanking, stopwatch: Stopwatch) -> None:
+        super().__init__(recipe, UnitCandidates(recipe, ranking))
+        self._ranking = ranking
+        self._stopwatch = stopwatch
+        self._measured: tuple[bytes, int] = (b"", 0)
+        self._answer: int | None = None
+        self._least = Timing(0.0, 0.0)
 
-def _is_limited(recipe: Recipe) -> bool:
-    return _minimum_and_multiple(recipe) != (1, 1)
+    def _fewest(self, found: Turns, scores: Mapping[str, Array], start: int) -> int | None:
+        """As measured; the same question twice, to plan and to prune, is measured once."""
+        asked = found.tobytes(), start
+        if asked != self._measured:
+            self._measured, self._answer = asked, self._search(found, start)
+        return self._answer
+
+    def _search(self, found: Turns, start: int) -> int | None:
+        counts = [start, *(count for count in np.unique(found[found < NEVER]) + 1 if count > start)]
+        race = self._stopwatch.race([found < count for count in counts])
+        index = race.smallest(self._time_limit)
+        self._least = min(race.timings.values(), key=lambda timing: timing.small / timing.dense)
+        self.timing = self._least if index is None else race.timings[index]
+        return None if index is None else int(counts[index])
+
+    def _shortfall(self, found: Turns, scores: Mapping[str, Array]) -> str:
+        dense, least = 1e6 * self._least.dense, 1e6 * self._least.small
+        limit = 1e6 * self._time_limit(self._least.dense)
+        return shortfall(self._recipe, self._ranking, found < last(found), dense, least, limit)
+
+    def _time_limit(self, dense: float) -> float:
+        target = self._recipe.target
+        return target.limit(dense) if isinstance(target, Latency) else dense

@@ -26,7 +26,14 @@ def run(
     """Every tensor of the graph; ``given`` holds its inputs and constants, ``parameters`` the dense arrays."""
     parameters = parameters if plan is None else cut(parameters, plan)
     tensors = dict(given)
+    branches = {} if plan is None else {branch.addition: branch.stays for branch in plan.branches}
+    needed = _needed(graph, branches)
     for index, operation in enumerate(graph.operations):
+        if index not in needed:
+            continue
+        if index in branches:
+            tensors[operation.outputs[0]] = tensors[operation.inputs[branches[index]]]
+            continue
         settings = dict(operation.settings)
         if operation.kind in GIVEN_A_SHAPE:
             settings["shape"] = graph.tensors[operation.outputs[0]]
@@ -39,9 +46,27 @@ def run(
     return tensors
 
 
+def _needed(graph: Graph, branches: Mapping[int, int]) -> set[int]:
+    """All operations; where branches go, those that the outputs are computed from without them."""
+    if not branches:
+        return set(range(len(graph.operations)))
+    makers = {tensor: index for index, operation in enumerate(graph.operations) for tensor in operation.outputs}
+    needed: set[int] = set()
+    pending = [makers[tensor] for tensor in graph.outputs if tensor in makers]
+    while pending:
+        index = pending.pop()
+        if index not in needed:
+            needed.add(index)
+            inputs = graph.operations[index].inputs
+            read = inputs if index not in branches else (inputs[branches[index]],)
+            pending += [makers[tensor] for tensor in read if tensor in makers]
+    return needed
+
+
 def cut(parameters: Mapping[str, Array], plan: Plan) -> dict[str, Array]:
     """The parameters without what the plan removes."""
-    small = dict(parameters)
+    gone = {name for branch in plan.branches for name in branch.parameters}
+    small = {name: array for name, array in parameters.items() if name not in gone}
     for (name, axis), keep in plan.keep.items():
         small[name] = np.compress(keep, small[name], axis=axis)
     return small

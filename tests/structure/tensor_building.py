@@ -31,7 +31,8 @@ class TensorBuilder(Recorder):
         rank = max(len(self.shape(x)) for x in operands)
         padded = [(1,) * (rank - len(self.shape(x))) + self.shape(x) for x in operands]
         shape = [max(sizes) for sizes in zip(*padded, strict=True)]
-        return self.add("elementwise", operands, shape, function=function, zero=ZERO[function])
+        settings = {"adds": True} if function == "add" and len(operands) == 2 else {}
+        return self.add("elementwise", operands, shape, function=function, zero=ZERO[function], **settings)
 
     def contract(self, labels: Sequence[str], result: str, *operands: int) -> int:
         """``labels`` as in einsum, a letter an axis."""

@@ -15,7 +15,7 @@ from secateur.structure.removal import plan
 from structure.executor import KINDS
 from structure.random_graphs import graphs
 
-EXAMPLES = 1000
+EXAMPLES = 2000
 SOURCES = ("embedding", "weight", "fill")
 CHANGED = ("groups", "shape", "start", "indices", "sizes", "rows", "rescale")
 

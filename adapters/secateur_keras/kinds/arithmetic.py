@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def merge(step: Step) -> Outputs:
     rank = max(len(step.shape(tensor)) for tensor in tensors)
     aligned = [_aligned(step, tensor, rank) for tensor in tensors]
     alone = step.within(step.operation, [[Number(tensor) for tensor in aligned]], step.shapes)
-    return (step.emit("elementwise", aligned, step.shapes[0], **zeros(alone)),)
+    return (step.emit("elementwise", aligned, step.shapes[0], **adding(step, aligned, zeros(alone))),)
 
 
 def learned_scale(step: Step) -> Outputs | None:
@@ -54,7 +55,14 @@ def elementwise(step: Step) -> Outputs | None:
     """An operation on broadcast operands, constants among them; not with arrays as bounds."""
     if any(np.shape(getattr(step.operation, bound, 0.0)) for bound in ("x_min", "x_max")):
         return None
-    return (step.emit("elementwise", step.operands(), step.shapes[0], **zeros(step)),)
+    operands = step.operands()
+    return (step.emit("elementwise", operands, step.shapes[0], **adding(step, operands, zeros(step))),)
+
+
+def adding(step: Step, operands: Sequence[int], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """These settings, and ``adds`` where it is the sum of two tensors."""
+    adds = type(step.operation).__name__ == "Add" and len(operands) == 2
+    return {**settings, "adds": True} if adds else dict(settings)
 
 
 def division(step: Step) -> Outputs | None:

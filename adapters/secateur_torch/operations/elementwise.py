@@ -22,7 +22,14 @@ def elementwise(call: Call, known: Known) -> Steps | None:
     zero = kept_zeros(call)
     if zero is None or torch.broadcast_shapes(*(item.shape for item in operands)) != call.result.shape:
         return None
-    return [_combined(operands, call.result, zero, known)]
+    step = _combined(operands, call.result, zero, known)
+    return [replace(step, settings={**step.settings, "adds": True})] if _adds(call) else [step]
+
+
+def _adds(call: Call) -> bool:
+    """Whether it is ``x + y``, of two tensors and without a factor."""
+    tensors = [isinstance(item, torch.Tensor) for item in call.args]
+    return call.name in ("add", "radd", "iadd") and tensors == [True, True] and call.kwargs.get("alpha", 1) == 1
 
 
 def _combined(operands: Sequence[torch.Tensor], result: torch.Tensor, zero: str, known: Known) -> Step:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from secateur.timing import some_calls
+
 Array = npt.NDArray[Any]
 
 LATENCY_BATCH = 256
-_ROUNDS, _CALLS, _SECONDS = 9, 9, 0.05
+_ROUNDS = 9
 
 
 def quality(probabilities: Array, labels: Array) -> dict[str, float]:
@@ -50,19 +51,8 @@ def latencies_ms(forwards: Mapping[str, Callable[[], None]]) -> dict[str, float]
     times: dict[str, list[float]] = {name: [] for name in forwards}
     for _ in range(_ROUNDS):
         for name, forward in forwards.items():
-            times[name] += _some_calls(forward)
+            times[name] += some_calls(forward)
     return {name: 1000.0 * statistics.median(some) for name, some in times.items()}
-
-
-def _some_calls(forward: Callable[[], None]) -> list[float]:
-    """Seconds of up to 9 calls that together take about 50 ms, after one that is not counted."""
-    forward()
-    some: list[float] = []
-    while len(some) < _CALLS and sum(some) < _SECONDS:
-        start = time.perf_counter()
-        forward()
-        some.append(time.perf_counter() - start)
-    return some
 
 
 def latency_inputs(images: Array) -> Array:

@@ -1,7 +1,7 @@
 """What to prune and how much: granularity, target, score, scope, schedule, in one frozen object."""
 
-from secateur.recipe.costs import Bytes, Flops, Parameters
-from secateur.recipe.granularity import Blocks, Heads, Neurons, Units, Weights
+from secateur.recipe.costs import Bytes, Flops, Latency, Parameters
+from secateur.recipe.granularity import Blocks, Heads, Layers, Neurons, Structured, Units, Weights
 from secateur.recipe.recipe import Recipe
 from secateur.recipe.score import Gradient, Magnitude, Taylor
 from secateur.recipe.targets import KSigma, Percentile, Sparsity
@@ -13,12 +13,15 @@ __all__ = [
     "Gradient",
     "Heads",
     "KSigma",
+    "Latency",
+    "Layers",
     "Magnitude",
     "Neurons",
     "Parameters",
     "Percentile",
     "Recipe",
     "Sparsity",
+    "Structured",
     "Taylor",
     "Units",
     "Weights",

@@ -1,4 +1,4 @@
-"""What is pruned as one: single weights, blocks of them, or whole units: neurons, channels, filters, heads."""
+"""What is pruned as one: weights, blocks of them, units (neurons, channels, filters, heads), or whole layers."""
 
 from __future__ import annotations
 
@@ -44,13 +44,41 @@ class Blocks:
 
 
 @dataclass(frozen=True)
-class Units:
-    """What all structured granularities share; use :class:`Neurons` or :class:`Heads`.
+class Structured:
+    """What all structured granularities share: many weights go as one, and the model becomes smaller.
 
     Args:
-        norm: how the scores of a unit's weights become one score: ``1`` their sum of absolute values, ``2`` the
-            Euclidean norm, ``"inf"`` the largest, ``"mean"`` the mean absolute value. Only ``"mean"`` lets layers of
-            different fan-in compete fairly in scope ``"model"``; within one layer it ranks as ``1`` does.
+        norm: how the scores of the weights become one score: ``1`` their sum of absolute values, ``2`` the Euclidean
+            norm, ``"inf"`` the largest, ``"mean"`` the mean absolute value. Only ``"mean"`` lets what has different
+            numbers of weights compete fairly in scope ``"model"``; within one layer it ranks as ``1`` does.
+    """
+
+    norm: int | str = "mean"
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        if is_real(self.norm):
+            object.__setattr__(self, "norm", whole("the norm", self.norm))
+        if not isinstance(self.norm, (int, str)) or isinstance(self.norm, bool) or self.norm not in NORMS:
+            raise RecipeError(f"{name}(norm={self.norm!r}): use one of {', '.join(map(repr, NORMS))}")
+
+
+@dataclass(frozen=True)
+class Layers(Structured):
+    """Whole residual branches: where the model computes ``x + f(x)``, all of ``f`` goes, and ``x`` is left.
+
+    Branches are those of ResNets, Transformers (attention and feed-forward, each by itself) and their like, whose
+    removal is exact; a layer without a skip connection round it stays. All of them compete with one another, each with
+    one score over all its kernels. A branch stays if ``include`` and ``exclude`` leave out any of its kernels.
+    """
+
+
+@dataclass(frozen=True)
+class Units(Structured):
+    """What the granularities of units share; use :class:`Neurons` or :class:`Heads`.
+
+    Args:
+        norm: see :class:`Structured`, over the weights of a unit.
         slices: which of a unit's slices its score combines: ``"out"`` the weights that make it, ``"in"`` those that
             read it, ``"bias"`` its biases, ``"norm"`` the scales and shifts of its normalisations.
         relative: whether a score is divided by the mean score of its layer, so that layers whose weights are small
@@ -66,7 +94,6 @@ class Units:
     ``minimum`` and ``multiple`` need scope ``"model"``.
     """
 
-    norm: int | str = "mean"
     slices: Sequence[str] = ("out",)
     relative: bool = False
     exact: bool = True
@@ -74,11 +101,8 @@ class Units:
     multiple: int = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         name = type(self).__name__
-        if is_real(self.norm):
-            object.__setattr__(self, "norm", whole("the norm", self.norm))
-        if not isinstance(self.norm, (int, str)) or isinstance(self.norm, bool) or self.norm not in NORMS:
-            raise RecipeError(f"{name}(norm={self.norm!r}): use one of {', '.join(map(repr, NORMS))}")
         listed = tuple(self.slices) if isinstance(self.slices, Iterable) and not isinstance(self.slices, str) else ()
         if not listed or any(part not in SLICES for part in listed):
             raise RecipeError(f"{name}(slices={self.slices!r}): give a list of some of {', '.join(map(repr, SLICES))}")
@@ -132,5 +156,11 @@ class Heads(Units):
     """Whole heads of attention layers, and nothing else; heads that share keys and values (grouped queries) as one."""
 
 
-Granularity = Weights | Blocks | Neurons | Heads
-GRANULARITIES: dict[str, type] = {"Weights": Weights, "Blocks": Blocks, "Neurons": Neurons, "Heads": Heads}
+Granularity = Weights | Blocks | Neurons | Heads | Layers
+GRANULARITIES: dict[str, type] = {
+    "Weights": Weights,
+    "Blocks": Blocks,
+    "Neurons": Neurons,
+    "Heads": Heads,
+    "Layers": Layers,
+}

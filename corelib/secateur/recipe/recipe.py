@@ -10,8 +10,8 @@ from typing import Any, Protocol, TypeVar
 
 from secateur.errors import FileFormatError, NoMatchError, RecipeError
 from secateur.recipe.allocation import SCOPES, Array, BoolArray, allocate, budgets
-from secateur.recipe.costs import COST_TARGETS, CostTarget
-from secateur.recipe.granularity import GRANULARITIES, Granularity, Units, Weights
+from secateur.recipe.costs import COST_TARGETS, Latency, ModelTarget
+from secateur.recipe.granularity import GRANULARITIES, Granularity, Layers, Structured, Units, Weights
 from secateur.recipe.score import SCORES, Magnitude, Score
 from secateur.recipe.serial import decode, encode
 from secateur.recipe.targets import TARGETS, Sparsity, Target
@@ -40,9 +40,10 @@ class Recipe:
 
     Args:
         target: how much: a :class:`Sparsity`, :class:`Percentile` or :class:`KSigma` of the elements, a number is a
-            sparsity; or with whole units :class:`Parameters`, :class:`Flops` or :class:`Bytes` of the model.
-        granularity: what is pruned as one: :class:`Weights`, :class:`Blocks`, :class:`Neurons` or
-            :class:`Heads`.
+            sparsity; or with whole units :class:`Parameters`, :class:`Flops`, :class:`Bytes` or :class:`Latency` of the
+            model.
+        granularity: what is pruned as one: :class:`Weights`, :class:`Blocks`, :class:`Neurons`,
+            :class:`Heads` or :class:`Layers`.
         score: what ranks the weights: :class:`Magnitude`, :class:`Gradient` or :class:`Taylor`.
         scope: ``"model"``: everything competes with everything; ``"layer"``: the target holds in each layer by itself.
         schedule: when, for pruning during training: :class:`OneShot`, :class:`Linear` or :class:`Cubic`.
@@ -52,7 +53,7 @@ class Recipe:
     ``Recipe(0.9)`` prunes 90 % of the weights, by magnitude, over the whole model, at once.
     """
 
-    target: Target | CostTarget | float
+    target: Target | ModelTarget | float
     granularity: Granularity = field(default_factory=Weights)
     score: Score = field(default_factory=Magnitude)
     scope: str = "model"
@@ -101,7 +102,7 @@ class Recipe:
             RecipeError: the target is a share of a model's cost, which scores do not tell.
         """
         target = Sparsity(self.target) if isinstance(self.target, (int, float)) else self.target
-        if isinstance(target, CostTarget):
+        if isinstance(target, ModelTarget):
             raise RecipeError(f"{target} is met on a traced model: scores alone do not tell how many units it takes")
         return budgets(scores, target, self.scope)
 
@@ -158,15 +159,25 @@ def _check_kind(name: str, value: object, kinds: dict[str, type]) -> None:
 
 def _check_costs(target: object, granularity: Granularity, scope: str) -> None:
     """Refuse what would say nothing: a cost of single weights, or a layer's own share of the model's cost."""
-    if isinstance(target, CostTarget) and not isinstance(granularity, Units):
+    share = 0.5 if not isinstance(target, ModelTarget) or target.fraction is None else target.fraction
+    if isinstance(target, ModelTarget) and not isinstance(granularity, Structured):
         raise RecipeError(
             f"{target} needs whole units: a single weight that is pruned stays stored and computed with, as a zero; "
-            f"use granularity=Neurons(), or Sparsity({target.fraction}) for so many zeros"
+            f"use granularity=Neurons(), or Sparsity({share}) for so many zeros"
         )
-    if isinstance(target, CostTarget) and scope == "layer":
+    if isinstance(target, ModelTarget) and scope == "layer":
         raise RecipeError(
-            f"{target} is a fraction of the whole model's {target.noun}, of which no layer has a share of its own: use "
-            f"scope='model', or Sparsity({target.fraction}) for that fraction of each layer's units"
+            f"{target} is about the whole model's {target.noun}, of which no layer has a share of its own: use "
+            f"scope='model', or Sparsity({share}) for that fraction of each layer's units"
+        )
+    if isinstance(granularity, Layers) and isinstance(target, Latency):
+        raise RecipeError(
+            f"{target} is met by timing models with fewer units: use granularity=Neurons() or Heads(), or "
+            f"Flops({share}) for residual branches"
+        )
+    if isinstance(granularity, Layers) and scope == "layer":
+        raise RecipeError(
+            "Layers() ranks whole layers with one another, which scope='layer' forbids: use scope='model'"
         )
     if isinstance(granularity, Units) and granularity.is_limited and scope == "layer":
         raise RecipeError(

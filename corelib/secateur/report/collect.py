@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur.adapter import Masks, Parameter, prunable
-from secateur.recipe import Gradient, Magnitude, Recipe, Units
+from secateur.recipe import Gradient, Magnitude, Recipe, Structured
 from secateur.report.measure import distribution, kept_map, with_after
 from secateur.report.numbers import Coupled, Details, Distribution, LayerRow, Removal
 from secateur.report.words import reason, what
+from secateur.structure.branches import kernels
 from secateur.structure.cost import Cost, layer_costs
 from secateur.structure.coupling import Coupling, Frozen
 from secateur.structure.graph import Graph
@@ -70,8 +71,8 @@ class Outcome:
 
     @property
     def by_units(self) -> bool:
-        """Whether whole units were pruned, not single weights."""
-        return isinstance(self.recipe.granularity, Units)
+        """Whether whole units or branches were pruned, not single weights."""
+        return isinstance(self.recipe.granularity, Structured)
 
     def threshold(self, layer: str) -> float | None:
         """The score up to which elements of a layer were pruned; None if none was."""
@@ -153,21 +154,27 @@ def _layer_rows(outcome: Outcome) -> tuple[LayerRow, ...]:
     costs = (layer_costs(graph), layer_costs(graph, plan)) if graph else ({}, {})
     kinds = _labels(graph)
     return tuple(
-        _layer_row(outcome, kernel, kinds.get(kernel.name, kernel.role), shapes.get(kernel.name), costs)
+        _layer_row(outcome, kernel, kinds.get(kernel.name, kernel.role), _shape_after(graph, kernel, shapes), costs)
         for kernel in prunable(outcome.parameters)
     )
+
+
+def _shape_after(graph: Graph | None, kernel: Parameter, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """That of a kernel of which nothing is left has zeros; one that the structure does not know stays as it is."""
+    if graph is None or kernel.name not in graph.parameters:
+        return kernel.view.shape
+    return shapes.get(kernel.name, (0,) * kernel.view.ndim)
 
 
 def _layer_row(
     outcome: Outcome,
     kernel: Parameter,
     kind: str,
-    shape_after: tuple[int, ...] | None,
+    shape_after: tuple[int, ...],
     costs: tuple[dict[str, Cost], dict[str, Cost]],
 ) -> LayerRow:
     view, mask = kernel.view, outcome.masks.get(kernel.name)
     alone = Cost(view.size, 0, view.nbytes)
-    shape_after = view.shape if shape_after is None else shape_after
     axis = kernel.producing_axis or 0
     return LayerRow(
         layer=_display_name(outcome, kernel.name),
@@ -244,8 +251,12 @@ def _removal(outcome: Outcome, layer: str) -> Removal:
 
 
 def _follows(outcome: Outcome, layer: str) -> tuple[tuple[str, str, int], ...]:
-    """Slices of other parameters that go with the removed units of a layer: (parameter, axis, how many)."""
+    """Slices of parameters that go with the removed units of a layer, or with branches: (parameter, axis, how many)."""
     coupling, graph = outcome.coupling, outcome.graph
+    if graph is not None and outcome.plan is not None and outcome.plan.branches:
+        names = dict.fromkeys(name for branch in outcome.plan.branches for name in kernels(graph, branch))
+        shapes = ((name, graph.parameters[name]) for name in names)
+        return tuple((name, kernel.axes[0], kernel.shape[0]) for name, kernel in shapes)
     if coupling is None or graph is None:
         return ()
     members = np.flatnonzero(coupling.layers == coupling.layer_names.index(layer))

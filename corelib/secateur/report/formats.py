@@ -77,6 +77,11 @@ def shape(sizes: tuple[int, ...]) -> str:
     return "×".join(str(size) for size in sizes) or "scalar"
 
 
+def shape_left(sizes: tuple[int, ...]) -> str:
+    """As :func:`shape`; ``removed`` where no axis is left."""
+    return "removed" if sizes and not any(sizes) else shape(sizes)
+
+
 def shortened(name: str, limit: int = 30) -> str:
     """A name that fits on an axis: the middle of a long one is left out."""
     if len(name) <= limit:

@@ -85,7 +85,7 @@ def _unit_cells(item: Coupled) -> tuple[str, ...]:
 
 
 def _cells(row: LayerRow) -> tuple[str, ...]:
-    shape = arrow(formats.shape(row.shape_before), formats.shape(row.shape_after))
+    shape = arrow(formats.shape(row.shape_before), formats.shape_left(row.shape_after))
     costs = (_change(*map(quantity, _costs(row))) for quantity in (_parameters, _flops))
     return (row.layer, shape, _kept(row.kept, row.total), formats.percent(row.sparsity), *costs)
 
@@ -107,5 +107,5 @@ def _kept(kept: int, total: int) -> str:
 
 
 def _change(before: int, after: int) -> str:
-    """Zero means not known: FLOPs of a model whose structure was not traced."""
-    return arrow(formats.count(before or None), formats.count(after or None))
+    """Zero before means not known: FLOPs of a model whose structure was not traced."""
+    return arrow(formats.count(before or None), formats.count(after if before else None))

@@ -57,7 +57,7 @@ def layer_table(layers: Sequence[LayerRow]) -> Markup:
         (
             row.layer,
             row.kind,
-            arrow(formats.shape(row.shape_before), formats.shape(row.shape_after)),
+            arrow(formats.shape(row.shape_before), formats.shape_left(row.shape_after)),
             formats.count(row.kept),
             formats.percent(row.sparsity),
             arrow(formats.count(row.cost_before.parameters), formats.count(row.cost_after.parameters)),

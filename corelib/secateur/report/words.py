@@ -12,13 +12,18 @@ from secateur.recipe import (
     Gradient,
     Heads,
     KSigma,
+    Latency,
+    Layers,
     Magnitude,
+    Neurons,
     Parameters,
     Percentile,
     Recipe,
     Sparsity,
+    Structured,
     Taylor,
     Units,
+    Weights,
 )
 from secateur.report.formats import number
 from secateur.schedules import OneShot
@@ -38,6 +43,18 @@ _TARGETS: dict[type, Callable[[Any], str]] = {
         (Parameters, Flops, Bytes),
         lambda target: f"the lowest, until {100 * target.fraction:g} % of the {target.noun} are gone",
     ),
+    Latency: lambda target: (
+        f"the lowest, until {100 * target.fraction:g} % of the time of a forward pass is gone"
+        if target.milliseconds is None
+        else f"the lowest, until a forward pass takes at most {target.milliseconds:g} ms"
+    ),
+}
+_KINDS: dict[type, tuple[str, str]] = {
+    Weights: ("weight", "weights"),
+    Blocks: ("block", "blocks"),
+    Neurons: ("neuron", "neurons"),
+    Heads: ("head", "heads"),
+    Layers: ("residual branch", "residual branches"),
 }
 _SCOPES = {"model": "over the whole model", "layer": "within each layer"}
 _NORMS: dict[int | str, str] = {1: "sum of", 2: "Euclidean norm of", "inf": "largest", "mean": "mean"}
@@ -49,12 +66,8 @@ def target_words(recipe: Recipe) -> str:
 
 
 def what(recipe: Recipe) -> str:
-    """What is removed as one: ``heads``, ``neurons``, ``blocks`` or ``weights``."""
-    if isinstance(recipe.granularity, Heads):
-        return "heads"
-    if isinstance(recipe.granularity, Blocks):
-        return "blocks"
-    return "neurons" if isinstance(recipe.granularity, Units) else "weights"
+    """What is removed as one: ``neurons``, ``heads``, ``blocks``, ``residual branches`` or ``weights``."""
+    return _KINDS[type(recipe.granularity)][1]
 
 
 def recipe_words(recipe: Recipe) -> dict[str, str]:
@@ -84,11 +97,10 @@ def _limits(recipe: Recipe) -> str:
 def reason(recipe: Recipe, threshold: float | None) -> str:
     """Why something went: ``|weight| is 0.3 or less: percentile 90 over the whole model``."""
     score = SCORES[type(recipe.score)]
-    if isinstance(recipe.granularity, Units):
-        one = what(recipe).removesuffix("s")
-        score = (
-            f"the {_NORMS[recipe.granularity.norm]} {score} over all weights {_slices(recipe.granularity)} the {one}"
-        )
+    kind = recipe.granularity
+    if isinstance(kind, Structured):
+        slices = _slices(kind) if isinstance(kind, Units) else "of"
+        score = f"the {_NORMS[kind.norm]} {score} over all weights {slices} the {_KINDS[type(kind)][0]}"
     reached = "is lowest" if threshold is None else f"is {number(threshold)} or less"
     return f"{score} {reached}: {target_words(recipe)} {_SCOPES[recipe.scope]}"
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from secateur.structure.bypassing import bypass
 from secateur.structure.graph import Graph
 from secateur.structure.removal import STATISTICS, Plan, parameter_shapes
 from secateur.structure.work import Axis, Term, work
@@ -54,34 +55,39 @@ class Sum:
 
 def cost(graph: Graph, plan: Plan | None = None) -> Cost:
     """The cost of the whole model, before (``plan`` None) or after removal. Shared parameters count once."""
-    sizes = sizes_of(graph, plan)
-    return Cost(parameters(graph)(sizes), flops(graph)(sizes), size(graph)(sizes))
+    sizes, left = sizes_of(graph, plan), graph if plan is None else bypass(graph, plan.branches)
+    return Cost(parameters(left)(sizes), flops(left)(sizes), size(left)(sizes))
 
 
 def layer_costs(graph: Graph, plan: Plan | None = None) -> dict[str, Cost]:
     """The cost of each kernel, recurrent kernel, projection and table, with its bias, by its name, in execution order.
 
     A kernel that is used twice has the operations of both uses. Other parameters, and products of two tensors, are in
-    :func:`cost` only.
+    :func:`cost` only. What went with a residual branch costs nothing.
     """
-    sizes = sizes_of(graph, plan)
+    sizes, left = sizes_of(graph, plan), graph if plan is None else bypass(graph, plan.branches)
     operations: dict[str | None, list[Term]] = {}
-    owned: dict[str, list[str]] = {}
+    for term in (term for operation in left.operations for term in work(graph, operation)):
+        operations.setdefault(term.weight, []).append(term)
+    return {
+        name: Cost(
+            parameters(graph, names)(sizes),
+            Sum(tuple(operations.get(name, ())), _examples(graph))(sizes),
+            size(graph, names)(sizes),
+        )
+        for name, names in ((name, left.parameters.keys() & names) for name, names in _owned(graph).items())
+    }
+
+
+def _owned(graph: Graph) -> dict[str, set[str]]:
+    """Each parameter that has costs of its own, and what counts with it."""
+    owned: dict[str, set[str]] = {}
     for operation in graph.operations:
         for part, name in operation.parameters.items():
             if part in OWNERS:
                 vector = operation.parameters.get(OWNERS[part])
-                owned.setdefault(name, [name]).extend([] if vector is None else [vector])
-        for term in work(graph, operation):
-            operations.setdefault(term.weight, []).append(term)
-    return {
-        name: Cost(
-            parameters(graph, dict.fromkeys(names))(sizes),
-            Sum(tuple(operations.get(name, ())), _examples(graph))(sizes),
-            size(graph, dict.fromkeys(names))(sizes),
-        )
-        for name, names in owned.items()
-    }
+                owned.setdefault(name, {name}).update([] if vector is None else [vector])
+    return owned
 
 
 def parameters(graph: Graph, names: Iterable[str] | None = None) -> Sum:

@@ -31,7 +31,8 @@ Between tensors:
 ===============  =======================================================================================================
 ``elementwise``  any number of inputs, broadcast as NumPy does: activations, dropout, add, multiply; ``parameters`` (a
                  learned scale, a PReLU slope) broadcast with them; ``zero``: the result is 0 where ``"all"`` operands
-                 are, or where ``"any"`` is (products); without it, nothing is known
+                 are, or where ``"any"`` is (products); without it, nothing is known. ``adds``: it is the sum of its
+                 two inputs, and nothing else
 ``contract``     a sum of products, as ``einsum``: ``labels``, for each input a tuple of whole numbers, one an axis;
                  ``result``, those of the output; an axis of size 1 may share a label with a longer one (broadcast)
 ``attention``    scaled dot products: queries (..., heads, time, features), keys, values, and any masks that are added;
@@ -139,7 +140,7 @@ class Graph:
         return not all(operation.in_inference for operation in self.operations)
 
     @property
-    def branches(self) -> tuple[str, ...]:
+    def readings(self) -> tuple[str, ...]:
         """Where the model's own code read numbers that depend on its inputs, to branch on them perhaps."""
         read = (item.source for item in self.operations if item.kind == "unknown" and item.inputs and not item.outputs)
         return tuple(dict.fromkeys(source for source in read if " at " in source))

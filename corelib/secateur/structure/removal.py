@@ -5,7 +5,7 @@ Owns the plan that an adapter's surgery carries out, and the masks that stand fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur.errors import EmptyLayerError, FileFormatError, ShapeMismatchError
+from secateur.structure.bypassing import Branch, bypass
 from secateur.structure.changes import changes
 from secateur.structure.coupling import Coupling
 from secateur.structure.graph import Graph
@@ -24,20 +25,22 @@ STATISTICS = ("mean", "variance")
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What stays when units are removed.
+    """What stays when units, or residual branches, are removed.
 
     Args:
         keep: (parameter, axis) -> bool array, True where an index stays; only axes that lose something, running
             statistics included.
         shapes: the new shape of every tensor of the graph.
         settings: operation index -> settings that change, see :mod:`secateur.structure.changes`.
-        removed: number of units that go.
+        removed: number of units, or of branches, that go.
+        branches: residual branches that go as a whole, see :func:`secateur.structure.bypassing.bypass`.
     """
 
     keep: Mapping[tuple[str, int], Flags]
     shapes: tuple[tuple[int, ...], ...]
     settings: Mapping[int, Mapping[str, Any]]
     removed: int
+    branches: tuple[Branch, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The plan in JSON's types."""
@@ -52,17 +55,22 @@ class Plan:
                 str(index): {key: list(value) if isinstance(value, tuple) else value for key, value in changed.items()}
                 for index, changed in self.settings.items()
             },
+            "branches": [
+                {"addition": branch.addition, "stays": branch.stays, "parameters": list(branch.parameters)}
+                for branch in self.branches
+            ],
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
-        """The inverse of :meth:`to_dict`. Raises FileFormatError if it is not a plan."""
+        """The inverse of :meth:`to_dict`; older plans have no branches. Raises FileFormatError if it is not a plan."""
         try:
             return cls(
                 keep={(str(entry["parameter"]), int(entry["axis"])): _kept(entry) for entry in data["keep"]},
                 shapes=tuple(tuple(int(size) for size in shape) for shape in data["shapes"]),
                 settings={int(index): _settings_from(changed) for index, changed in data["settings"].items()},
                 removed=int(data["removed"]),
+                branches=tuple(_branch(entry) for entry in data.get("branches", ())),
             )
         except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
             raise FileFormatError(
@@ -89,14 +97,19 @@ def plan(graph: Graph, coupling: Coupling, removed: npt.ArrayLike) -> Plan:
     return Plan(keep, shapes, changes(graph, coupling, gone, shapes), int(gone.sum()))
 
 
+def shortened(graph: Graph, branches: Sequence[Branch]) -> Plan:
+    """What stays when these residual branches go: all else, as it is."""
+    return Plan({}, graph.tensors, {}, len(branches), tuple(branches))
+
+
 def parameter_shapes(graph: Graph, plan: Plan | None = None) -> dict[str, tuple[int, ...]]:
-    """The canonical shape of every parameter, before (``plan`` None) or after removal."""
+    """The canonical shape of every parameter, before (``plan`` None) or after removal; of those that are left."""
     keep = {} if plan is None else plan.keep
     return {
         name: tuple(
             int(keep[name, axis].sum()) if (name, axis) in keep else size for axis, size in enumerate(parameter.shape)
         )
-        for name, parameter in graph.parameters.items()
+        for name, parameter in bypass(graph, () if plan is None else plan.branches).parameters.items()
     }
 
 
@@ -188,6 +201,10 @@ def producer(graph: Graph, tensor: int) -> str:
 
 def _settings_from(changed: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in changed.items()}
+
+
+def _branch(entry: Mapping[str, Any]) -> Branch:
+    return Branch(int(entry["addition"]), int(entry["stays"]), tuple(str(name) for name in entry["parameters"]))
 
 
 def _kept(entry: Mapping[str, Any]) -> Flags:
