@@ -48,6 +48,10 @@ class KerasAdapter:
         """See :func:`secateur_keras.tracing.outputs`; a pass in training mode is never traced."""
         return tracing.outputs(model, example)
 
+    def made_up(self, model: keras.Model, graph: Graph, example: Any | None) -> Any | None:
+        """See :func:`secateur_keras.tracing.made_up_like`; without an example, outputs are those of a made-up one."""
+        return None if example is None else tracing.made_up_like(model, graph, example)
+
     def apply(self, model: keras.Model, masks: Masks) -> None:
         """See :func:`secateur_keras.masking.apply`."""
         masking.apply(model, masks)

@@ -69,6 +69,24 @@ def made_up(model: keras.Model, inputs: Sequence[Any]) -> list[Array]:
     return arrays
 
 
+def drawn_like(parts: Sequence[Any], entries: Sequence[int | None]) -> list[Any]:
+    """Reproducible random arrays of the shapes and types of these; whole numbers only below ``entries``, where given.
+
+    Other whole numbers and booleans stay as they are.
+    """
+    generator = np.random.default_rng(0)
+    drawn: list[Any] = []
+    for part, limit in zip(parts, entries, strict=True):
+        dtype = keras.backend.standardize_dtype(part.dtype)
+        if limit is not None:
+            drawn.append(generator.integers(0, limit, tuple(part.shape)).astype(dtype))
+        elif "float" in dtype:
+            drawn.append(generator.normal(size=tuple(part.shape)).astype("float32"))
+        else:
+            drawn.append(part)
+    return drawn
+
+
 def _shape(model: keras.Model, symbolic: Any, given: Shape | None) -> Shape:
     shape = tuple(symbolic.shape)
     batch = 1 if shape[:1] in ((), (None,)) else shape[0]

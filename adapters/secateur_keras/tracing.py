@@ -11,7 +11,7 @@ import keras
 from secateur.errors import ExampleError
 from secateur.structure.graph import Graph
 from secateur_keras.backends import Array
-from secateur_keras.examples import input_shapes, made_up, matched
+from secateur_keras.examples import drawn_like, input_shapes, made_up, matched
 from secateur_keras.functional import Symbolic, expanded, own_graph, symbolic, written
 from secateur_keras.inference import outputs_of
 from secateur_keras.kinds import describe, unknown
@@ -85,6 +85,14 @@ def outputs(model: keras.Model, example: Any | None = None) -> list[Array]:
         return outputs_of(model, inputs)
     except Exception as error:
         raise ExampleError(f"model {model.name!r} does not accept this example: {error}") from error
+
+
+def made_up_like(model: keras.Model, graph: Graph, example: Any) -> Any:
+    """Reproducible random numbers in the place of the example's: see :meth:`secateur.adapter.Adapter.made_up`."""
+    read = symbolic(model, example)
+    parts, entries = matched(read.inputs, example), graph.entries
+    drawn = drawn_like(parts, [entries.get(number) for number in graph.inputs])
+    return keras.tree.pack_sequence_as(read.input_structure, drawn)
 
 
 def inputs_of(model: keras.Model, example: Any | None) -> Any:

@@ -15,7 +15,18 @@ from torch import nn
 from secateur.adapter import Masks, Parameter, Smaller
 from secateur.structure.graph import Graph
 from secateur.structure.removal import Plan
-from secateur_torch import exported, files, inference, masking, optimizers, parameters, statistics, surgery, tracing
+from secateur_torch import (
+    exported,
+    files,
+    fitting,
+    inference,
+    masking,
+    optimizers,
+    parameters,
+    statistics,
+    surgery,
+    tracing,
+)
 
 Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
@@ -47,6 +58,10 @@ class TorchAdapter:
         """See :func:`secateur_torch.inference.outputs`."""
         return inference.outputs(model, example, training)
 
+    def made_up(self, model: nn.Module, graph: Graph, example: Any | None) -> Any | None:
+        """See :func:`secateur_torch.fitting.made_up`."""
+        return fitting.made_up(model, graph, example)
+
     def apply(self, model: nn.Module, masks: Masks) -> None:
         """See :func:`secateur_torch.masking.apply`."""
         masking.apply(model, masks)
@@ -69,7 +84,9 @@ class TorchAdapter:
         No change of a module's weights takes an addition out of its ``forward``.
         """
         if not plan.branches:
-            yield Smaller(surgery.compact(model, graph, plan), "your own module, with smaller weights")
+            small = surgery.compact(model, graph, plan)
+            misfit = fitting.misfit(small, model, graph, plan, example)
+            yield Smaller(small, "your own module, with smaller weights", misfit)
         written = exported.compact(model, graph, plan, example)
         yield Smaller(written, "the graph that torch.export writes of your module")
 

@@ -88,11 +88,11 @@ def compact(model: nn.Module, graph: Graph, removal: Plan, example: Any) -> nn.M
         known = _weights(copied, written)
         tracer = _Tracer(written, Recorder(known, lambda: "the exported graph"))
         whole = tracer.trace(positional, named)
-        within = _within(whole, removal)
-        _replace(written, sliced_weights(known, within))
-        rescale_weights(whole, within, _owned(written))
-        _Rewriter(written, tracer, whole, within).rewrite(_flat(positional, named))
-        shortcuts.remove(written, whole, within.branches, tracer.made)
+        here = within(whole, removal)
+        _replace(written, sliced_weights(known, here))
+        rescale_weights(whole, here, _owned(written))
+        _Rewriter(written, tracer, whole, here).rewrite(_flat(positional, named))
+        shortcuts.remove(written, whole, here.branches, tracer.made)
         _follow_mode(written, copied)
     return _finished(written, model)
 
@@ -190,8 +190,8 @@ def _flat(positional: tuple[Any, ...], named: Mapping[str, Any]) -> list[Any]:
     return list(torch.utils._pytree.arg_tree_leaves(*positional, **named))
 
 
-def _within(graph: Graph, removal: Plan) -> Plan:
-    """The same removal in the terms of the exported graph."""
+def within(graph: Graph, removal: Plan) -> Plan:
+    """The same removal in the terms of another graph of the same weights. Raises TraceError if it does not allow it."""
     branches = shortcuts.within(graph, removal.branches)
     for exact, heads in itertools.product((True, False), repeat=2):
         coupling = couple(graph, heads=heads, exact=exact)

@@ -68,10 +68,12 @@ class Smaller:
     Args:
         model: the framework's own model object.
         form: in words, how it came about: ``your own module, with smaller weights``.
+        misfit: in words, what of it is not as planned, though its outputs for the example may not show it; else empty.
     """
 
     model: Any
     form: str
+    misfit: str = ""
 
 
 class Hold(Protocol):
@@ -116,6 +118,13 @@ class Adapter(Protocol):
         """The model's outputs in inference mode, one NumPy array a tensor, in a fixed order.
 
         ``training``: those of the pass in training mode; asked for only where the graph has one.
+        """
+
+    def made_up(self, model: Any, graph: Graph, example: Any | None) -> Any | None:
+        """Another input of the example's shapes and types, the same each time; None if the example was made up itself.
+
+        Floating-point numbers are standard normal. What an ``embedding`` of the graph reads directly are whole numbers
+        below the table's number of entries. Other whole numbers and booleans are those of the example.
         """
 
     def apply(self, model: Any, masks: Masks) -> None:

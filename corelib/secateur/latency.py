@@ -65,10 +65,13 @@ class Stopwatch:
         return self._adapter.timer(self._smaller(removed) if gone.any() else self._model, self._example)
 
     def _smaller(self, removed: Plan) -> Any:
-        """The first form that runs. Its numbers are not compared: the weights that go are not masked yet."""
+        """The first form that runs as planned. Its numbers are not compared: the weights that go are not masked yet."""
         expected = [output.shape for output in self._adapter.outputs(self._model, self._example)]
         refused = ""
         for candidate in self._adapter.compact(self._model, self._graph, removed, self._example):
+            if candidate.misfit:
+                refused = f" ({candidate.misfit})"
+                continue
             try:
                 if [output.shape for output in self._adapter.outputs(candidate.model, self._example)] == expected:
                     return candidate.model

@@ -6,6 +6,7 @@ goes on pruning.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur import storage
-from secateur.adapter import Adapter, Hold, Parameter, prunable
+from secateur.adapter import Adapter, Hold, Parameter, Smaller, prunable
 from secateur.errors import CopyError, ExampleError, HoldError, ShapeMismatchError, TraceError, VerificationError
 from secateur.latency import Timing
 from secateur.ranking import units
-from secateur.recipe import Layers, Recipe, Units
+from secateur.recipe import Layers, Recipe, Structured, Units
 from secateur.report.collect import Outcome, details, measured
 from secateur.report.formats import duration, percent
 from secateur.report.numbers import PruningReport, StageMetrics
@@ -32,10 +33,11 @@ from secateur.structure.cost import Cost, cost
 from secateur.structure.coupling import Coupling
 from secateur.structure.graph import Graph
 from secateur.structure.removal import STATISTICS, Plan, plan, removable, shortened
-from secateur.verification import BAKED, INEXACT, largest_error, require_telling
+from secateur.verification import BAKED, BRANCHING, INEXACT, largest_error, require_telling
 
 Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
+Trial = tuple[Any, Sequence[Array]]  # an input, and the masked model's outputs for it
 
 
 class Pruned:
@@ -48,7 +50,7 @@ class Pruned:
         model: the user's own model; masked weights are exactly 0.0 and stay so through training.
         recipe: what was asked for.
         max_error: after :meth:`compact`, the largest difference between the outputs of the masked and of the smaller
-            model, relative to the largest output; None before.
+            model, relative to the largest output, for the example and for a made-up input like it; None before.
         form: after :meth:`compact`, in words, what the smaller model is: the user's own module with smaller weights, or
             one made anew; None before.
         statistics: statistic -> parameter name -> array in canonical layout, as of the last pruning; empty if the score
@@ -142,17 +144,31 @@ class Pruned:
         self._enforce()
         example = self._example if example is None else example
         removal = self.plan(example)
+        return self._smaller(removal, self._trials(example), example)
+
+    def _trials(self, example: Any | None) -> list[Trial]:
+        """The example, and a made-up input where that tells something, each with the masked model's outputs.
+
+        Zeros, or a single token, may show no difference where other inputs would.
+        """
         expected = self.adapter.outputs(self.model, example)
         require_telling(expected)
-        return self._smaller(removal, expected, example)
+        trials: list[Trial] = [(example, expected)]
+        with contextlib.suppress(ExampleError, TraceError, VerificationError):  # not every model takes any numbers
+            made_up = self.adapter.made_up(self.model, self._traced(example), example)
+            if made_up is not None:
+                expected = self.adapter.outputs(self.model, made_up)
+                require_telling(expected)
+                trials.append((made_up, expected))
+        return trials
 
-    def _smaller(self, removal: Plan, expected: Sequence[Array], example: Any | None) -> Any:
+    def _smaller(self, removal: Plan, trials: Sequence[Trial], example: Any | None) -> Any:
         """The first form of the smaller model that gives these outputs. Raises VerificationError, TraceError."""
         refused: VerificationError | None = None
         try:
             for candidate in self.adapter.compact(self.model, self._traced(example), removal, example):
                 try:
-                    self.max_error = self._difference(candidate.model, expected, example)
+                    self.max_error = self._difference(candidate, trials)
                 except VerificationError as error:
                     refused = refused or error
                 else:
@@ -164,13 +180,19 @@ class Pruned:
             raise VerificationError(f"{refused} Nor can it be made in another way: {error}") from error
         raise refused or TraceError("the adapter knows no way to make the model smaller")
 
-    def _difference(self, small: Any, expected: Sequence[Array], example: Any | None) -> float:
+    def _difference(self, candidate: Smaller, trials: Sequence[Trial]) -> float:
         """How far the smaller model's outputs are off. Raises VerificationError."""
-        precision = self._traced(example).precision
-        error = largest_error(expected, self._small_outputs(small, example), self._is_exact, precision)
-        if self._traced(example).has_training:
+        example, _ = trials[0]
+        graph, small = self._traced(example), candidate.model
+        errors = [
+            largest_error(expected, self._small_outputs(small, given), self._is_exact, graph.precision)
+            for given, expected in trials
+        ]
+        if candidate.misfit:
+            raise VerificationError(candidate.misfit)
+        if graph.has_training:
             self._small_outputs(small, example, training=True)
-        return error
+        return max(errors)
 
     @property
     def _is_exact(self) -> bool:
@@ -286,8 +308,15 @@ class Pruned:
         """What a reader of the tables should know besides."""
         revived = self._revived() if self._hold is None else {}
         notes = [] if self._is_exact else [INEXACT]
+        notes += [branching] if (branching := self._branching()) else []
         notes += [] if self.timing is None else [_timing_words(self.timing)]
         return (*notes, f"{_places(revived)}, since the masks were released.") if revived else tuple(notes)
+
+    def _branching(self) -> str:
+        """In words, where the model branches on numbers, if structure may go and it does; else empty."""
+        if self._graph is None or not isinstance(self.recipe.granularity, Structured) or not self._graph.readings:
+            return ""
+        return BRANCHING.format(places=", ".join(self._graph.readings))
 
     def _traced(self, example: Any | None) -> Graph:
         if self._graph is None:

@@ -82,6 +82,8 @@ class Pruner(Pruned):
         require_rows(example)
         require_example(recipe, example)
         super().__init__(adapter, model, recipe, example, _trace(adapter, model, recipe, example))
+        if branching := self._branching():
+            warnings.warn(branching, stacklevel=2)
         self._dense, self._dense_nonzero = sampled(self.parameters()), count_nonzero(self.parameters())
         self.step = 0
         if statistics is not None:

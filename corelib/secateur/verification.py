@@ -33,6 +33,10 @@ BAKED = (
     "x.flatten(1), or exclude the layers before it."
 )
 
+BRANCHING = (
+    "The model's code reads numbers off tensors: {places}. If it branches on them, only the path that the example took "
+    "is known; other paths may break in the smaller model."
+)
 
 INEXACT = (
     "The recipe says exact=False: axes that a normalisation averages over may go, and the smaller model's outputs then "

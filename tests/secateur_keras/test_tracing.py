@@ -13,6 +13,7 @@ import keras_models
 from secateur.errors import ExampleError, TraceError, UnbuiltModelError
 from secateur.structure.coupling import couple
 from secateur.structure.graph import Graph
+from secateur_keras.adapter import KerasAdapter
 from secateur_keras.tracing import graph, outputs
 
 
@@ -282,3 +283,25 @@ def test_outputs_are_those_of_inference_and_reproducible() -> None:
     np.testing.assert_allclose(outputs(model, example)[0], expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(outputs(model)[0], outputs(model)[0])
     assert np.ptp(outputs(model)[0]) > 0
+
+
+def test_inputs_are_made_up_in_shape_and_type() -> None:
+    tokens, kinds_of = keras.Input((50,), name="b"), keras.Input((50,), dtype="int32", name="a")
+    features, numbers = keras.Input((6,), name="c"), keras.Input((4,), dtype="int32", name="d")
+    hidden = layers.Embedding(30, 8)(tokens) + layers.Embedding(2, 8)(kinds_of)
+    hidden = layers.GlobalAveragePooling1D()(hidden) + layers.Dense(8)(features)
+    hidden = layers.concatenate([hidden, layers.Rescaling(0.5)(numbers)])
+    given = {"b": tokens, "a": kinds_of, "d": numbers, "c": features}
+    model, adapter = keras.Model(given, layers.Dense(2)(hidden)), KerasAdapter()
+    shapes = {"b": (3, 50), "a": (3, 50), "c": (3, 6), "d": (3, 4)}
+    example = {key: np.full(shapes[key], 1, given[key].dtype) for key in given}
+    state = np.random.get_state()[1].copy()  # type: ignore[union-attr]
+    drawn, again = (adapter.made_up(model, adapter.graph(model, example), example) for _ in range(2))
+    assert np.array_equal(state, np.random.get_state()[1])
+    assert {key: value.shape for key, value in drawn.items()} == shapes
+    assert all(drawn[key].dtype == example[key].dtype and np.array_equal(drawn[key], again[key]) for key in drawn)
+    assert 20 < drawn["b"].max() < 30 and np.array_equal(drawn["b"], drawn["b"].round())
+    assert sorted(np.unique(drawn["a"])) == [0, 1] and np.array_equal(drawn["d"], example["d"])
+    assert drawn["c"].std() > 0.3
+    assert np.isfinite(adapter.outputs(model, drawn)[0]).all()
+    assert adapter.made_up(model, adapter.graph(model), None) is None

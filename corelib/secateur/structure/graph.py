@@ -63,7 +63,7 @@ Parts in ``Operation.parameters`` are those above, ``bias`` and ``projection`` w
 ``out`` and ``in`` axes are those of these names in its :class:`ParameterShape`, else (tied embeddings) the first and
 the second. A tensor that no operation writes is an input or a constant: nothing of it can go. An operation of a kind
 that is not in the table counts as ``unknown``. ``zero=False`` in ``settings`` of any kind that only passes values on
-says that it does not keep zeros.
+says that it does not keep zeros. An ``unknown`` one that writes no tensor hands numbers to the model's code.
 """
 
 from __future__ import annotations
@@ -138,3 +138,19 @@ class Graph:
     def has_training(self) -> bool:
         """Whether a pass in training mode was traced too."""
         return not all(operation.in_inference for operation in self.operations)
+
+    @property
+    def readings(self) -> tuple[str, ...]:
+        """Where the model's own code read numbers that depend on its inputs, to branch on them perhaps."""
+        read = (item.source for item in self.operations if item.kind == "unknown" and item.inputs and not item.outputs)
+        return tuple(dict.fromkeys(source for source in read if " at " in source))
+
+    @property
+    def entries(self) -> dict[int, int]:
+        """Inputs that an ``embedding`` reads directly -> how many entries its table has, the fewest of several."""
+        found: dict[int, int] = {}
+        for operation in self.operations:
+            if operation.kind == "embedding" and operation.inputs[0] in self.inputs:
+                count = self.parameters[operation.parameters["table"]].shape[0]
+                found[operation.inputs[0]] = min(count, found.get(operation.inputs[0], count))
+        return found
