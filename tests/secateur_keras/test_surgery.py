@@ -395,3 +395,38 @@ def test_a_smaller_model_that_cannot_train_is_refused() -> None:
     with pytest.raises(TraceError, match="does not run in training mode"):
         pruned(model)
     assert model(np.ones((5, 3, 4), np.float32), training=True).shape == (5, 3, 2)
+
+
+def test_a_weight_outside_of_layers_is_not_lost_in_silence() -> None:
+    class Scaled(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wide = layers.Dense(8, activation="relu", name="wide")
+            self.narrow = layers.Dense(4, name="narrow")
+            self.gain = self.add_weight(shape=(4,), name="gain", initializer="ones")
+            self.head = layers.Dense(2, name="head")
+
+        def call(self, x: Any) -> Any:
+            return self.head(self.narrow(self.wide(x)) * self.gain)
+
+    model = Scaled()
+    model(np.zeros((1, 3), np.float32))
+    session = sk.prune(keras_models.randomize(model), HALF, example=np.ones((2, 3), np.float32))
+    with pytest.raises(TraceError, match="gain outside of a layer"):
+        session.compact()
+
+
+def test_a_layer_of_ones_own_that_is_partly_constant_is_kept_whole() -> None:
+    class Places(layers.Layer):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self.places = layers.Embedding(5, 6, name="places")
+            self.mix = layers.Dense(6, name="mix")
+
+        def call(self, x: Any) -> Any:
+            return self.mix(x) + self.places(keras.ops.arange(x.shape[1]))
+
+    model = keras.Sequential([keras.Input((5, 4)), Places(), layers.Dense(12, activation="relu"), layers.Dense(2)])
+    _, small = pruned(keras_models.randomize(model))
+    assert small.count_params() < model.count_params()
+    assert [weight.shape for weight in small.layers[0].weights] == [weight.shape for weight in model.layers[0].weights]
