@@ -64,6 +64,17 @@ def compact(model: keras.Model, graph: Graph, plan: Plan) -> keras.Model:
     return small
 
 
+def form(model: keras.Model, small: keras.Model) -> str:
+    """In words, what the smaller model is, and which inputs it takes if that is less than the model takes."""
+    if own_graph(model) is not None:
+        return "a model of the same layers, made smaller"
+    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in small.inputs)
+    return (
+        f"a functional model of the same layers, made smaller; it takes inputs of the example's shape alone, {shapes}, "
+        "with any batch"
+    )
+
+
 def _require_training(model: keras.Model, small: keras.Model, shapes: Sequence[Sequence[int]]) -> None:
     """Run both models in training mode, which may use sizes that inference does not: what ran must go on running."""
     try:

@@ -430,3 +430,23 @@ def test_a_layer_of_ones_own_that_is_partly_constant_is_kept_whole() -> None:
     _, small = pruned(keras_models.randomize(model))
     assert small.count_params() < model.count_params()
     assert [weight.shape for weight in small.layers[0].weights] == [weight.shape for weight in model.layers[0].weights]
+
+
+def test_the_form_tells_that_a_model_with_a_call_of_its_own_takes_the_examples_shape_alone() -> None:
+    class Pooling(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wide = layers.Dense(8, activation="relu", name="wide")
+            self.head = layers.Dense(2, name="head")
+
+        def call(self, x: Any) -> Any:
+            return self.head(keras.ops.mean(self.wide(x), axis=1))
+
+    model = Pooling()
+    model(np.zeros((1, 3, 4), np.float32))
+    session, small = pruned(keras_models.randomize(model), example=np.ones((2, 7, 4), np.float32))
+    assert small.input_shape == (None, 7, 4)
+    assert session.form is not None
+    assert "example's shape alone, (None, 7, 4), with any batch" in session.form
+    session, _ = pruned(keras_models.randomize(keras_models.mlp()))
+    assert session.form == "a model of the same layers, made smaller"
