@@ -24,6 +24,7 @@ from secateur.pruned import Pruned
 from secateur.recipe import Recipe
 from secateur.structure.graph import Graph
 from secateur_keras.adapter import KerasAdapter
+from secateur_keras.files import counterparts
 from secateur_keras.training import Pruner
 
 __all__ = ["Pruned", "Pruner", "graph", "load", "parameters", "prune", "statistics"]
@@ -78,11 +79,11 @@ def load(folder: str | Path, model: keras.Model | None = None, example: Any | No
 
     Args:
         folder: the saved folder.
-        model: a model of the original architecture, which receives the weights; None to rebuild it from the folder,
-            which needs no code unless the model has layers of your own.
+        model: a model of the original architecture, which receives the weights, whatever numbers Keras gave its layers;
+            None to rebuild it from the folder, which needs no code unless the model has layers of your own.
         example: an input for a later ``compact()``.
     """
-    return pruner.load(_ADAPTER, folder, model, example)
+    return pruner.load(_ADAPTER, folder, model, example, counterparts)
 
 
 def parameters(model: keras.Model, example: Any | None = None) -> list[Parameter]:

@@ -70,7 +70,8 @@ class KerasAdapter:
 
     def compact(self, model: keras.Model, graph: Graph, plan: Plan, example: Any | None) -> Iterator[Smaller]:
         """See :func:`secateur_keras.surgery.compact`."""
-        yield Smaller(surgery.compact(model, graph, plan), "a model of the same layers, made smaller")
+        small = surgery.compact(model, graph, plan)
+        yield Smaller(small, surgery.form(model, small))
 
     def timer(self, model: keras.Model, example: Any) -> Callable[[], float]:
         """See :func:`secateur_keras.timing.timer`."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,15 @@ import numpy.typing as npt
 
 from secateur.errors import FileFormatError
 from secateur_keras import backends
-from secateur_keras.naming import weights
+from secateur_keras.naming import require_model, weights
 from secateur_keras.randomness import untouched_randomness
 from secateur_keras.rebuilding import settle
 
 Array = npt.NDArray[Any]
 
 WEIGHTS, ARCHITECTURE = "model.safetensors", "architecture.json"
+ORDER = "order"
+"""Where the weights' file tells them in order of definition, each with its layer and that layer's class."""
 DTYPES = {
     "BOOL": "bool",
     "U8": "uint8",
@@ -53,12 +57,13 @@ def write_model(model: keras.Model, folder: Path) -> None:
 
     backends.synchronise(model)
     arrays = {weight.name: np.array(backends.array(weight.variable), order="C") for weight in weights(model)}
+    order = json.dumps(_owned(model))
     try:
         architecture = keras.saving.serialize_keras_object(model)
         text = json.dumps(architecture)
     except (NotImplementedError, TypeError, ValueError) as error:
         text = json.dumps({"unavailable": str(error)})
-    _write(folder / WEIGHTS, save(arrays))
+    _write(folder / WEIGHTS, save(arrays, metadata={ORDER: order}))
     _write(folder / ARCHITECTURE, text.encode())
 
 
@@ -68,13 +73,15 @@ def read_model(folder: Path, model: keras.Model | None = None) -> keras.Model:
 
     Args:
         folder: what :func:`write_model` wrote to.
-        model: a model of the same architecture and layer names, which receives the weights; None to rebuild it.
+        model: a model of the same architecture, which receives the weights; None to rebuild it.
 
     Raises:
         FileFormatError: a file is missing, damaged, or of another model. A given model was not changed.
     """
     arrays = _arrays(folder / WEIGHTS)
     model = _rebuilt(folder / ARCHITECTURE) if model is None else model
+    names = counterparts(folder, model)
+    arrays = {names.get(name, name): array for name, array in arrays.items()}
     backends.synchronise(model)
     own = {weight.name: weight.variable for weight in weights(model)}
     _require_same(folder, arrays, own)
@@ -82,6 +89,59 @@ def read_model(folder: Path, model: keras.Model | None = None) -> keras.Model:
         variable.assign(arrays[name])
     settle(model)
     return model
+
+
+def counterparts(folder: Path, model: keras.Model) -> dict[str, str]:
+    """Saved name -> the model's name of each weight and layer, where Keras numbered its layers otherwise.
+
+    Keras counts layers without a name as the session goes: ``dense_4`` here may be ``dense`` there. The weights of both
+    then follow each other in the same order, with the same names but for numbers, in layers of the same classes.
+
+    Args:
+        folder: what :func:`write_model` wrote to.
+        model: a built model.
+
+    Returns:
+        Nothing, if the names are the same.
+
+    Raises:
+        FileFormatError: a file is missing or damaged, or the model is another.
+    """
+    require_model(model)
+    own, saved = _owned(model), _order(folder / WEIGHTS)
+    if saved is None or {name for name, *_ in saved} == {name for name, *_ in own}:
+        return {}
+    for there, here in zip_longest(saved, own):
+        if there is None or here is None or _unnumbered(there) != _unnumbered(here):
+            told = ["no further weight" if each is None else f"{each[0]} (of a {each[2]})" for each in (there, here)]
+            raise FileFormatError(
+                f"{folder} and the model have different weights, and names that differ: first {told[0]} in the folder, "
+                f"{told[1]} in the model; build the same architecture, with the same names where you give any"
+            )
+    pairs = zip(saved, own, strict=True)
+    return {old: new for there, here in pairs for old, new in zip(there[:2], here[:2], strict=True)}
+
+
+def _owned(model: keras.Model) -> list[list[str]]:
+    """Name, layer and the layer's class of each weight, in order of definition."""
+    return [[weight.name, weight.layer, type(weight.owner).__name__] for weight in weights(model)]
+
+
+def _unnumbered(owned: list[str]) -> tuple[str, str]:
+    name, _, kind = owned
+    return "/".join(re.sub(r"(_\d+)+$", "", part) for part in name.split("/")), kind
+
+
+def _order(path: Path) -> list[list[str]] | None:
+    """What :func:`_owned` told of the model that was written; None where the file comes from before it did."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            told = (file.metadata() or {}).get(ORDER)
+        return None if told is None else [[str(part) for part in owned] for owned in json.loads(told)]
+    except (OSError, SafetensorError, ValueError, TypeError) as error:
+        raise FileFormatError(f"{path} cannot be read: {error}; is this a folder that Secateur saved?") from error
 
 
 def _rebuilt(path: Path) -> keras.Model:

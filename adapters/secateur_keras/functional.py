@@ -21,15 +21,21 @@ from keras.src.ops.node import Node
 
 from secateur.errors import ExampleError, TraceError
 from secateur_keras import backends
-from secateur_keras.naming import own_weights, sublayers
+from secateur_keras.naming import own_weights, sublayers, weights
 from secateur_keras.patching import wrap
+
+OPEN_SIZES = (
+    "Sizes that are open, as the batch's, are None there: write -1 for one in keras.ops.reshape, and read the others "
+    "as x.shape[1:]"
+)
 
 
 @dataclass(frozen=True)
 class Symbolic:
     """Symbolic inputs and outputs, flat and in the structure in which the model takes and gives them.
 
-    ``made`` holds the nodes in the order in which they were made, if that is known, others perhaps among them.
+    ``made`` holds the nodes in the order in which they were made, if that is known, others perhaps among them;
+    ``baked`` the variables whose numbers a ``call`` computed with at once, for which the graph has constants.
     """
 
     inputs: list[Any]
@@ -37,6 +43,7 @@ class Symbolic:
     input_structure: Any
     output_structure: Any
     made: Sequence[Any] = ()
+    baked: Sequence[keras.Variable] = ()
 
     @cached_property
     def nodes(self) -> list[Any]:
@@ -65,7 +72,7 @@ def symbolic(model: keras.Model, example: Any | None) -> Symbolic:
 
     Raises:
         ExampleError: a model that carries no graph needs an example, or does not accept this one.
-        TraceError: its ``call`` does not work on symbolic inputs.
+        TraceError: its ``call`` does not work on symbolic inputs, or computes with weights apart from them.
     """
     graph = own_graph(model)
     if graph is not None:
@@ -78,22 +85,37 @@ def symbolic(model: keras.Model, example: Any | None) -> Symbolic:
     except Exception as error:
         raise TraceError(
             f"{type(model).__name__}.call does not run on symbolic inputs of this example's shape ({error}); use "
-            "layers and keras.ops in it, or check the example"
+            f"layers and keras.ops in it, or check the example. {OPEN_SIZES}"
         ) from error
+    _require_nothing_baked(model, graph)
     _called[model] = graph
     return graph
+
+
+def _require_nothing_baked(model: keras.Model, graph: Symbolic) -> None:
+    """Refuse a graph with constants made of weights: a smaller model would have the constants, but not the weights."""
+    if graph.baked:
+        names = {id(weight.variable): weight.name for weight in weights(model)}
+        told = ", ".join(names.get(id(variable), variable.path) for variable in graph.baked)
+        raise TraceError(
+            f"{type(model).__name__}.call computes with {told} apart from its inputs, so that a smaller model would "
+            "have a constant in place of these weights: call their layer on something that depends on an input "
+            "(for positions: keras.ops.cumsum(keras.ops.ones_like(tokens), axis=1) - 1), or move that part of the call "
+            "into a layer of your own with a get_config, which then stays as it is"
+        )
 
 
 def expanded(node: Any) -> Symbolic | None:
     """What a layer of the user's own does in one call, if it is made of layers; None where that cannot be told.
 
-    A layer with weights beside those of its layers, or that runs other calls in training than in inference, is not
-    expanded: taken apart it would be another layer.
+    A layer with weights beside those of its layers, that runs other calls in training than in inference, or that
+    computes with weights apart from its inputs, is not expanded: taken apart it would be another layer.
     """
     layer = node.operation
     if not isinstance(layer, keras.Layer) or type(layer).__module__.startswith("keras."):
         return None
-    return _one_graph(node) if sublayers(layer) and not own_weights(layer) else None
+    graph = _one_graph(node) if sublayers(layer) and not own_weights(layer) else None
+    return None if graph is None or graph.baked else graph
 
 
 def written(node: Any) -> Symbolic | None:
@@ -252,18 +274,32 @@ def _after_node(original: Callable[..., Any], node: Any, *args: Any, **kwargs: A
 wrap(Node, "__init__", _after_node)
 
 
+class _Reads(keras.StatelessScope):
+    """Notes whose numbers are read in it. Keras opens a scope of its own for each call that becomes part of a graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.variables: dict[int, keras.Variable] = {}
+
+    def get_current_value(self, variable: keras.Variable) -> Any:
+        self.variables[id(variable)] = variable
+        return super().get_current_value(variable)
+
+
 def _record(inputs: list[Any], structure: Any, call: Callable[[], Any]) -> Symbolic:
-    """The graph of the calls that ``call`` makes; the layers forget them."""
+    """The graph of the calls that ``call`` makes; the layers forget them, and no variable changes."""
     made: list[Any] = []
     token = _made.set(made)
+    reads = _Reads()
     try:
-        outputs = call()
+        with reads:
+            outputs = call()
     finally:
         _made.reset(token)
     flat = keras.tree.flatten(outputs)
     if not all(isinstance(tensor, keras.KerasTensor) for tensor in flat):
         raise TypeError("call returns something else than tensors")
-    graph = Symbolic(inputs, flat, structure, outputs, made)
+    graph = Symbolic(inputs, flat, structure, outputs, made, tuple(reads.variables.values()))
     for node in graph.nodes:
         node.operation._inbound_nodes.remove(node)
         for parent in {id(tensor): tensor._keras_history.operation for tensor in node.input_tensors}.values():

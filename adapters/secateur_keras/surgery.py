@@ -84,6 +84,17 @@ def counterparts(small: keras.Model) -> dict[str, Weight]:
 _counterparts: weakref.WeakKeyDictionary[keras.Model, dict[str, Weight]] = weakref.WeakKeyDictionary()
 
 
+def form(model: keras.Model, small: keras.Model) -> str:
+    """In words, what the smaller model is, and which inputs it takes if that is less than the model takes."""
+    if own_graph(model) is not None:
+        return "a model of the same layers, made smaller"
+    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in small.inputs)
+    return (
+        f"a functional model of the same layers, made smaller; it takes inputs of the example's shape alone, {shapes}, "
+        "with any batch"
+    )
+
+
 def _require_training(model: keras.Model, small: keras.Model, shapes: Sequence[Sequence[int]]) -> None:
     """Run both models in training mode, which may use sizes that inference does not: what ran must go on running."""
     try:
@@ -226,10 +237,24 @@ class _Surgeon:
     def _call(self, node: Any, tensors: dict[int, Any], given: Sequence[Any], loose: bool) -> Any:
         """What a node does, on new tensors: by a clone of its operation, or where that cannot say it by other means."""
         arguments, keywords = node.arguments.fill_in(tensors)
+        self._require_no_weight(node)
         call, changes = self._calls.get(id(node.operation)), self._changes.get(id(node.operation), {})
         if call is not None and changes:
             return call(*arguments, **keywords, **changes)
         return self._clone(node.operation, given, loose)(*arguments, **keywords)
+
+    def _require_no_weight(self, node: Any) -> None:
+        """Refuse an operation on a weight: only layers bring their weights into a functional model."""
+        if isinstance(node.operation, keras.Layer):
+            return
+        given = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
+        named = [self._parameters[id(each)] for each in given if id(each) in self._parameters]
+        if named:
+            raise TraceError(
+                f"{type(node.operation).__name__} computes with {', '.join(named)} outside of a layer, so that the "
+                "smaller model would not have this weight: move that part of the call into a layer of your own with a "
+                "get_config"
+            )
 
     def _is_taken_apart(self, node: Any) -> bool:
         """Whether a layer of the user's own gives way to the layers that it is made of: some of them shrink."""

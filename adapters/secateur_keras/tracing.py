@@ -8,11 +8,11 @@ from typing import Any
 
 import keras
 
-from secateur.errors import ExampleError
+from secateur.errors import ExampleError, TraceError
 from secateur.structure.graph import Graph
 from secateur_keras.backends import Array
 from secateur_keras.examples import drawn_like, input_shapes, made_up, matched
-from secateur_keras.functional import Symbolic, expanded, own_graph, symbolic, written
+from secateur_keras.functional import OPEN_SIZES, Symbolic, expanded, own_graph, symbolic, written
 from secateur_keras.inference import outputs_of
 from secateur_keras.kinds import describe, unknown
 from secateur_keras.kinds.own import own_weights_of
@@ -201,12 +201,18 @@ class _Reader:
             id(tensor): keras.KerasTensor(shape, dtype=tensor.dtype)
             for tensor, shape in zip(node.input_tensors, actual, strict=True)
         }
-        shapes = _shapes_of(node, node.operation.compute_output_spec, stand_ins)
-        if not any(None in shape for shape in shapes):
-            return shapes
-        zeros = {key: keras.ops.zeros(tensor.shape, tensor.dtype) for key, tensor in stand_ins.items()}
-        with keras.StatelessScope():
-            return _shapes_of(node, node.operation, zeros)
+        try:
+            shapes = _shapes_of(node, node.operation.compute_output_spec, stand_ins)
+            if not any(None in shape for shape in shapes):
+                return shapes
+            zeros = {key: keras.ops.zeros(tensor.shape, tensor.dtype) for key, tensor in stand_ins.items()}
+            with keras.StatelessScope():
+                return _shapes_of(node, node.operation, zeros)
+        except Exception as error:  # whatever Keras, the backend, or a layer of the user's own raises
+            raise TraceError(
+                f"{node.operation.name!r} ({type(node.operation).__name__}) does not run as it was recorded in the "
+                f"call: {OPEN_SIZES} ({error})"
+            ) from error
 
 
 def _shapes_of(node: Any, function: Callable[..., Any], tensors: dict[int, Any]) -> tuple[Shape, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -215,7 +215,13 @@ def prune(
     )
 
 
-def load(adapter: Adapter, folder: str | Path, model: Any | None = None, example: Any | None = None) -> Pruned:
+def load(
+    adapter: Adapter,
+    folder: str | Path,
+    model: Any | None = None,
+    example: Any | None = None,
+    counterparts: Callable[[Path, Any], Mapping[str, str]] | None = None,
+) -> Pruned:
     """Restore what :meth:`Pruned.save` wrote, and hold its masks.
 
     Args:
@@ -223,18 +229,31 @@ def load(adapter: Adapter, folder: str | Path, model: Any | None = None, example
         folder: the saved folder.
         model: a model of the original architecture, whose weights are replaced; None if the folder holds all of it.
         example: an input for a later :meth:`Pruned.compact`.
+        counterparts: tells from folder and model which names of weights and layers in the folder are others in the
+            model; for frameworks that make up names.
 
     Raises:
         FileFormatError: the folder is damaged, foreign, or of another model; nothing was changed.
     """
     folder = Path(folder)
     recipe, masks = storage.read(folder, adapter.framework)
-    if model is not None:
-        _check_masks(folder, masks, adapter.parameters(model))
-    restored = Pruned(adapter, adapter.read_model(folder, model), recipe, example, None)
-    _check_masks(folder, masks, restored.parameters())
+    target = adapter.read_model(folder, None) if model is None else model
+    if counterparts is not None:
+        recipe, masks = _renamed(recipe, masks, counterparts(folder, target))
+    _check_masks(folder, masks, adapter.parameters(target))
+    filled = target if model is None else adapter.read_model(folder, model)
+    restored = Pruned(adapter, filled, recipe, example, None)
     restored._hold_masks(masks)
     return restored
+
+
+def _renamed(
+    recipe: Recipe, masks: Mapping[str, BoolArray], names: Mapping[str, str]
+) -> tuple[Recipe, dict[str, BoolArray]]:
+    """With the names of the model at hand, patterns that are a whole name included."""
+    include, exclude = ([names.get(each, each) for each in patterns] for patterns in (recipe.include, recipe.exclude))
+    renamed = {names.get(name, name): mask for name, mask in masks.items()}
+    return (dataclasses.replace(recipe, include=include, exclude=exclude) if names else recipe), renamed
 
 
 def _check_masks(folder: Path, masks: Mapping[str, BoolArray], parameters: Sequence[Parameter]) -> None:

@@ -12,6 +12,8 @@ import pytest
 from keras import layers
 
 import keras_models
+import secateur_keras as sk
+from secateur import Neurons, Recipe
 from secateur.errors import FileFormatError
 from secateur_keras.files import ARCHITECTURE, WEIGHTS, read_model, write_model
 from secateur_keras.parameters import parameters
@@ -139,3 +141,101 @@ def test_an_architecture_without_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / ARCHITECTURE).write_text(json.dumps(unbuilt))
     with pytest.raises(FileFormatError, match="before it is called"):
         read_model(tmp_path)
+
+
+@keras.saving.register_keras_serializable("secateur_tests")
+class Unnamed(keras.Model):
+    """Layers to which Keras gives numbers, two of them to be confused by name: ``dense``, ``dense_1`` or the next."""
+
+    def __init__(self, width: int = 6, depth: int = 2, **options: Any) -> None:
+        super().__init__(**options)
+        self.width, self.depth = width, depth
+        self.inside = [layers.Dense(width, activation="relu") for _ in range(depth)]
+        self.normal = layers.BatchNormalization()
+        self.head = layers.Dense(width)
+
+    def call(self, x: Any) -> Any:
+        for layer in self.inside:
+            x = layer(x)
+        return self.head(self.normal(x))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "width": self.width, "depth": self.depth}
+
+
+def unnamed(*sizes: int) -> keras.Model:
+    model = Unnamed(*sizes)
+    model(np.zeros((1, 6), np.float32))
+    return model
+
+
+SAMPLE = np.random.default_rng(3).normal(size=(4, 6)).astype(np.float32)
+
+
+def saved_unnamed(folder: Path, **choice: Any) -> Any:
+    """A pruned model on disk, after which Keras goes on counting."""
+    keras.backend.clear_session()
+    model = keras_models.randomize(unnamed())
+    session = sk.prune(model, Recipe(0.5, granularity=Neurons(), scope="layer", **choice), example=SAMPLE)
+    session.save(folder)
+    return session
+
+
+@pytest.mark.parametrize("cleared", [False, True], ids=["overlapping names", "a new session"])
+def test_the_numbers_that_keras_gives_to_layers_do_not_matter(cleared: bool, tmp_path: Path) -> None:
+    session = saved_unnamed(tmp_path, exclude=["dense_1"])
+    keras.backend.clear_session()
+    if not cleared:
+        layers.Dense(1)  # so that the second layer here has the name of the third there
+    fresh = unnamed()
+    names = [item.name for item in parameters(fresh)]
+    assert (names == [item.name for item in parameters(session.model)]) == cleared
+    restored = sk.load(tmp_path, fresh, example=SAMPLE)
+    assert restored.model is fresh
+    for old, new in zip(session.model.weights, fresh.weights, strict=True):
+        np.testing.assert_array_equal(*(keras.ops.convert_to_numpy(each.value) for each in (old, new)))
+    masks = [session.masks[item.name] for item in parameters(session.model) if item.name in session.masks]
+    renamed = [restored.masks[name] for name in names if name in restored.masks]
+    for ours, theirs in zip(masks, renamed, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert len(masks) == len(restored.masks) > 0
+    assert restored.recipe.exclude == (fresh.inside[1].name,)
+    small, expected = restored.compact(), session.compact()
+    assert [weight.shape for weight in small.weights] == [weight.shape for weight in expected.weights]
+    np.testing.assert_array_equal(outputs(small, SAMPLE)[0], outputs(expected, SAMPLE)[0])
+
+
+def test_a_model_rebuilt_from_the_folder_may_count_its_layers_otherwise(tmp_path: Path) -> None:
+    session = saved_unnamed(tmp_path)
+    restored = sk.load(tmp_path, example=SAMPLE)
+    assert restored.model.inside[0].name != session.model.inside[0].name
+    np.testing.assert_array_equal(outputs(restored.model, SAMPLE)[0], outputs(session.model, SAMPLE)[0])
+    assert restored.sparsity == session.sparsity > 0
+
+
+@pytest.mark.parametrize("sizes", [(6, 3), (6, 1)])
+def test_names_that_differ_for_another_reason_are_told_with_the_first_pair(
+    sizes: tuple[int, int], tmp_path: Path
+) -> None:
+    saved_unnamed(tmp_path)
+    other = unnamed(*sizes)
+    before = keras_models.snapshot(other)
+    with pytest.raises(
+        FileFormatError, match=r"names that differ: first \S+ \(of a \w+\) in the folder, .* in the mod"
+    ):
+        sk.load(tmp_path, other)
+    for old, new in zip(before, keras_models.snapshot(other), strict=True):
+        np.testing.assert_array_equal(old, new)
+    with pytest.raises(FileFormatError, match=r"shape \(6,"):
+        sk.load(tmp_path, unnamed(4))
+
+
+def test_folders_from_before_the_order_was_told_go_by_names(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    model = keras_models.randomize(keras_models.mlp())
+    write_model(model, tmp_path)
+    save_file(load_file(tmp_path / WEIGHTS), tmp_path / WEIGHTS)
+    same(model, read_model(tmp_path, keras_models.mlp()))
+    with pytest.raises(FileFormatError, match="different weights"):
+        read_model(tmp_path, unnamed())

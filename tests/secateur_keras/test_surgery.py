@@ -395,3 +395,58 @@ def test_a_smaller_model_that_cannot_train_is_refused() -> None:
     with pytest.raises(TraceError, match="does not run in training mode"):
         pruned(model)
     assert model(np.ones((5, 3, 4), np.float32), training=True).shape == (5, 3, 2)
+
+
+def test_a_weight_outside_of_layers_is_not_lost_in_silence() -> None:
+    class Scaled(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wide = layers.Dense(8, activation="relu", name="wide")
+            self.narrow = layers.Dense(4, name="narrow")
+            self.gain = self.add_weight(shape=(4,), name="gain", initializer="ones")
+            self.head = layers.Dense(2, name="head")
+
+        def call(self, x: Any) -> Any:
+            return self.head(self.narrow(self.wide(x)) * self.gain)
+
+    model = Scaled()
+    model(np.zeros((1, 3), np.float32))
+    session = sk.prune(keras_models.randomize(model), HALF, example=np.ones((2, 3), np.float32))
+    with pytest.raises(TraceError, match="gain outside of a layer"):
+        session.compact()
+
+
+def test_a_layer_of_ones_own_that_is_partly_constant_is_kept_whole() -> None:
+    class Places(layers.Layer):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self.places = layers.Embedding(5, 6, name="places")
+            self.mix = layers.Dense(6, name="mix")
+
+        def call(self, x: Any) -> Any:
+            return self.mix(x) + self.places(keras.ops.arange(x.shape[1]))
+
+    model = keras.Sequential([keras.Input((5, 4)), Places(), layers.Dense(12, activation="relu"), layers.Dense(2)])
+    _, small = pruned(keras_models.randomize(model))
+    assert small.count_params() < model.count_params()
+    assert [weight.shape for weight in small.layers[0].weights] == [weight.shape for weight in model.layers[0].weights]
+
+
+def test_the_form_tells_that_a_model_with_a_call_of_its_own_takes_the_examples_shape_alone() -> None:
+    class Pooling(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wide = layers.Dense(8, activation="relu", name="wide")
+            self.head = layers.Dense(2, name="head")
+
+        def call(self, x: Any) -> Any:
+            return self.head(keras.ops.mean(self.wide(x), axis=1))
+
+    model = Pooling()
+    model(np.zeros((1, 3, 4), np.float32))
+    session, small = pruned(keras_models.randomize(model), example=np.ones((2, 7, 4), np.float32))
+    assert small.input_shape == (None, 7, 4)
+    assert session.form is not None
+    assert "example's shape alone, (None, 7, 4), with any batch" in session.form
+    session, _ = pruned(keras_models.randomize(keras_models.mlp()))
+    assert session.form == "a model of the same layers, made smaller"

@@ -305,3 +305,110 @@ def test_inputs_are_made_up_in_shape_and_type() -> None:
     assert drawn["c"].std() > 0.3
     assert np.isfinite(adapter.outputs(model, drawn)[0]).all()
     assert adapter.made_up(model, adapter.graph(model), None) is None
+
+
+class Positions(layers.Layer):
+    """What is called on constants: as such its weights would be a constant of the graph."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.places = layers.Embedding(6, 8, name="places")
+
+    def call(self, x: Any) -> Any:
+        return x + self.places(keras.ops.arange(x.shape[1]))
+
+
+class Positioned(keras.Model):
+    """Embeds tokens and their positions, in the way that ``where`` says."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self.where = where
+        self.tokens = layers.Embedding(20, 8, name="tokens")
+        self.positions = Positions(name="positions") if where == "layer" else layers.Embedding(6, 8, name="positions")
+        self.wide = layers.Dense(16, activation="relu", name="wide")
+        self.head = layers.Dense(3, name="head")
+
+    def call(self, x: Any) -> Any:
+        y = self.tokens(x)
+        if self.where == "layer":
+            y = self.positions(y)
+        elif self.where == "input":
+            y = y + self.positions(keras.ops.cumsum(keras.ops.ones_like(x), axis=1) - 1)
+        elif self.where == "weights":
+            y = y + self.positions.embeddings[: x.shape[1]]
+        else:
+            y = y + self.positions(keras.ops.arange(x.shape[1]))
+        return self.head(self.wide(y))
+
+
+TOKENS = np.arange(24).reshape(4, 6) % 20
+
+
+def positioned(where: str) -> keras.Model:
+    model = Positioned(where)
+    if where == "weights":
+        model.positions.build((1, 6))
+    model(TOKENS)
+    return keras_models.randomize(model)
+
+
+@pytest.mark.parametrize("where", ["constant", "weights"])
+def test_weights_that_would_become_a_constant_are_refused_by_name(where: str) -> None:
+    model = positioned(where)
+    before = keras_models.snapshot(model)
+    with pytest.raises(TraceError, match=r"positions/embeddings apart from its inputs.*ones_like"):
+        graph(model, TOKENS)
+    for old, new in zip(before, keras_models.snapshot(model), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("where", ["input", "layer"])
+def test_what_the_refusal_advises_keeps_the_weights(where: str) -> None:
+    model = positioned(where)
+    traced = graph(model, TOKENS)
+    assert {name.split("/")[0] for name in traced.parameters} == {"tokens", "positions", "wide", "head"}
+    assert "wide/kernel" in couple(traced).layer_names
+    assert ("positions" in dict(unknown(traced))) == (where == "layer")
+
+
+def test_tracing_a_call_that_counts_does_not_count() -> None:
+    class Counting(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = layers.Dense(4)
+            self.count = self.add_weight(shape=(), name="count", initializer="zeros", trainable=False)
+
+        def call(self, x: Any) -> Any:
+            self.count.assign(keras.ops.ones(()))
+            return self.dense(x)
+
+    model = Counting()
+    model(np.zeros((1, 3), np.float32))
+    model.count.assign(0.0)
+    assert kinds(graph(model, np.zeros((1, 3)))) == ["linear"]
+    assert float(model.count.value) == 0.0
+
+
+def test_an_open_size_in_a_call_is_refused_with_the_remedy() -> None:
+    class Reshaping(keras.Model):
+        def __init__(self, known: bool) -> None:
+            super().__init__()
+            self.known = known
+            self.wide = layers.Dense(16, activation="relu", name="wide")
+            self.head = layers.Dense(3, name="head")
+
+        def call(self, x: Any) -> Any:
+            y = self.wide(x)
+            shape = (-1, 6 * 16) if self.known else (keras.ops.shape(y)[0], 6 * 16)
+            return self.head(keras.ops.reshape(y, shape))
+
+    example = np.ones((4, 6, 5), np.float32)
+    for known in (True, False):
+        model = Reshaping(known)
+        model(example)
+        if known:
+            assert "reshape" in kinds(graph(model, example))
+        else:
+            with pytest.raises(TraceError, match=r"Reshape.*write -1"):
+                graph(model, example)
