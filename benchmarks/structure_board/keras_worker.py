@@ -46,6 +46,9 @@ def prepare(model: keras.Model) -> None:
         value = keras.ops.convert_to_numpy(weight)
         if value.dtype.kind == "f" and (value.ndim < 2 or value.std() == 0):
             weight.assign(np.abs(value + 0.1 * generator.normal(size=value.shape)) if value.all() else value)
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with numbers that it derived from its weights
 
 
 def _difference(outcome: outcomes.Outcome, example: Any) -> float:
