@@ -67,7 +67,7 @@ def compact(model: nn.Module, graph: Graph, removal: Plan, example: Any) -> nn.M
     """A smaller module that computes what ``model`` does, from its exported graph; ``model`` itself is not touched.
 
     Parameters and buffers have the names that they have in ``model``. Sizes of the example's axes that the code does
-    not fix stay open, of images the batch alone; any other size is refused by the graph's own guards. Dropout and
+    not fix stay open, of images the batch alone; any other size is refused by :class:`Sizes`. Dropout and
     normalisation follow ``train()`` and ``eval()``; branches and loops of the user's own code are those that the
     example took in evaluation mode.
 
@@ -223,7 +223,6 @@ class _Tracer(fx.Interpreter):
 
     def __init__(self, written: fx.GraphModule, recorder: Recorder) -> None:
         super().__init__(written)
-        self._written = written
         self.made: dict[fx.Node, range] = {}
         self.given: dict[fx.Node, list[int | None]] = {}
         self._recorder = recorder
@@ -255,7 +254,7 @@ class _Rewriter(fx.Interpreter):
         for index, changed in removal.settings.items():
             node = makers.get(graph.operations[index].outputs[0])
             if node is not None:
-                self._changes.setdefault(node, {}).update({"kind": graph.operations[index].kind, **changed})
+                self._changes.setdefault(node, {}).update(changed)
 
     def rewrite(self, flat: Sequence[Any]) -> None:
         """All nodes, in order; then the new code is compiled."""
@@ -302,12 +301,13 @@ def _follow_mode(written: fx.GraphModule, model: nn.Module) -> None:
     written.add_submodule("_training", Training())
     with written.graph.inserting_before(next(iter(written.graph.nodes))):
         asked = written.graph.call_module("_training")
+    modules = dict(model.named_modules())
     for node in list(written.graph.nodes):
         name = str(getattr(node.target, "__name__", "")).partition(".")[0]
         position = MODES.get(name, len(node.args))
         if position < len(node.args) and isinstance(node.args[position], bool):
             node.update_arg(position, asked)
-        elif name == "scaled_dot_product_attention" and (rate := _dropout_of(node, model)):
+        elif name == "scaled_dot_product_attention" and (rate := _dropout_of(node, modules)):
             with written.graph.inserting_before(node):
                 now = written.graph.call_function(operator.mul, (asked, rate))
             node.args = (*(*node.args, None)[:4], now, *node.args[5:])
@@ -316,10 +316,10 @@ def _follow_mode(written: fx.GraphModule, model: nn.Module) -> None:
     written.recompile()
 
 
-def _dropout_of(node: fx.Node, model: nn.Module) -> float:
+def _dropout_of(node: fx.Node, modules: Mapping[str, nn.Module]) -> float:
     """The dropout of the ``nn.MultiheadAttention`` that an attention runs in: evaluation leaves no trace of it."""
     paths = [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
-    owner = dict(model.named_modules()).get(paths[-1]) if paths else None
+    owner = modules.get(paths[-1]) if paths else None
     return float(owner.dropout) if isinstance(owner, nn.MultiheadAttention) else 0.0
 
 
@@ -330,9 +330,10 @@ def _finished(written: fx.GraphModule, model: nn.Module) -> nn.Module:
     small = fx.GraphModule(written, written.graph, name if name.isidentifier() else "Exported")
     for parameter, original in _pairs(small, model):
         parameter.requires_grad_(original.requires_grad)
+    left = dict(small.named_modules())
     for path, module in (*written.named_modules(), *model.named_modules()):
-        if path in dict(small.named_modules()):  # what the graph does not use is gone
-            small.get_submodule(path)._non_persistent_buffers_set |= module._non_persistent_buffers_set
+        if path in left:  # what the graph does not use is gone
+            left[path]._non_persistent_buffers_set |= module._non_persistent_buffers_set
     return small.train(model.training)
 
 

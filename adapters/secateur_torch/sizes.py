@@ -25,7 +25,7 @@ class Site:
         module: the graph's module.
         node: the node.
         shapes: what its tensors are to be, in order.
-        changes: the settings of its operation that the plan changes, and its ``kind``.
+        changes: the settings of its operation that the plan changes.
         value: what an argument is in this run.
     """
 

@@ -152,6 +152,17 @@ def sparing(
     return result, tuple(names)
 
 
+def _without_any(kept: Mapping[str, BoolArray]) -> dict[str, dict[str, BoolArray]]:
+    """Parameters of which nothing is kept, each by itself, with all of its elements."""
+    return {name: {name: np.ones_like(flags)} for name, flags in kept.items() if not flags.any()}
+
+
+def _require_some(kept: Mapping[str, BoolArray], what: str, scope: str) -> None:
+    for name, flags in kept.items():
+        if not flags.any():
+            raise EmptyLayerError(f"this recipe would prune all {flags.size} {what} of {name}; {remedy(scope)}")
+
+
 @dataclass(frozen=True)
 class WeightRanking:
     """Every connection of the chosen parameters by itself."""
@@ -166,16 +177,12 @@ class WeightRanking:
 
     def masks(self, kept: Mapping[str, BoolArray]) -> dict[str, BoolArray]:
         """What is kept is the mask."""
-        for name, mask in kept.items():
-            if not mask.any():
-                raise EmptyLayerError(
-                    f"this recipe would prune all {mask.size} weights of {name}; {remedy(self.scope)}"
-                )
+        _require_some(kept, "weights", self.scope)
         return dict(kept)
 
     def emptied(self, kept: Mapping[str, BoolArray]) -> dict[str, dict[str, BoolArray]]:
         """Parameters of which no weight is kept."""
-        return {name: {name: np.ones_like(mask)} for name, mask in kept.items() if not mask.any()}
+        return _without_any(kept)
 
 
 @dataclass(frozen=True)
@@ -196,11 +203,7 @@ class BlockRanking:
 
     def masks(self, kept: Mapping[str, BoolArray]) -> dict[str, BoolArray]:
         """Each block's flag on all of its weights."""
-        for name, flags in kept.items():
-            if not flags.any():
-                raise EmptyLayerError(
-                    f"this recipe would prune all {flags.size} blocks of {name}; {remedy(self.scope)}"
-                )
+        _require_some(kept, "blocks", self.scope)
         extents = {name: self.shapes[name][0] for name in kept}
         return {
             name: np.array(spread(flags, extents[name], self._block(name)), order="C").reshape(extents[name])
@@ -209,7 +212,7 @@ class BlockRanking:
 
     def emptied(self, kept: Mapping[str, BoolArray]) -> dict[str, dict[str, BoolArray]]:
         """Parameters of which no block is kept."""
-        return {name: {name: np.ones_like(flags)} for name, flags in kept.items() if not flags.any()}
+        return _without_any(kept)
 
     def _block(self, name: str) -> tuple[int, ...]:
         extents, axes = self.shapes[name]
