@@ -24,10 +24,11 @@ from secateur.pruned import Pruned
 from secateur.recipe import Recipe
 from secateur.structure.graph import Graph
 from secateur_keras.adapter import KerasAdapter
+from secateur_keras.distillation import distiller
 from secateur_keras.files import counterparts
 from secateur_keras.training import Pruner
 
-__all__ = ["Pruned", "Pruner", "graph", "load", "parameters", "prune", "statistics"]
+__all__ = ["Pruned", "Pruner", "distiller", "graph", "load", "parameters", "prune", "statistics"]
 
 _ADAPTER = KerasAdapter()
 

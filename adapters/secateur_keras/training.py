@@ -17,13 +17,14 @@ from secateur.report.overview import Overview
 from secateur.scoring import Statistics
 from secateur_keras import backends, optimizers
 from secateur_keras.adapter import KerasAdapter
+from secateur_keras.distillation import student
 
 
 class Pruner(keras.callbacks.Callback):
     """Prunes step by step during ``model.fit(..., callbacks=[pruner])``; a later ``fit`` goes on where the last ended.
 
     Put it last in the list: at the end of training it masks what ``EarlyStopping(restore_best_weights=True)`` has
-    brought back from an epoch in which less was pruned.
+    brought back from an epoch in which less was pruned. Of a ``keras.distillation.Distiller``, the student is pruned.
 
     Args:
         recipe: what to prune, and when: steps of its schedule are training batches.
@@ -66,11 +67,12 @@ class Pruner(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any | None = None) -> None:
         """Take the model, and prune at step 0 if that is due."""
+        trained = student(self.model)
         if self._session is None:
             self._session = pruner.Pruner(
-                KerasAdapter(), self.model, self.recipe, optimizer=self.model.optimizer, **self._options
+                KerasAdapter(), trained, self.recipe, optimizer=self.model.optimizer, **self._options
             )
-        elif self._session.model is not self.model:
+        elif self._session.model is not trained:
             raise HoldError("this pruner already belongs to another model; make a new one")
         self._applied = optimizers.applied(self.model.optimizer)
 
