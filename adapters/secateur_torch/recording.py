@@ -110,7 +110,7 @@ class Recorder(TorchFunctionMode):
         self.inside = True
         try:
             result = func(*args, **kwargs)
-            call = Call(func, args, kwargs, result)
+            call = Call(func, args, kwargs, args[0] if func is torch.Tensor.__setitem__ else result)
             if any(self._is_known(tensor) for tensor in given) or makes(call):
                 changed = [tensor for tensor in given if before[id(tensor)] != version(tensor)]
                 self._record(call, given, changed)
@@ -151,10 +151,10 @@ class Recorder(TorchFunctionMode):
         return all(id(tensor) in made for tensor in produced)
 
     def _may_write(self, steps: Steps, changed: Sequence[torch.Tensor], sharing: Sequence[torch.Tensor]) -> bool:
-        """Weights stay as they are; what others see is only written place by place."""
+        """Weights stay as they are; what others see is only written place by place, or its features as they lie."""
         if any(self.weight(tensor) for tensor in (*changed, *sharing)):
             return False
-        return not sharing or (steps[-1].kind == "elementwise" and len(changed) == 1)
+        return not sharing or (steps[-1].kind in ("elementwise", "gather") and len(changed) == 1)
 
     def _sharing(self, changed: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Other tensors in the memory that was written."""

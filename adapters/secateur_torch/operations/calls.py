@@ -151,6 +151,7 @@ class Chain:
 
     def pad(self, axis: int, before: int, after: int, zero: bool = True) -> Chain:
         """Constants on one axis."""
+        axis %= len(self.shape)
         settings = {"axis": axis, "before": before, "after": after, **({} if zero else {"zero": False})}
         return self.step("pad", self._resized(axis, self.shape[axis] + before + after), settings)
 

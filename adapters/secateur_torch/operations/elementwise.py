@@ -125,6 +125,19 @@ def cast(call: Call, known: Known) -> Steps | None:
     return [Step("elementwise", [call.input], [call.result], {"zero": "all"})]
 
 
+def copied(call: Call, known: Known) -> Steps | None:
+    """``copy_``: index by index, into a tensor that keeps its shape, and so into what it is a view of."""
+    source = call.argument(1, "src", call.kwargs.get("other"))
+    return [Step("elementwise", [call.input, source], [call.result], {"zero": "all"})]
+
+
+def overwritten(call: Call, known: Known) -> Steps | None:
+    """``zero_`` and ``fill_``: with one number everywhere."""
+    number = 0 if call.name == "zero" else call.argument(1, "value")
+    is_zero = not isinstance(number, torch.Tensor) and number == 0
+    return [Step("elementwise", [call.input], [call.result], {"zero": "all"} if is_zero else {})]
+
+
 def gated(call: Call, known: Known) -> Steps | None:
     """``glu``: one half of an axis, times the sigmoid of the other."""
     axis = call.argument(1, "dim", -1) % call.input.ndim
@@ -135,7 +148,9 @@ def gated(call: Call, known: Known) -> Steps | None:
 
 
 def filled(call: Call, known: Known) -> Steps | None:
-    """A new tensor with one number everywhere."""
+    """A new tensor with one number everywhere, or with any."""
+    if "empty" in call.name:
+        return [Step("fill", [], [call.result], {}, optional=True)]
     number = {"zeros": 0, "ones": 1}.get(call.name.removesuffix("_like").removeprefix("new_"))
     if number is None:
         number = call.argument(2 if call.name.startswith("new_") else 1, "fill_value")
@@ -171,6 +186,8 @@ READERS: dict[str, Reader] = {
         elementwise,
     ),
     "expand_as": expand_as,
+    "copy": copied,
+    **dict.fromkeys(("fill", "zero"), overwritten),
     **dict.fromkeys(("div", "truediv", "rtruediv", "rdiv", "true_divide", "divide", "itruediv"), quotient),
     **dict.fromkeys(
         (
@@ -183,7 +200,7 @@ READERS: dict[str, Reader] = {
     **dict.fromkeys(
         (
             f"{before}{kind}{after}"
-            for kind in ("zeros", "ones", "full")
+            for kind in ("zeros", "ones", "full", "empty")
             for before, after in (("", ""), ("", "_like"), ("new_", ""))
         ),
         filled,

@@ -54,6 +54,9 @@ Views, which only move indices:
 ``split``        ``axis``, ``sizes``: one output for each; ``equal``: they must stay equally long (chunk)
 ``pad``          ``axis``, ``before``, ``after``: so many constants
 ``expand``       broadcasts axes of size 1, and adds axes in front
+``gather``       reads or writes places that depend on data; inputs are ``values`` tensors of numbers (default: all),
+                 then any that tell places. ``carried``: for each input, for each axis of the output the axis of the
+                 input that it is, index by index, or None. All other axes stay
 ``fill``         a new tensor with the same number everywhere, which takes the size of what it meets; ``zero``: 0
 ``unknown``      anything else: freezes all that it touches, and is listed
 ===============  =======================================================================================================

@@ -48,6 +48,7 @@ RULES: Mapping[str, Rule] = {
     "split": moving.split,
     "pad": moving.pad,
     "expand": moving.expand,
+    "gather": moving.gather,
     "fill": moving.fill,
     "unknown": unknown,
 }
