@@ -14,6 +14,7 @@ from secateur.structure.graph import Graph, Operation, ParameterShape
 from secateur_torch.inference import tensors, version
 from secateur_torch.operations import Call, Step, Steps, describe, does_nothing, makes, reads_values
 from secateur_torch.operations.calls import Chain, stand_in
+from secateur_torch.operations.signs import POSITIVE, sign
 from secateur_torch.parameters import Weight
 
 
@@ -48,6 +49,7 @@ class Recorder(TorchFunctionMode):
         self._inputs: tuple[int, ...] = ()
         self._used: dict[str, ParameterShape] = {}
         self._floating: set[torch.dtype] = set()
+        self._signs: dict[int, int] = {}
         for weight in self._weights.values():
             self._keep(weight.tensor)
 
@@ -80,6 +82,10 @@ class Recorder(TorchFunctionMode):
     def is_constant(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor depends neither on inputs nor on weights."""
         return not self._is_known(tensor)
+
+    def is_positive(self, tensor: torch.Tensor) -> bool:
+        """Whether its numbers are above 0, whatever the weights and inputs are."""
+        return self._signs.get(id(tensor)) == POSITIVE
 
     def number(self, tensor: torch.Tensor) -> int | None:
         """The number of a tensor, if it has one."""
@@ -138,10 +144,12 @@ class Recorder(TorchFunctionMode):
         sharing = self._sharing(changed)
         if steps is None or not self._is_whole(steps, produced) or not self._may_write(steps, changed, sharing):
             self._unknown(call, [*given, *sharing], [*produced, *sharing])
+            self._note_sign(call, [*changed, *sharing])
             return
         for step in steps:
             self._add(step, call.name)
         self._note_transposed(call, steps)
+        self._note_sign(call, [*changed, *sharing])
         if not (len(steps[-1].inputs) == 1 and steps[-1].settings.get("zero")):
             for tensor in sharing:
                 self._add(Step("elementwise", [tensor], [tensor]), call.name)
@@ -170,6 +178,13 @@ class Recorder(TorchFunctionMode):
             (source,) = first.inputs
             if self.weight(source) is not None:
                 self._transposed[id(call.result)] = source
+
+    def _note_sign(self, call: Call, written: Sequence[torch.Tensor]) -> None:
+        """Of what a call gives; what it writes to may be anything afterwards, but for its result."""
+        found = sign(call, self._signs)
+        for tensor in written:
+            self._signs.pop(id(tensor), None)
+        self._signs |= {id(tensor): found for tensor in tensors(call.result)[:1]}
 
     def _add(self, step: Step, label: str) -> None:
         inputs = tuple(self._number(tensor) for tensor in step.inputs)

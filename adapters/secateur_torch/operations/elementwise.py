@@ -20,6 +20,8 @@ def elementwise(call: Call, known: Known) -> Steps | None:
     """Operands are broadcast, learned ones among them."""
     operands = call.operands
     zero = kept_zeros(call)
+    if zero is None and all(map(known.is_positive, operands)):
+        zero = ""
     if zero is None or torch.broadcast_shapes(*(item.shape for item in operands)) != call.result.shape:
         return None
     step = _combined(operands, call.result, zero, known)
@@ -105,19 +107,28 @@ def _slopes(result: torch.Tensor, probes: Sequence[torch.Tensor]) -> list[torch.
 
 
 def quotient(call: Call, known: Known) -> Steps | None:
-    """Divided by a tensor: whatever that can lose must stay, for a masked unit would be divided by zero."""
+    """Divided by a tensor: unless it is never zero, what it can lose stays, or a masked unit would be divided by 0."""
     left, right = call.args[0], call.argument(1, "other")
     if call.name == "rtruediv" or call.name == "rdiv":
         left, right = right, left
     if not isinstance(right, torch.Tensor):
         return elementwise(call, known)
-    divisor = stand_in(right.shape)
-    steps = [Step("unknown", [right], [divisor])]
     if not isinstance(left, torch.Tensor):
-        return [Step("unknown", [right], [call.result])]
+        return [
+            Step("elementwise", [right], [call.result]) if known.is_positive(right) else divided(right, call.result)
+        ]
+    divisor, steps = right, []
+    if not known.is_positive(right):
+        divisor = stand_in(right.shape)
+        steps = [divided(right, divisor)]
     if torch.broadcast_shapes(left.shape, right.shape) != call.result.shape:
         return None
     return [*steps, _combined([left, divisor], call.result, "any", known)]
+
+
+def divided(divisor: torch.Tensor, result: torch.Tensor) -> Step:
+    """What is divided by stays as it is."""
+    return Step("unknown", [divisor], [result], {"reason": "it divides by what would be zero without a unit"})
 
 
 def cast(call: Call, known: Known) -> Steps | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from secateur_torch.operations.calls import Call, Known, Reader, Step, Steps, axes_from_front
+from secateur_torch.operations.calls import Call, Chain, Known, Reader, Step, Steps, axes_from_front
 
 Carried = Sequence[int | None]
 
@@ -145,6 +145,35 @@ def is_mask(part: Any) -> bool:
     return isinstance(part, torch.Tensor) and part.dtype in (torch.bool, torch.uint8)
 
 
+def sampled(call: Call, known: Known) -> Steps | None:
+    """``grid_sample``: channels at places of space that a grid tells."""
+    grid = call.argument(1, "grid")
+    carried = [0, 1, *(None,) * (call.input.ndim - 2)]
+    return [placed([(call.input, carried)], unplaced([grid], call.input.ndim), call.result)]
+
+
+def windows(call: Call, known: Known) -> Steps | None:
+    """``unfold``: of a tensor, pieces of one axis; of an image, the channels of each window, which lie side by side."""
+    x, result = call.input, call.result
+    if result.ndim == x.ndim + 1:
+        (along,) = axes_from_front(call.argument(1, "dimension"), x.ndim)
+        carried = [None if axis == along else axis for axis in range(x.ndim)]
+        return [placed([(x, [*carried, None])], [], result)]
+    if x.ndim != 4:
+        return None
+    shape = (*x.shape[:2], result.shape[1] // x.shape[1], result.shape[2])
+    return Chain(x).step("pool", shape, {"channel_axis": 1}).reshape(result.shape).end(result)
+
+
+def folded(call: Call, known: Known) -> Steps | None:
+    """``fold``, the inverse, which adds up."""
+    x, result = call.input, call.result
+    if result.ndim != 4:
+        return None
+    chain = Chain(x).reshape((*result.shape[:2], x.shape[1] // result.shape[1], x.shape[2]))
+    return chain.step("pool", result.shape, {"channel_axis": 1}).end(result)
+
+
 def packed(call: Call, known: Known) -> Steps | None:
     """``pack_padded_sequence``: the steps of all sequences, one after the other; how many there are at each time."""
     x, lengths = call.input, call.argument(1, "lengths")
@@ -174,6 +203,9 @@ READERS: dict[str, Reader] = {
     **dict.fromkeys(("gather", "take_along_dim"), gathered),
     **dict.fromkeys(("scatter", "scatter_add", "scatter_reduce"), scattered),
     **dict.fromkeys(("index_add", "index_copy", "index_fill"), added_rows),
+    "grid_sample": sampled,
+    **dict.fromkeys(("unfold", "im2col"), windows),
+    **dict.fromkeys(("fold", "col2im"), folded),
     "pack_padded_sequence": packed,
     "pad_packed_sequence": unpacked,
     "pad_sequence": padded,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from secateur_torch.operations.calls import Call, Chain, Known, Reader, Step, Steps, axes_from_front, stand_in
-from secateur_torch.operations.elementwise import elementwise
+from secateur_torch.operations.elementwise import divided, elementwise
 
 ADDING = ("sum", "nansum", "count_nonzero", "any", "norm", "vector_norm", "linalg_norm", "linalg_vector_norm")
 """To which what is zero adds nothing."""
@@ -72,9 +72,36 @@ def largest(call: Call, known: Known) -> Steps | None:
 
 
 def normalized(call: Call, known: Known) -> Steps | None:
-    """``normalize``, ``cosine_similarity`` and so on: all along one axis, unit by unit along the others."""
-    axis = call.argument(2, "dim", 1)
-    return [Step("softmax", [call.input], [call.result], {"axis": axis})] if isinstance(axis, int) else None
+    """``normalize``: divided by a norm that is never zero, to which zeros add nothing."""
+    axes = call.argument(2, "dim", 1)
+    if call.argument(1, "p", 2.0) <= 0 or call.argument(3, "eps", 1e-12) <= 0:
+        return None
+    norm = Chain(call.input).reduce(axes_from_front(axes, call.input.ndim), keepdims=True, sum=True)
+    return [*norm.steps, Step("elementwise", [call.input, norm.tensor], [call.result], {"zero": "any"})]
+
+
+def weight_norm(call: Call, known: Known) -> Steps | None:
+    """A kernel by the norm of each of its slices, times a learned length: a slice of zeros would be divided by 0."""
+    kernel, length = call.args[:2]
+    own = call.argument(2, "dim", 0)
+    norm = Chain(kernel).reduce([axis for axis in range(kernel.ndim) if axis != own], keepdims=True, sum=True)
+    divisor = stand_in(norm.shape)
+    product = Step("elementwise", [kernel, length, divisor], [call.result], {"zero": "any"})
+    return [*norm.steps, divided(norm.tensor, divisor), product]
+
+
+def similarity(call: Call, known: Known) -> Steps | None:
+    """``cosine_similarity``: of what is zero in both, neither the product nor the norms know."""
+    left, right = call.argument(0, "x1"), call.argument(1, "x2")
+    shape = torch.broadcast_shapes(left.shape, right.shape)
+    chain = Chain(left).step("elementwise", shape, {"zero": "all"}, right)
+    return chain.reduce(axes_from_front(call.argument(2, "dim", 1), len(shape)), sum=True).end(call.result)
+
+
+def moments(call: Call, known: Known) -> Steps | None:
+    """``var_mean`` and ``std_mean``."""
+    axes = axes_from_front(None if isinstance(call.dimension, bool) else call.dimension, call.input.ndim)
+    return _reduced(call, axes, list(call.result))
 
 
 def _results(call: Call) -> list[torch.Tensor]:
@@ -113,4 +140,7 @@ READERS: dict[str, Reader] = {
     ),
     "topk": largest,
     "normalize": normalized,
+    "weight_norm": weight_norm,
+    "cosine_similarity": similarity,
+    **dict.fromkeys(("var_mean", "std_mean"), moments),
 }

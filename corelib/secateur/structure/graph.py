@@ -58,7 +58,7 @@ Views, which only move indices:
                  then any that tell places. ``carried``: for each input, for each axis of the output the axis of the
                  input that it is, index by index, or None. All other axes stay
 ``fill``         a new tensor with the same number everywhere, which takes the size of what it meets; ``zero``: 0
-``unknown``      anything else: freezes all that it touches, and is listed
+``unknown``      anything else: freezes all that it touches, and is listed; ``reason``: why, in words
 ===============  =======================================================================================================
 
 Parts in ``Operation.parameters`` are those above, ``bias`` and ``projection`` where there is one, and ``scale``,
