@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from secateur_torch.operations.calls import Call, Chain, Known, Reader, Step, Steps, axes_from_front, stand_in
-from secateur_torch.operations.elementwise import divided, elementwise
+from secateur_torch.operations.elementwise import elementwise
 
 ADDING = ("sum", "nansum", "count_nonzero", "any", "norm", "vector_norm", "linalg_norm", "linalg_vector_norm")
 """To which what is zero adds nothing."""
@@ -80,16 +80,6 @@ def normalized(call: Call, known: Known) -> Steps | None:
     return [*norm.steps, Step("elementwise", [call.input, norm.tensor], [call.result], {"zero": "any"})]
 
 
-def weight_norm(call: Call, known: Known) -> Steps | None:
-    """A kernel by the norm of each of its slices, times a learned length: a slice of zeros would be divided by 0."""
-    kernel, length = call.args[:2]
-    own = call.argument(2, "dim", 0)
-    norm = Chain(kernel).reduce([axis for axis in range(kernel.ndim) if axis != own], keepdims=True, sum=True)
-    divisor = stand_in(norm.shape)
-    product = Step("elementwise", [kernel, length, divisor], [call.result], {"zero": "any"})
-    return [*norm.steps, divided(norm.tensor, divisor), product]
-
-
 def similarity(call: Call, known: Known) -> Steps | None:
     """``cosine_similarity``: of what is zero in both, neither the product nor the norms know."""
     left, right = call.argument(0, "x1"), call.argument(1, "x2")
@@ -140,7 +130,6 @@ READERS: dict[str, Reader] = {
     ),
     "topk": largest,
     "normalize": normalized,
-    "weight_norm": weight_norm,
     "cosine_similarity": similarity,
     **dict.fromkeys(("var_mean", "std_mean"), moments),
 }
