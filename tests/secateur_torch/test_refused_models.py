@@ -58,7 +58,7 @@ def test_what_is_no_model_of_layers_any_more(name: str, recipe: Recipe) -> None:
 def test_a_scripted_layer_of_a_model() -> None:
     model = nn.Sequential(torch.jit.script(nn.BatchNorm1d(4)), *network())
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(TraceError, match="^0 is scripted, so its structure cannot be read: give the module"):
+    with pytest.raises(TraceError, match=r"^0 is scripted, so its structure cannot be read: give the module"):
         st.prune(model, HALF, example=X)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert st.prune(model, Recipe(0.5), example=X).sparsity == 0.5  # single weights need no structure
@@ -90,7 +90,7 @@ def test_plans_of_other_models_and_of_models_that_are_smaller_already() -> None:
         with pytest.raises(ShapeMismatchError, match="made for another model, or this one was made smaller since"):
             surgery.compact(other, graph, plan)
     again = st.prune(small, HALF, example=X).compact()
-    assert (again[0].out_features, small[0].out_features) == (2, 3)
+    assert (again[0].out_features, small[0].out_features) == (1, 3)
 
 
 def test_parameters_that_two_models_share() -> None:

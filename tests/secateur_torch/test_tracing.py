@@ -50,7 +50,12 @@ KINDS: dict[str, tuple[Callable[[torch.Tensor], Any], torch.Tensor, str, dict[st
     "method": (lambda x: x.sigmoid(), ROW, "elementwise", {}),
     "in place": (lambda x: functional.relu(x.clone(), inplace=True), ROW, "elementwise", {"zero": "all"}),
     "operator": (lambda x: 2 - x, ROW, "elementwise", {}),
-    "reverse": (lambda x: 1 / x, ROW, "unknown", {}),
+    "reverse": (
+        lambda x: 1 / x,
+        ROW,
+        "unknown",
+        {"reason": "it divides by what would be zero without a unit"},
+    ),
     "power": (lambda x: x**2, ROW, "elementwise", {"zero": "all"}),
     "root": (lambda x: x**0.5, ROW, "unknown", {}),
     "quotient": (lambda x: x / 2, ROW, "elementwise", {"zero": "all"}),
