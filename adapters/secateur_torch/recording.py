@@ -221,10 +221,10 @@ class Recorder(TorchFunctionMode):
         """The name of a weight, noted with its shape; one of no known role gets that of its use."""
         weight = self._weights[id(tensor)]
         shape = self._used.setdefault(weight.name, weight.shape)
-        if shape.role == "other" and part in ("kernel", "table"):
+        if shape.role == "other" and (axes or part in ("kernel", "table")):
             named = axes or ("out", "in")
             named = (*named, *(f"axis{axis}" for axis in range(len(named), len(shape.shape))))
-            role = "kernel" if part == "kernel" else shape.role
+            role = shape.role if part == "table" else "kernel"
             self._used[weight.name] = replace(shape, role=role, axes=named)
         return weight.name
 

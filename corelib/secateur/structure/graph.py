@@ -64,9 +64,10 @@ Views, which only move indices:
 Parts in ``Operation.parameters`` are those above, ``bias`` and ``projection`` where there is one, and ``scale``,
 ``shift``, ``mean``, ``variance``; operations of kind ``elementwise`` and ``unknown`` may use any names. A kernel's
 ``out`` and ``in`` axes are those of these names in its :class:`ParameterShape`, else (tied embeddings) the first and
-the second. A tensor that no operation writes is an input or a constant: nothing of it can go. An operation of a kind
-that is not in the table counts as ``unknown``. ``zero=False`` in ``settings`` of any kind that only passes values on
-says that it does not keep zeros. An ``unknown`` one that writes no tensor hands numbers to the model's code.
+the second. One that only a ``contract`` reads, as a tensor, may have an ``out2`` too, which makes features as well. A
+tensor that no operation writes is an input or a constant: nothing of it can go. An operation of a kind that is not in
+the table counts as ``unknown``. ``zero=False`` in ``settings`` of any kind that only passes values on says that it does
+not keep zeros. An ``unknown`` one that writes no tensor hands numbers to the model's code.
 """
 
 from __future__ import annotations
@@ -82,6 +83,13 @@ def producing_axis(role: str, axes: Sequence[str]) -> int | None:
     """The axis along which a parameter makes features: ``features`` of an embedding, ``out`` of a kernel; else None."""
     wanted = "features" if role == "embedding" else "out"
     return axes.index(wanted) if role in PRUNABLE_ROLES and wanted in axes else None
+
+
+def producing_axes(role: str, axes: Sequence[str]) -> list[int]:
+    """All axes along which a parameter makes features: a kernel of several heads also has ``out2``."""
+    first = producing_axis(role, axes)
+    others = [axis for axis, name in enumerate(axes) if name.startswith("out") and axis != first]
+    return [] if first is None else [first, *(others if role == "kernel" else [])]
 
 
 @dataclass(frozen=True)
