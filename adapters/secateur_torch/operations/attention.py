@@ -40,12 +40,12 @@ class _MultiHead:
         self._given, self._known = arguments, known
         self._output, self._weights = result
         self._steps: Steps = []
+        self._parts: list[torch.Tensor] = []
         self._batched = arguments["query"].ndim == 3
         self._batch = arguments["query"].shape[1] if self._batched else 1
 
     def steps(self) -> Steps | None:
         """All of them; None if a projection is computed."""
-        self._part_equally()
         query, key, value = (self._heads(index) for index in range(3))
         chain = Chain(query).step("attention", query.shape, {"scaled": True}, key, value, *self._masks())
         time, features = self._given["query"].shape[0], self._given["embed_dim_to_check"]
@@ -91,15 +91,6 @@ class _MultiHead:
         shape[axis] += 1
         chain.step("concat", shape, {"axis": axis}, more.tensor)
 
-    def _part_equally(self) -> None:
-        """PyTorch takes kernel and bias to be three parts, of queries, keys and values, of one width."""
-        width = self._given["embed_dim_to_check"]
-        for tensor in (self._given["in_proj_weight"], self._given["in_proj_bias"]):
-            if tensor is not None:
-                parts = [stand_in((width, *tensor.shape[1:])) for _ in range(3)]
-                settings = {"axis": 0, "sizes": (width,) * 3, "equal": True}
-                self._steps.append(Step("split", [tensor], parts, settings))
-
     def _projection(self, x: torch.Tensor, result: torch.Tensor, index: int) -> Step:
         """One kernel of its own, or a third of the rows of a common one; the biases lie in one."""
         width = self._given["embed_dim_to_check"]
@@ -107,17 +98,24 @@ class _MultiHead:
         kernel, bias = self._given[name], self._given["in_proj_bias"]
         if any(self._known.weight(tensor) is None for tensor in (kernel, bias) if tensor is not None):
             raise ValueError("a projection that is computed")
-        rows = (index * width, (index + 1) * width)
         if name == "in_proj_weight":
             parts = {"kernel": kernel, **({} if bias is None else {"bias": bias})}
-            return Step("linear", [x], [result], {"axis": -1, "rows": rows}, parts)
+            settings = {"axis": -1, "rows": (index * width, (index + 1) * width), "parts": 3}
+            return Step("linear", [x], [result], settings, parts)
         if bias is None:
             return Step("linear", [x], [result], {"axis": -1}, {"kernel": kernel})
         bare = stand_in(result.shape)
         self._steps.append(Step("linear", [x], [bare], {"axis": -1}, {"kernel": kernel}))
-        own = Chain(bias).slice(0, *rows)
-        self._steps += own.steps
-        return Step("elementwise", [bare, own.tensor], [result], {"zero": "all"})
+        return Step("elementwise", [bare, self._biases(bias)[index]], [result], {"zero": "all"})
+
+    def _biases(self, bias: torch.Tensor) -> list[torch.Tensor]:
+        """Those of queries, keys and values, which PyTorch takes to be equally long."""
+        if not self._parts:
+            size = len(bias) // 3
+            self._parts = [stand_in((size,)) for _ in range(3)]
+            settings = {"axis": 0, "sizes": (size,) * 3, "equal": True}
+            self._steps.append(Step("split", [bias], self._parts, settings))
+        return self._parts
 
     def _masks(self) -> list[torch.Tensor]:
         """Those that there are: (time, time), also for each head of each example, and of the keys (batch, time)."""

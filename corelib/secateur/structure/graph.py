@@ -10,7 +10,8 @@ Weights and where they meet:
 kind             meaning and ``settings``
 ===============  =======================================================================================================
 ``linear``       contracts axis ``axis`` (may be negative) of its input with the ``in`` axis of ``kernel``; ``rows``
-                 (start, stop): of the kernel's and bias's ``out`` indices only these
+                 (start, stop): of the kernel's and bias's ``out`` indices only these; ``parts``: in so many the ``out``
+                 indices are divided, which must stay equally long
 ``convolution``  ``channel_axis``, ``groups``; ``kernel`` is (out, in // groups, \*spatial), a transposed one too. With
                  ``transposed`` and more than one group it is (group, out // groups, in // groups, \*spatial)
 ``bilinear``     two inputs, whose last axes are contracted with axes 1 and 2 of ``kernel``
