@@ -25,7 +25,8 @@ from secateur_torch.arrays import array
 def inference_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode for the block, without compiled code; modes, buffers and random state are restored after it."""
     modes = [(module, module.training) for module in model.modules()]
-    buffers = [(module, dict(module._buffers)) for module in model.modules()]
+    scripted = torch.jit.ScriptModule  # which keeps its buffers where Python cannot replace them
+    buffers = [(module, dict(module._buffers)) for module in model.modules() if not isinstance(module, scripted)]
     values = [(buffer, buffer.clone()) for buffer in model.buffers()]
     devices = {tensor.device for tensor in model.parameters() if tensor.is_cuda}
     model.eval()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.nn.parameter import is_lazy
 
 from secateur.adapter import PRUNABLE_ROLES, Masks, Parameter
@@ -26,6 +26,7 @@ from secateur_torch.parametrized import Computed, computed
 
 BoolArray = npt.NDArray[np.bool_]
 
+REMEDY = "give the module that it was made from, and script or export what compact() returns"
 RANKABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -82,7 +83,15 @@ def weights(model: nn.Module) -> list[Weight]:
             if not _is_constant(weight):
                 _check_dtype(name, tensor)
                 listed.setdefault(id(tensor), weight)
+    if not listed and (quantized := _quantized(model)):
+        raise UnsupportedDtypeError(f"{quantized} is quantized; prune the model before it is quantized or converted")
     return list(listed.values())
+
+
+def _quantized(model: nn.Module) -> str:
+    """The first layer whose weights are packed integers; empty if there is none."""
+    kinds = ((path or "the model", type(module)) for path, module in model.named_modules())
+    return next((f"{path} ({kind.__name__})" for path, kind in kinds if ".quantized." in kind.__module__), "")
 
 
 def to_native(model: nn.Module, masks: Masks) -> dict[str, BoolArray]:
@@ -104,9 +113,19 @@ def _own(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 def _require_module(model: object) -> None:
     if isinstance(model, nn.Module):
+        if kind := written_down(model):
+            raise ModelTypeError(f"the model is {kind}, whose layers are not PyTorch's any more: {REMEDY}")
         return
     hint = ", into which load_state_dict() loads these weights" if isinstance(model, Mapping) else ""
     raise ModelTypeError(f"the model is a {type(model).__name__}: give the torch.nn.Module itself{hint}")
+
+
+def written_down(module: nn.Module) -> str:
+    """In words, what PyTorch made of the module, if that is code that can neither be traced nor cut; else empty."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return "scripted"
+    cannot_evaluate = isinstance(module, fx.GraphModule) and "eval" in vars(module)
+    return "what torch.export wrote of one" if cannot_evaluate else ""
 
 
 def _is_constant(weight: Weight) -> bool:

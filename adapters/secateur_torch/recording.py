@@ -14,6 +14,7 @@ from secateur.structure.graph import Graph, Operation, ParameterShape
 from secateur_torch.inference import tensors, version
 from secateur_torch.operations import Call, Step, Steps, describe, does_nothing, makes, reads_values
 from secateur_torch.operations.calls import Chain, stand_in
+from secateur_torch.operations.signs import POSITIVE, sign
 from secateur_torch.parameters import Weight
 
 
@@ -48,6 +49,7 @@ class Recorder(TorchFunctionMode):
         self._inputs: tuple[int, ...] = ()
         self._used: dict[str, ParameterShape] = {}
         self._floating: set[torch.dtype] = set()
+        self._signs: dict[int, int] = {}
         for weight in self._weights.values():
             self._keep(weight.tensor)
 
@@ -81,6 +83,10 @@ class Recorder(TorchFunctionMode):
         """Whether a tensor depends neither on inputs nor on weights."""
         return not self._is_known(tensor)
 
+    def is_positive(self, tensor: torch.Tensor) -> bool:
+        """Whether its numbers are above 0, whatever the weights and inputs are."""
+        return self._signs.get(id(tensor)) == POSITIVE
+
     def number(self, tensor: torch.Tensor) -> int | None:
         """The number of a tensor, if it has one."""
         return self._numbers.get(id(tensor))
@@ -110,7 +116,7 @@ class Recorder(TorchFunctionMode):
         self.inside = True
         try:
             result = func(*args, **kwargs)
-            call = Call(func, args, kwargs, result)
+            call = Call(func, args, kwargs, args[0] if func is torch.Tensor.__setitem__ else result)
             if any(self._is_known(tensor) for tensor in given) or makes(call):
                 changed = [tensor for tensor in given if before[id(tensor)] != version(tensor)]
                 self._record(call, given, changed)
@@ -138,10 +144,12 @@ class Recorder(TorchFunctionMode):
         sharing = self._sharing(changed)
         if steps is None or not self._is_whole(steps, produced) or not self._may_write(steps, changed, sharing):
             self._unknown(call, [*given, *sharing], [*produced, *sharing])
+            self._note_sign(call, [*changed, *sharing])
             return
         for step in steps:
             self._add(step, call.name)
         self._note_transposed(call, steps)
+        self._note_sign(call, [*changed, *sharing])
         if not (len(steps[-1].inputs) == 1 and steps[-1].settings.get("zero")):
             for tensor in sharing:
                 self._add(Step("elementwise", [tensor], [tensor]), call.name)
@@ -151,10 +159,10 @@ class Recorder(TorchFunctionMode):
         return all(id(tensor) in made for tensor in produced)
 
     def _may_write(self, steps: Steps, changed: Sequence[torch.Tensor], sharing: Sequence[torch.Tensor]) -> bool:
-        """Weights stay as they are; what others see is only written place by place."""
+        """Weights stay as they are; what others see is only written place by place, or its features as they lie."""
         if any(self.weight(tensor) for tensor in (*changed, *sharing)):
             return False
-        return not sharing or (steps[-1].kind == "elementwise" and len(changed) == 1)
+        return not sharing or (steps[-1].kind in ("elementwise", "gather") and len(changed) == 1)
 
     def _sharing(self, changed: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Other tensors in the memory that was written."""
@@ -170,6 +178,13 @@ class Recorder(TorchFunctionMode):
             (source,) = first.inputs
             if self.weight(source) is not None:
                 self._transposed[id(call.result)] = source
+
+    def _note_sign(self, call: Call, written: Sequence[torch.Tensor]) -> None:
+        """Of what a call gives; what it writes to may be anything afterwards, but for its result."""
+        found = sign(call, self._signs)
+        for tensor in written:
+            self._signs.pop(id(tensor), None)
+        self._signs |= {id(tensor): found for tensor in tensors(call.result)[:1]}
 
     def _add(self, step: Step, label: str) -> None:
         inputs = tuple(self._number(tensor) for tensor in step.inputs)
@@ -206,10 +221,10 @@ class Recorder(TorchFunctionMode):
         """The name of a weight, noted with its shape; one of no known role gets that of its use."""
         weight = self._weights[id(tensor)]
         shape = self._used.setdefault(weight.name, weight.shape)
-        if shape.role == "other" and part in ("kernel", "table"):
+        if shape.role == "other" and (axes or part in ("kernel", "table")):
             named = axes or ("out", "in")
             named = (*named, *(f"axis{axis}" for axis in range(len(named), len(shape.shape))))
-            role = "kernel" if part == "kernel" else shape.role
+            role = shape.role if part == "table" else "kernel"
             self._used[weight.name] = replace(shape, role=role, axes=named)
         return weight.name
 

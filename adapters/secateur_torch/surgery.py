@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from secateur.errors import TraceError
+from secateur.errors import ShapeMismatchError, TraceError
 from secateur.layout import Layout
 from secateur.structure.graph import Graph, Operation
 from secateur.structure.removal import Plan
@@ -34,6 +34,7 @@ def compact(model: nn.Module, graph: Graph, plan: Plan) -> nn.Module:
         plan: which indices of which weights stay.
 
     Raises:
+        ShapeMismatchError: the plan is for another model.
         TraceError: PyTorch cannot copy the model.
     """
     replaced = sliced_weights(weights(model), plan)
@@ -53,8 +54,22 @@ def compact(model: nn.Module, graph: Graph, plan: Plan) -> nn.Module:
 
 def sliced_weights(known: Iterable[Weight], plan: Plan) -> dict[int, torch.Tensor]:
     """The id of every weight that loses something -> what is left of it."""
+    known = list(known)
+    _check_fit(known, plan)
     kept = kept_indices(plan)
     return {id(weight.tensor): _sliced(weight, kept[weight.name]) for weight in known if weight.name in kept}
+
+
+def _check_fit(known: Iterable[Weight], plan: Plan) -> None:
+    """Raises ShapeMismatchError if a plan is that of another model, or of this one before it was made smaller."""
+    shapes = {weight.name: weight.layout.shape for weight in known}
+    for (name, axis), keep in plan.keep.items():
+        shape = shapes.get(name, ())
+        if axis >= len(shape) or shape[axis] != keep.size:
+            raise ShapeMismatchError(
+                f"the plan is for {keep.size} indices on axis {axis} of {name!r}, whose canonical shape in this model "
+                f"is {shape or 'not known'}: it was made for another model, or this one was made smaller since"
+            )
 
 
 def _copy(model: nn.Module, replaced: Mapping[int, torch.Tensor]) -> nn.Module:

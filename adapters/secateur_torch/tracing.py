@@ -25,7 +25,7 @@ from secateur.structure.graph import Graph
 from secateur_torch.inference import inference_mode, results, run, training_mode
 from secateur_torch.normalisation import Began, begin, end
 from secateur_torch.operations import Call
-from secateur_torch.parameters import weights
+from secateur_torch.parameters import REMEDY, weights, written_down
 from secateur_torch.recording import Recorder
 
 __all__ = ["graph"]
@@ -45,8 +45,9 @@ def graph(model: nn.Module, example: Any | None) -> Graph:
 
     Raises:
         ExampleError: there is no example, or the model does not accept it.
-        TraceError: the model returns an object whose tensors cannot be seen.
+        TraceError: the model returns an object whose tensors cannot be seen, or is scripted or exported.
     """
+    _require_eager(model)
     inference = _traced(model, example, inference_mode)
     if all(weight.name in inference.parameters for weight in weights(model)):
         return inference
@@ -55,6 +56,13 @@ def graph(model: nn.Module, example: Any | None) -> Graph:
     except (ExampleError, TraceError):  # it wants labels too, or is not made to train
         return inference
     return inference if training.parameters.keys() <= inference.parameters.keys() else _joined(inference, training)
+
+
+def _require_eager(model: nn.Module) -> None:
+    """Raises TraceError where a module's code is not Python's any more: no hook is called, no function is seen."""
+    for path, module in model.named_modules():
+        if kind := written_down(module):
+            raise TraceError(f"{path or 'the model'} is {kind}, so its structure cannot be read: {REMEDY}")
 
 
 def _traced(model: nn.Module, example: Any | None, mode: Callable[[nn.Module], AbstractContextManager[None]]) -> Graph:

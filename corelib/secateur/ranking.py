@@ -23,7 +23,7 @@ from secateur.recipe.score import Score
 from secateur.scoring import Statistics, scored
 from secateur.structure.branches import find
 from secateur.structure.coupling import Coupling, couple, only
-from secateur.structure.graph import Graph
+from secateur.structure.graph import Graph, producing_axes
 from secateur.structure.removal import plan, producer, unit_masks
 from secateur.tiles import block_means, block_shape, spread
 
@@ -274,7 +274,7 @@ class NeuronRanking:
 
     def _part(self, parameter: Parameter, axis: int) -> str:
         """What a slice along this axis is to its unit, in the words of :data:`secateur.recipe.granularity.SLICES`."""
-        if axis == parameter.producing_axis:
+        if axis in producing_axes(parameter.role, parameter.axes):
             return "out"
         if (parameter.name, axis) in self.coupling.readers:
             return "in"

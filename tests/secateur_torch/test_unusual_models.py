@@ -241,7 +241,7 @@ def test_units_that_would_be_divided_by_stay(singular) -> None:  # type: ignore[
             self.first, self.second = torch.nn.Linear(4, 6), torch.nn.Linear(6, 2)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.second(singular(torch.sigmoid(self.first(x)) + 1))
+            return self.second(singular(torch.relu(self.first(x))))
 
     with pytest.raises(NoMatchError, match="no neuron"):
         st.prune(Net(), Recipe(0.5, granularity=Neurons()), example=torch.zeros(3, 4))

@@ -115,3 +115,22 @@ class TensorBuilder(Recorder):
 
     def fill(self, *shape: int, value: float = 0.0) -> int:
         return self.add("fill", [], shape, value=value, **({} if value else {"zero": True}))
+
+    def looked_up(self, x: int, places: Sequence[int], axis: int = 1) -> int:
+        """At places of an axis that count as data, though they are always these."""
+        shape = list(self.shape(x))
+        shape[axis] = len(places)
+        return self.add("gather", [x], shape, carried=(self._carried(x, axis),), function="take", places=tuple(places))
+
+    def along(self, x: int, index: int, axis: int = 1) -> int:
+        """At places that a tensor of the same shape tells by its numbers."""
+        carried = (self._carried(x, axis), tuple(range(len(self.shape(x)))))
+        return self.add("gather", [x, index], self.shape(x), carried=carried, values=1, function="along")
+
+    def added_at(self, x: int, source: int, places: Sequence[int], axis: int = 1) -> int:
+        """The rows of another tensor, added to rows of this one."""
+        carried = (self._carried(x, axis),) * 2
+        return self.add("gather", [x, source], self.shape(x), carried=carried, function="add", places=tuple(places))
+
+    def _carried(self, x: int, axis: int) -> tuple[int | None, ...]:
+        return tuple(None if position == axis else position for position in range(len(self.shape(x))))

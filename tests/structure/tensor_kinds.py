@@ -115,6 +115,20 @@ def pad(inputs: Sequence[Array], own: Mapping[str, Array], settings: Settings) -
     return [np.pad(inputs[0], widths, constant_values=settings["value"])]
 
 
+def gather(inputs: Sequence[Array], own: Mapping[str, Array], settings: Settings) -> list[Array]:
+    """Along the one axis that is not carried; places count round, so that there is one for any number."""
+    axis = settings["carried"][0].index(None)
+    x, size = inputs[0], inputs[0].shape[axis]
+    if settings["function"] == "along":
+        return [np.take_along_axis(x, np.floor(np.abs(inputs[1]) * 7).astype(int) % size, axis)]
+    places = np.asarray(settings["places"], dtype=int) % size
+    if settings["function"] == "take":
+        return [np.take(x, places, axis)]
+    rows = np.moveaxis(x, axis, 0).copy()
+    np.add.at(rows, places, np.moveaxis(inputs[1], axis, 0))
+    return [np.moveaxis(rows, 0, axis)]
+
+
 TENSOR_KINDS: dict[str, Kind] = {
     "elementwise": elementwise,
     "contract": contract,
@@ -131,5 +145,6 @@ TENSOR_KINDS: dict[str, Kind] = {
     "split": split,
     "pad": pad,
     "expand": lambda inputs, own, settings: [np.broadcast_to(inputs[0], settings["shape"])],
+    "gather": gather,
     "fill": lambda inputs, own, settings: [np.full(settings["shape"], settings["value"])],
 }

@@ -165,6 +165,23 @@ def _stack(draw: st.DrawFn, builder: GraphBuilder, x: int) -> int | None:
     return builder.concat(*(builder.reshape(part, *shape[:axis], 1, *shape[axis:]) for part in parts), axis=axis)
 
 
+def _gather(draw: st.DrawFn, builder: GraphBuilder, x: int) -> int:
+    """Places that depend on data, read or written: lookups, routing, sums over neighbours."""
+    shape, axis = builder.shape(x), any_axis(draw, builder, x)
+    places = draw(st.lists(st.integers(0, 9), min_size=1, max_size=4))
+    kind = draw(st.sampled_from(["take", "along", "sum", "add"]))
+    if kind == "take":
+        return builder.looked_up(x, places, axis)
+    other = builder.activation(builder.linear(x, shape[axis], axis), draw(st.sampled_from(["relu", "sigmoid"])))
+    if kind == "along":
+        return builder.along(*draw(st.permutations([x, other])), axis)
+    places = draw(st.lists(st.integers(0, 9), min_size=shape[axis], max_size=shape[axis]))
+    if kind == "add":
+        return builder.added_at(x, other, places, axis)
+    sums = builder.fill(*shape[:axis], draw(st.integers(1, 3)), *shape[axis + 1 :])
+    return builder.added_at(sums, x, places, axis)
+
+
 VIEW_BLOCKS: dict[str, Block] = {
     "split axis": _split_axis,
     "merge axes": _merge_axes,
@@ -182,4 +199,5 @@ VIEW_BLOCKS: dict[str, Block] = {
     "token": _token,
     "fill": _fill,
     "stack": _stack,
+    "gather": _gather,
 }

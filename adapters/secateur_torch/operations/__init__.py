@@ -12,6 +12,7 @@ from secateur_torch.operations import (
     elementwise,
     indexing,
     layers,
+    places,
     products,
     recurrence,
     reductions,
@@ -31,6 +32,7 @@ READERS: dict[str, Reader] = {
     **elementwise.READERS,
     **views.READERS,
     **indexing.READERS,
+    **places.READERS,
 }
 
 METADATA = frozenset(

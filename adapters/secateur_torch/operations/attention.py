@@ -28,9 +28,7 @@ def multi_head(call: Call, known: Known) -> Steps | None:
     given = inspect.signature(functional.multi_head_attention_forward).bind(*call.args, **call.kwargs)
     given.apply_defaults()
     arguments = given.arguments
-    unusual = any(arguments[name] is not None for name in ("bias_k", "bias_v", "static_k", "static_v"))
-    mask = arguments["attn_mask"]
-    if unusual or arguments["add_zero_attn"] or (mask is not None and mask.ndim != 2):
+    if any(arguments[name] is not None for name in ("static_k", "static_v")):
         return None
     return _MultiHead(arguments, call.result, known).steps()
 
@@ -42,6 +40,7 @@ class _MultiHead:
         self._given, self._known = arguments, known
         self._output, self._weights = result
         self._steps: Steps = []
+        self._parts: list[torch.Tensor] = []
         self._batched = arguments["query"].ndim == 3
         self._batch = arguments["query"].shape[1] if self._batched else 1
 
@@ -73,9 +72,24 @@ class _MultiHead:
         width, heads = self._given["embed_dim_to_check"], self._given["num_heads"]
         projected = stand_in((*x.shape[:-1], width))
         self._steps.append(self._projection(x, projected, index))
-        chain = Chain(projected).reshape((x.shape[0], self._batch, heads, width // heads)).permute((1, 2, 0, 3))
+        chain = Chain(projected).reshape((x.shape[0], self._batch, width))
+        learned = self._given[("", "bias_k", "bias_v")[index]] if index else None
+        if learned is not None:
+            self._append(chain, Chain(learned).expand((1, self._batch, width)), 0)
+        chain.reshape((chain.shape[0], self._batch, heads, width // heads)).permute((1, 2, 0, 3))
+        if index and self._given["add_zero_attn"]:
+            zeros = Chain(stand_in((self._batch, heads, 1, width // heads)))
+            zeros.steps.append(Step("fill", [], [zeros.tensor], {"zero": True}))
+            self._append(chain, zeros, 2)
         self._steps += chain.steps
         return chain.tensor
+
+    def _append(self, chain: Chain, more: Chain, axis: int) -> None:
+        """One more time, to which all queries may attend."""
+        self._steps += more.steps
+        shape = list(chain.shape)
+        shape[axis] += 1
+        chain.step("concat", shape, {"axis": axis}, more.tensor)
 
     def _projection(self, x: torch.Tensor, result: torch.Tensor, index: int) -> Step:
         """One kernel of its own, or a third of the rows of a common one; the biases lie in one."""
@@ -84,27 +98,39 @@ class _MultiHead:
         kernel, bias = self._given[name], self._given["in_proj_bias"]
         if any(self._known.weight(tensor) is None for tensor in (kernel, bias) if tensor is not None):
             raise ValueError("a projection that is computed")
-        rows = (index * width, (index + 1) * width)
         if name == "in_proj_weight":
             parts = {"kernel": kernel, **({} if bias is None else {"bias": bias})}
-            return Step("linear", [x], [result], {"axis": -1, "rows": rows}, parts)
+            settings = {"axis": -1, "rows": (index * width, (index + 1) * width), "parts": 3}
+            return Step("linear", [x], [result], settings, parts)
         if bias is None:
             return Step("linear", [x], [result], {"axis": -1}, {"kernel": kernel})
         bare = stand_in(result.shape)
         self._steps.append(Step("linear", [x], [bare], {"axis": -1}, {"kernel": kernel}))
-        own = Chain(bias).slice(0, *rows)
-        self._steps += own.steps
-        return Step("elementwise", [bare, own.tensor], [result], {"zero": "all"})
+        return Step("elementwise", [bare, self._biases(bias)[index]], [result], {"zero": "all"})
+
+    def _biases(self, bias: torch.Tensor) -> list[torch.Tensor]:
+        """Those of queries, keys and values, which PyTorch takes to be equally long."""
+        if not self._parts:
+            size = len(bias) // 3
+            self._parts = [stand_in((size,)) for _ in range(3)]
+            settings = {"axis": 0, "sizes": (size,) * 3, "equal": True}
+            self._steps.append(Step("split", [bias], self._parts, settings))
+        return self._parts
 
     def _masks(self) -> list[torch.Tensor]:
-        """Those that there are: (time, time), and of the keys (batch, time)."""
+        """Those that there are: (time, time), also for each head of each example, and of the keys (batch, time)."""
         padding, mask = self._given["key_padding_mask"], self._given["attn_mask"]
-        masks = [] if mask is None else [mask]
+        chains = [] if mask is None else [Chain(mask)]
+        if mask is not None and mask.ndim == 3:
+            chains[0].reshape((self._batch, self._given["num_heads"], *mask.shape[1:]))
         if padding is not None:
-            chain = Chain(padding).reshape((self._batch, 1, 1, padding.shape[-1]))
+            chains.append(Chain(padding).reshape((self._batch, 1, 1, padding.shape[-1])))
+        more = (self._given["bias_k"] is not None) + bool(self._given["add_zero_attn"])
+        for chain in chains:
+            if more:
+                chain.pad(-1, 0, more)
             self._steps += chain.steps
-            masks.append(chain.tensor)
-        return masks
+        return [chain.tensor for chain in chains]
 
     def _attended(self, query: torch.Tensor, key: torch.Tensor) -> Steps:
         """What each head attends to, or the mean of all heads."""

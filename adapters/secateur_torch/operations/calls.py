@@ -87,6 +87,9 @@ class Known(Protocol):
     def described(self, weight: Weight) -> ParameterShape:
         """The weight with the axis names by which the model has used it so far."""
 
+    def is_positive(self, tensor: torch.Tensor) -> bool:
+        """Whether its numbers are above 0, whatever the weights and inputs are."""
+
     def is_constant(self, tensor: torch.Tensor) -> bool:
         """Whether its numbers are the same for every input."""
 
@@ -151,6 +154,7 @@ class Chain:
 
     def pad(self, axis: int, before: int, after: int, zero: bool = True) -> Chain:
         """Constants on one axis."""
+        axis %= len(self.shape)
         settings = {"axis": axis, "before": before, "after": after, **({} if zero else {"zero": False})}
         return self.step("pad", self._resized(axis, self.shape[axis] + before + after), settings)
 

@@ -20,6 +20,8 @@ def elementwise(call: Call, known: Known) -> Steps | None:
     """Operands are broadcast, learned ones among them."""
     operands = call.operands
     zero = kept_zeros(call)
+    if zero is None and all(map(known.is_positive, operands)):
+        zero = ""
     if zero is None or torch.broadcast_shapes(*(item.shape for item in operands)) != call.result.shape:
         return None
     step = _combined(operands, call.result, zero, known)
@@ -105,24 +107,46 @@ def _slopes(result: torch.Tensor, probes: Sequence[torch.Tensor]) -> list[torch.
 
 
 def quotient(call: Call, known: Known) -> Steps | None:
-    """Divided by a tensor: whatever that can lose must stay, for a masked unit would be divided by zero."""
+    """Divided by a tensor: unless it is never zero, what it can lose stays, or a masked unit would be divided by 0."""
     left, right = call.args[0], call.argument(1, "other")
     if call.name == "rtruediv" or call.name == "rdiv":
         left, right = right, left
     if not isinstance(right, torch.Tensor):
         return elementwise(call, known)
-    divisor = stand_in(right.shape)
-    steps = [Step("unknown", [right], [divisor])]
     if not isinstance(left, torch.Tensor):
-        return [Step("unknown", [right], [call.result])]
+        return [
+            Step("elementwise", [right], [call.result]) if known.is_positive(right) else divided(right, call.result)
+        ]
+    divisor, steps = right, []
+    if not known.is_positive(right):
+        divisor = stand_in(right.shape)
+        steps = [divided(right, divisor)]
     if torch.broadcast_shapes(left.shape, right.shape) != call.result.shape:
         return None
     return [*steps, _combined([left, divisor], call.result, "any", known)]
 
 
+def divided(divisor: torch.Tensor, result: torch.Tensor) -> Step:
+    """What is divided by stays as it is."""
+    return Step("unknown", [divisor], [result], {"reason": "it divides by what would be zero without a unit"})
+
+
 def cast(call: Call, known: Known) -> Steps | None:
     """Of the first operand; another only tells the type."""
     return [Step("elementwise", [call.input], [call.result], {"zero": "all"})]
+
+
+def copied(call: Call, known: Known) -> Steps | None:
+    """``copy_``: index by index, into a tensor that keeps its shape, and so into what it is a view of."""
+    source = call.argument(1, "src", call.kwargs.get("other"))
+    return [Step("elementwise", [call.input, source], [call.result], {"zero": "all"})]
+
+
+def overwritten(call: Call, known: Known) -> Steps | None:
+    """``zero_`` and ``fill_``: with one number everywhere."""
+    number = 0 if call.name == "zero" else call.argument(1, "value")
+    is_zero = not isinstance(number, torch.Tensor) and number == 0
+    return [Step("elementwise", [call.input], [call.result], {"zero": "all"} if is_zero else {})]
 
 
 def gated(call: Call, known: Known) -> Steps | None:
@@ -135,7 +159,9 @@ def gated(call: Call, known: Known) -> Steps | None:
 
 
 def filled(call: Call, known: Known) -> Steps | None:
-    """A new tensor with one number everywhere."""
+    """A new tensor with one number everywhere, or with any."""
+    if "empty" in call.name:
+        return [Step("fill", [], [call.result], {}, optional=True)]
     number = {"zeros": 0, "ones": 1}.get(call.name.removesuffix("_like").removeprefix("new_"))
     if number is None:
         number = call.argument(2 if call.name.startswith("new_") else 1, "fill_value")
@@ -171,6 +197,8 @@ READERS: dict[str, Reader] = {
         elementwise,
     ),
     "expand_as": expand_as,
+    "copy": copied,
+    **dict.fromkeys(("fill", "zero"), overwritten),
     **dict.fromkeys(("div", "truediv", "rtruediv", "rdiv", "true_divide", "divide", "itruediv"), quotient),
     **dict.fromkeys(
         (
@@ -183,7 +211,7 @@ READERS: dict[str, Reader] = {
     **dict.fromkeys(
         (
             f"{before}{kind}{after}"
-            for kind in ("zeros", "ones", "full")
+            for kind in ("zeros", "ones", "full", "empty")
             for before, after in (("", ""), ("", "_like"), ("new_", ""))
         ),
         filled,

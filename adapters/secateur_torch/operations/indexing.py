@@ -9,34 +9,57 @@ import torch
 
 from secateur_torch.operations.calls import Call, Chain, Known, Reader, Steps, axes_from_front
 from secateur_torch.operations.layers import looked_up
+from secateur_torch.operations.places import found, is_mask, written
 
 
 def getitem(call: Call, known: Known) -> Steps | None:
-    """Basic indices first, as PyTorch does; then one run of tensors."""
-    index = call.argument(1, "index")
-    listed = [_as_tensor(part) for part in (index if isinstance(index, tuple) else (index,))]
-    if any(_is_unusual(part, known) for part in listed):
+    """Basic indices first, as PyTorch does; then one run of tensors. All other positions and masks count as data."""
+    listed = _listed(call)
+    if listed is None:
         return None
     if len(listed) == 1 and isinstance(listed[0], torch.Tensor) and _is_table(call.input, known):
         return [looked_up(listed[0], call.input, call.result)]
     chain = Chain(call.input)
-    positions = _basic(chain, _spelled_out(listed, call.input.ndim))
+    parts = _spelled_out(listed, call.input.ndim)
+    positions = None if any(map(is_mask, parts)) else _basic(chain, parts)
     if positions is None:
-        return None
+        return found(call.input, parts, call.result)
     run, tensors = positions
     if tensors:
-        _advanced(chain, run, tensors, known)
+        _advanced(chain, run, tensors, all(map(known.is_constant, tensors)))
     return chain.reshape(call.result.shape).end(call.result)
+
+
+def setitem(call: Call, known: Known) -> Steps | None:
+    """``x[...] = value``, whose result is the tensor as it then is."""
+    listed = _listed(call)
+    if listed is None:
+        return None
+    return written(call.input, _spelled_out(listed, call.input.ndim), call.argument(2, "value"), call.result)
+
+
+def put(call: Call, known: Known) -> Steps | None:
+    """``index_put``: as assigned, or added."""
+    parts = [slice(None) if part is None else part for part in call.argument(1, "indices")]
+    spelled = _spelled_out([*parts, Ellipsis], call.input.ndim)
+    return written(call.input, spelled, call.argument(2, "values"), call.result)
+
+
+def _listed(call: Call) -> list[Any] | None:
+    """The parts of an index; None if it is an unusual one."""
+    index = call.argument(1, "index")
+    listed = [_as_tensor(part) for part in (index if isinstance(index, tuple) else (index,))]
+    return None if any(map(_is_unusual, listed)) else listed
 
 
 def _as_tensor(part: Any) -> Any:
     return torch.tensor(part) if isinstance(part, list) or hasattr(part, "__array_interface__") else part
 
 
-def _is_unusual(part: Any, known: Known) -> bool:
-    """Booleans, whose number of indices depends on data, and slices between tensors."""
+def _is_unusual(part: Any) -> bool:
+    """Booleans that are no tensor, and slices between tensors."""
     if isinstance(part, torch.Tensor):
-        return part.dtype in (torch.bool, torch.uint8) or part.is_meta
+        return part.is_meta
     if isinstance(part, slice):
         return any(isinstance(end, torch.Tensor) for end in (part.start, part.stop, part.step))
     return isinstance(part, bool) or not (part is None or part is Ellipsis or isinstance(part, int))
@@ -48,7 +71,7 @@ def _is_table(tensor: torch.Tensor, known: Known) -> bool:
 
 def _spelled_out(parts: Sequence[Any], rank: int) -> list[Any]:
     """With a colon for every axis that is not named."""
-    named = sum(part is not None and part is not Ellipsis for part in parts)
+    named = sum(part.ndim if is_mask(part) else part is not None and part is not Ellipsis for part in parts)
     colons = [slice(None)] * (rank - named)
     at = next((number for number, part in enumerate(parts) if part is Ellipsis), len(parts))
     return [*parts[:at], *colons, *parts[at + 1 :]]
@@ -82,18 +105,19 @@ def _basic(chain: Chain, parts: Sequence[Any]) -> tuple[list[int], list[torch.Te
     return run, tensors
 
 
-def _advanced(chain: Chain, run: Sequence[int], tensors: Sequence[torch.Tensor], known: Known) -> None:
+def _advanced(chain: Chain, run: Sequence[int], tensors: Sequence[torch.Tensor], is_constant: bool) -> None:
     """One constant tensor picks known positions; whatever else is read anywhere along these axes, which stay."""
     shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors))
     first, rest = chain.shape[: run[0]], chain.shape[run[-1] + 1 :]
-    if len(tensors) == 1 and known.is_constant(tensors[0]):
+    if len(tensors) == 1 and is_constant:
         size = chain.shape[run[0]]
         chain.take(run[0], [int(number) % size for number in tensors[0].flatten().tolist()])
+        chain.reshape((*first, *shape, *rest))
     else:
-        chain.reduce(run)
-        chain.reshape((*first, *(1,) * len(shape), *rest))
-        chain.expand((*first, *shape, *rest))
-    chain.reshape((*first, *shape, *rest))
+        rank = len(first) + len(shape) + len(rest)
+        own = [*range(len(first)), *(None,) * len(shape), *range(run[-1] + 1, len(chain.shape))]
+        settings = {"carried": (own, *((None,) * rank for _ in tensors)), "values": 1}
+        chain.step("gather", (*first, *shape, *rest), settings, *tensors)
 
 
 def index_select(call: Call, known: Known) -> Steps | None:
@@ -103,12 +127,14 @@ def index_select(call: Call, known: Known) -> Steps | None:
     index = call.argument(2, "index")
     if axis == 0 and _is_table(call.input, known):
         return [looked_up(index, call.input, call.result)]
-    _advanced(chain, [axis], [index.reshape(-1) if index.ndim == 0 else index], known)
+    _advanced(chain, [axis], [index.reshape(-1) if index.ndim == 0 else index], known.is_constant(index))
     return chain.end(call.result)
 
 
 READERS: dict[str, Reader] = {
     "__getitem__": getitem,
+    "__setitem__": setitem,
+    "index_put": put,
     **dict.fromkeys(("slice", "index"), getitem),
     "index_select": index_select,
 }

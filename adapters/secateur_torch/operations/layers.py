@@ -7,16 +7,36 @@ from typing import Any
 
 import torch
 
-from secateur_torch.operations.calls import Call, Chain, Known, Reader, Step, Steps, lies_as_stored, parts
+from secateur_torch.operations.calls import Call, Chain, Known, Reader, Step, Steps, lies_as_stored, parts, stand_in
 
 
 def convolution(call: Call, known: Known) -> Steps | None:
     """With groups, and without a batch."""
     kernel = call.argument(1, "weight")
     weight = known.weight(kernel)
-    if weight is None or not lies_as_stored(weight) or known.described(weight).axes[:2] == ("in", "out"):
+    if weight is None:
+        return computed_convolution(call, known)
+    if not lies_as_stored(weight) or known.described(weight).axes[:2] == ("in", "out"):
         return None
     return _convolution(call, known, {"groups": call.argument(6, "groups", 1)})
+
+
+def computed_convolution(call: Call, known: Known) -> Steps | None:
+    """By a kernel that is standardised, or made by another layer: a sum of products over channels and the window."""
+    kernel, bias = call.argument(1, "weight"), call.argument(2, "bias")
+    if call.argument(6, "groups", 1) != 1 or call.input.ndim != kernel.ndim:
+        return None
+    x = Chain(call.input).step("pool", (*call.input.shape[:2], *call.result.shape[2:]), {"channel_axis": 1})
+    window = Chain(kernel).step("pool", kernel.shape, {"channel_axis": 1})
+    batch, made, summed, *space = range(kernel.ndim + 1)
+    labels = (batch, summed, *space), (made, summed, *range(kernel.ndim + 1, 2 * kernel.ndim - 1))
+    settings = {"labels": labels, "result": (batch, made, *space)}
+    steps = [*x.steps, *window.steps]
+    if bias is None:
+        return [*steps, Step("contract", [x.tensor, window.tensor], [call.result], settings)]
+    bare, added = stand_in(call.result.shape), Chain(bias).reshape((len(bias), *(1,) * len(space)))
+    steps += [Step("contract", [x.tensor, window.tensor], [bare], settings), *added.steps]
+    return [*steps, Step("elementwise", [bare, added.tensor], [call.result], {"zero": "all"})]
 
 
 def transposed_convolution(call: Call, known: Known) -> Steps | None:
@@ -84,30 +104,42 @@ def looked_up(numbers: torch.Tensor, table: torch.Tensor, result: torch.Tensor) 
 
 
 def embedding_bag(call: Call, known: Known) -> Steps | None:
-    """Bags of equal length, one a row."""
+    """Bags of equal length, one a row; or of several lengths, one after the other."""
     numbers, table = call.input, call.argument(1, "weight")
-    if known.weight(table) is None or numbers.ndim != 2:
+    if known.weight(table) is None:
         return None
     chain = Chain(numbers).step("embedding", (*numbers.shape, table.shape[1]), {}, table=table)
-    return chain.reduce((1,)).end(call.result)
+    if numbers.ndim == 2:
+        return chain.reduce((1,)).end(call.result)
+    settings = {"carried": ((None, 1), (None, None)), "values": 1}
+    return chain.step("gather", call.result.shape, settings, call.argument(2, "offsets")).end(call.result)
 
 
 def batch_norm(call: Call, known: Known) -> Steps | None:
-    """By running statistics; by the input's own if it has none, each channel by itself."""
-    given = parts(
-        known,
-        scale=call.argument(3, "weight"),
-        shift=call.argument(4, "bias"),
-        mean=call.argument(1, "running_mean"),
-        variance=call.argument(2, "running_var"),
-    )
+    """By running statistics; by the input's own if it has none, each channel by itself. Its scale may be computed."""
+    running = parts(known, mean=call.argument(1, "running_mean"), variance=call.argument(2, "running_var"))
     own_statistics = call.argument(5, "training", call.kwargs.get("use_input_stats", True))
-    if given is None or call.input.ndim < 2 or (own_statistics and "mean" in given):
+    if running is None or call.input.ndim < 2 or (own_statistics and running):
         return None
+    affine = {"scale": call.argument(3, "weight"), "shift": call.argument(4, "bias")}
+    learned = parts(known, **affine)
+    given = {} if learned is None else learned
     if own_statistics:
         settings = {"axes": (1,), "groups": call.input.shape[1]}
-        return [Step("standardize", [call.input], [call.result], settings, given)]
-    return [Step("normalize", [call.input], [call.result], {"axis": 1}, given)]
+        chain = Chain(call.input).step("standardize", call.result.shape, settings, **given)
+    else:
+        chain = Chain(call.input).step("normalize", call.result.shape, {"axis": 1}, **running, **given)
+    return (chain if learned is not None else _affine(chain, **affine)).end(call.result)
+
+
+def _affine(chain: Chain, scale: torch.Tensor | None, shift: torch.Tensor | None) -> Chain:
+    """Each channel times a number, and another one added."""
+    for tensor, zero in ((scale, "any"), (shift, "all")):
+        if tensor is not None:
+            along = Chain(tensor).reshape((len(tensor), *(1,) * (len(chain.shape) - 2)))
+            chain.steps += along.steps
+            chain.step("elementwise", chain.shape, {"zero": zero}, along.tensor)
+    return chain
 
 
 def layer_norm(call: Call, known: Known) -> Steps | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -64,8 +65,7 @@ def _with_bias(steps: Steps, bias: torch.Tensor | None) -> Steps:
     (result,) = steps[-1].outputs
     bare = stand_in(result.shape)
     last = steps[-1]
-    unbiased = Step(last.kind, last.inputs, [bare], last.settings, last.parameters, last.axes)
-    return [*steps[:-1], unbiased, Step("elementwise", [bare, bias], [result], {"zero": "all"})]
+    return [*steps[:-1], replace(last, outputs=[bare]), Step("elementwise", [bare, bias], [result], {"zero": "all"})]
 
 
 def contraction(
@@ -73,6 +73,37 @@ def contraction(
 ) -> Steps:
     """One ``contract``."""
     return [Step("contract", inputs, [output], {"labels": tuple(labels), "result": result})]
+
+
+def by_kernels(steps: Steps, known: Known) -> Steps:
+    """A ``contract`` whose weights of three axes or more, as those of each head or expert, are known as kernels."""
+    *before, last = steps
+    inputs = list(last.inputs)
+    for number, tensor in enumerate(last.inputs):
+        weight = known.weight(tensor)
+        if weight is None or tensor.ndim < 3 or 1 in tensor.shape or known.described(weight).role != "other":
+            continue
+        axes = _axes_of(last, number)
+        if "in" in axes and "out" in axes:
+            inputs[number] = stand_in(tensor.shape)
+            before.append(Step("weight", [], [inputs[number]], {}, {"weight": tensor}, {"weight": axes}))
+    return [*before, replace(last, inputs=inputs)]
+
+
+def _axes_of(step: Step, number: int) -> tuple[str, ...]:
+    """What a factor's axes are: ``in`` is summed over, ``out`` no other factor has, the last of several first."""
+    tensor, own = step.inputs[number], step.settings["labels"][number]
+    pairs = zip(step.inputs, step.settings["labels"], strict=True)
+    others = [dict(zip(labels, other.shape, strict=True)) for other, labels in pairs if other is not tensor]
+    summed = [label for label in own if label not in step.settings["result"]]
+    made = [
+        label
+        for label, size in zip(own, tensor.shape, strict=True)
+        if label not in summed and not any(other.get(label) == size for other in others)
+    ]
+    named = {label: f"in{at + 1 if at else ''}" for at, label in enumerate(summed)}
+    named |= {label: f"out{at + 1 if at else ''}" for at, label in enumerate(reversed(made))}
+    return tuple(named.get(label, f"axis{at}") for at, label in enumerate(own))
 
 
 def matrix_product(call: Call, known: Known) -> Steps | None:
@@ -95,7 +126,7 @@ def _matmul(
     longest = max(batch, key=len)
     made = (*longest, *ends[0][:-1], *ends[1][1:])
     labels = [(*own, *end) for own, end in zip(batch, ends, strict=True)]
-    return _with_bias(contraction([left, right], labels, made, result), bias)
+    return _with_bias(by_kernels(contraction([left, right], labels, made, result), known), bias)
 
 
 def added_product(call: Call, known: Known) -> Steps | None:
@@ -120,7 +151,7 @@ def einsum(call: Call, known: Known) -> Steps | None:
     matrix = _as_matrix(operands, terms, result, known)
     if matrix is not None:
         return product(operands[0], operands[1], matrix, None, call.result, known)
-    return contraction(operands, terms, result, call.result)
+    return by_kernels(contraction(operands, terms, result, call.result), known)
 
 
 def _equation(equation: str, ranks: Sequence[int]) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:

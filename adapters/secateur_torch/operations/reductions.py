@@ -72,9 +72,26 @@ def largest(call: Call, known: Known) -> Steps | None:
 
 
 def normalized(call: Call, known: Known) -> Steps | None:
-    """``normalize``, ``cosine_similarity`` and so on: all along one axis, unit by unit along the others."""
-    axis = call.argument(2, "dim", 1)
-    return [Step("softmax", [call.input], [call.result], {"axis": axis})] if isinstance(axis, int) else None
+    """``normalize``: divided by a norm that is never zero, to which zeros add nothing."""
+    axes = call.argument(2, "dim", 1)
+    if call.argument(1, "p", 2.0) <= 0 or call.argument(3, "eps", 1e-12) <= 0:
+        return None
+    norm = Chain(call.input).reduce(axes_from_front(axes, call.input.ndim), keepdims=True, sum=True)
+    return [*norm.steps, Step("elementwise", [call.input, norm.tensor], [call.result], {"zero": "any"})]
+
+
+def similarity(call: Call, known: Known) -> Steps | None:
+    """``cosine_similarity``: of what is zero in both, neither the product nor the norms know."""
+    left, right = call.argument(0, "x1"), call.argument(1, "x2")
+    shape = torch.broadcast_shapes(left.shape, right.shape)
+    chain = Chain(left).step("elementwise", shape, {"zero": "all"}, right)
+    return chain.reduce(axes_from_front(call.argument(2, "dim", 1), len(shape)), sum=True).end(call.result)
+
+
+def moments(call: Call, known: Known) -> Steps | None:
+    """``var_mean`` and ``std_mean``."""
+    axes = axes_from_front(None if isinstance(call.dimension, bool) else call.dimension, call.input.ndim)
+    return _reduced(call, axes, list(call.result))
 
 
 def _results(call: Call) -> list[torch.Tensor]:
@@ -113,4 +130,6 @@ READERS: dict[str, Reader] = {
     ),
     "topk": largest,
     "normalize": normalized,
+    "cosine_similarity": similarity,
+    **dict.fromkeys(("var_mean", "std_mean"), moments),
 }

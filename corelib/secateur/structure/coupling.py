@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur.structure.elements import FROZEN, MODEL, Elements, Freeze, Layout, Nodes
-from secateur.structure.graph import Graph, producing_axis
+from secateur.structure.graph import Graph, producing_axes
 from secateur.structure.rules import read
 from secateur.structure.solver import Components, solve
 
@@ -141,8 +141,7 @@ def _freeze_ends(elements: Elements, layouts: Sequence[Layout], exclude: Collect
             elements.freeze(nodes, "it is an output of the model")
     for name in sorted(set(exclude) & set(elements.graph.parameters)):
         described = elements.graph.parameters[name]
-        axis = producing_axis(described.role, described.axes)
-        if axis is not None:
+        for axis in producing_axes(described.role, described.axes):
             elements.freeze(elements.parameter(name, axis), "it is excluded")
 
 
@@ -172,9 +171,10 @@ def _producers(elements: Elements) -> dict[str, tuple[int, Nodes]]:
     found: dict[str, tuple[int, Nodes]] = {}
     for index, operation in enumerate(elements.graph.operations):
         for name in operation.parameters.values():
-            axis = producing_axis(elements.graph.parameters[name].role, elements.graph.parameters[name].axes)
-            if axis is not None and (name, axis) in elements.parameters:
-                found.setdefault(name, (index, elements.parameters[name, axis]))
+            axes = producing_axes(elements.graph.parameters[name].role, elements.graph.parameters[name].axes)
+            known = [elements.parameters[name, axis] for axis in axes if (name, axis) in elements.parameters]
+            if known and name not in found:
+                found[name] = (index, np.concatenate(known))
     return found
 
 

@@ -10,7 +10,8 @@ Weights and where they meet:
 kind             meaning and ``settings``
 ===============  =======================================================================================================
 ``linear``       contracts axis ``axis`` (may be negative) of its input with the ``in`` axis of ``kernel``; ``rows``
-                 (start, stop): of the kernel's and bias's ``out`` indices only these
+                 (start, stop): of the kernel's and bias's ``out`` indices only these; ``parts``: in so many the ``out``
+                 indices are divided, which must stay equally long
 ``convolution``  ``channel_axis``, ``groups``; ``kernel`` is (out, in // groups, \*spatial), a transposed one too. With
                  ``transposed`` and more than one group it is (group, out // groups, in // groups, \*spatial)
 ``bilinear``     two inputs, whose last axes are contracted with axes 1 and 2 of ``kernel``
@@ -54,16 +55,20 @@ Views, which only move indices:
 ``split``        ``axis``, ``sizes``: one output for each; ``equal``: they must stay equally long (chunk)
 ``pad``          ``axis``, ``before``, ``after``: so many constants
 ``expand``       broadcasts axes of size 1, and adds axes in front
+``gather``       reads or writes places that depend on data; inputs are ``values`` tensors of numbers (default: all),
+                 then any that tell places. ``carried``: for each input, for each axis of the output the axis of the
+                 input that it is, index by index, or None. All other axes stay
 ``fill``         a new tensor with the same number everywhere, which takes the size of what it meets; ``zero``: 0
-``unknown``      anything else: freezes all that it touches, and is listed
+``unknown``      anything else: freezes all that it touches, and is listed; ``reason``: why, in words
 ===============  =======================================================================================================
 
 Parts in ``Operation.parameters`` are those above, ``bias`` and ``projection`` where there is one, and ``scale``,
 ``shift``, ``mean``, ``variance``; operations of kind ``elementwise`` and ``unknown`` may use any names. A kernel's
 ``out`` and ``in`` axes are those of these names in its :class:`ParameterShape`, else (tied embeddings) the first and
-the second. A tensor that no operation writes is an input or a constant: nothing of it can go. An operation of a kind
-that is not in the table counts as ``unknown``. ``zero=False`` in ``settings`` of any kind that only passes values on
-says that it does not keep zeros. An ``unknown`` one that writes no tensor hands numbers to the model's code.
+the second. One that only a ``contract`` reads, as a tensor, may have an ``out2`` too, which makes features as well. A
+tensor that no operation writes is an input or a constant: nothing of it can go. An operation of a kind that is not in
+the table counts as ``unknown``. ``zero=False`` in ``settings`` of any kind that only passes values on says that it does
+not keep zeros. An ``unknown`` one that writes no tensor hands numbers to the model's code.
 """
 
 from __future__ import annotations
@@ -79,6 +84,13 @@ def producing_axis(role: str, axes: Sequence[str]) -> int | None:
     """The axis along which a parameter makes features: ``features`` of an embedding, ``out`` of a kernel; else None."""
     wanted = "features" if role == "embedding" else "out"
     return axes.index(wanted) if role in PRUNABLE_ROLES and wanted in axes else None
+
+
+def producing_axes(role: str, axes: Sequence[str]) -> list[int]:
+    """All axes along which a parameter makes features: a kernel of several heads also has ``out2``."""
+    first = producing_axis(role, axes)
+    others = [axis for axis, name in enumerate(axes) if name.startswith("out") and axis != first]
+    return [] if first is None else [first, *(others if role == "kernel" else [])]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from secateur.structure.coupling import Coupling, Units
-from secateur.structure.graph import Graph, producing_axis
+from secateur.structure.graph import Graph, producing_axes
 
 MAKES, READS, CARRIES = "makes", "reads", "carries"
 
@@ -94,7 +94,7 @@ def _counted(units: Units, wanted: Units) -> Iterator[tuple[int, int]]:
 
 def _slice(graph: Graph, coupling: Coupling, name: str, axis: int, times: int) -> Slice:
     parameter = graph.parameters[name]
-    if axis == producing_axis(parameter.role, parameter.axes):
+    if axis in producing_axes(parameter.role, parameter.axes):
         use = MAKES
     else:
         use = READS if (name, axis) in coupling.readers else CARRIES

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur.structure.coupling import Coupling, Units
-from secateur.structure.graph import Graph, producing_axis
+from secateur.structure.graph import Graph, producing_axes
 
 NEVER = np.iinfo(np.int64).max
 
@@ -46,7 +46,7 @@ def limits(graph: Graph, coupling: Coupling, minimum: int = 1, multiple: int = 1
     widths = [
         Limit(units, min(minimum, units.size), multiple)
         for (name, axis), units in coupling.units.items()
-        if axis == producing_axis(graph.parameters[name].role, graph.parameters[name].axes)
+        if axis in producing_axes(graph.parameters[name].role, graph.parameters[name].axes)
     ]
     layers = [Limit(np.flatnonzero(coupling.layers == layer)) for layer in range(len(coupling.layer_names))]
     axes = {units.tobytes(): units for units in (*coupling.units.values(), *coupling.tensors.values())}

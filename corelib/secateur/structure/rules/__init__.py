@@ -19,9 +19,10 @@ __all__ = ["RULES", "read"]
 
 def unknown(elements: Elements, operation: Operation, inputs: Sequence[Layout]) -> Sequence[Layout]:
     """Freezes all that it touches: unknown is never wrong, only unpruned."""
+    reason = str(operation.settings.get("reason", "Secateur does not know what it does"))
     layouts = [*inputs, *(parameter_layout(elements, name) for name in operation.parameters.values())]
     for nodes in (nodes for layout in layouts for nodes in layout):
-        elements.freeze(nodes, "Secateur does not know what it does")
+        elements.freeze(nodes, reason)
     return [plain(elements.graph.tensors[output]) for output in operation.outputs]
 
 
@@ -48,6 +49,7 @@ RULES: Mapping[str, Rule] = {
     "split": moving.split,
     "pad": moving.pad,
     "expand": moving.expand,
+    "gather": moving.gather,
     "fill": moving.fill,
     "unknown": unknown,
 }

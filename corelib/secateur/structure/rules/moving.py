@@ -10,7 +10,15 @@ import numpy as np
 from secateur.structure.elements import Elements, Layout, Nodes
 from secateur.structure.graph import Operation
 from secateur.structure.rules import reshaping
-from secateur.structure.rules.common import axis_setting, frozen, pass_on, replaced, tie_all
+from secateur.structure.rules.common import (
+    COMBINED,
+    axis_setting,
+    frozen,
+    like_output,
+    pass_on,
+    replaced,
+    tie_all,
+)
 
 
 def reshape(elements: Elements, operation: Operation, inputs: Sequence[Layout]) -> Sequence[Layout]:
@@ -85,6 +93,33 @@ def expand(elements: Elements, operation: Operation, inputs: Sequence[Layout]) -
             for nodes, is_carried, size in zip(aligned, carried, shape, strict=True)
         )
     ]
+
+
+def gather(elements: Elements, operation: Operation, inputs: Sequence[Layout]) -> Sequence[Layout]:
+    """Places that depend on data stay; along all other axes, what is read and what it is written to go together."""
+    carried = cast(Sequence[Sequence[int | None]], operation.settings["carried"])
+    result = like_output(elements, operation)
+    for axis in range(len(result)):
+        pairs = [(layout, own[axis]) for layout, own in zip(inputs, carried, strict=True)]
+        sides = [layout[source] for layout, source in pairs if source is not None]
+        if sides:
+            result[axis] = tie_all(elements, sides, COMBINED)
+    for layout, own in zip(inputs, carried, strict=True):
+        for axis in set(range(len(layout))) - set(own):
+            elements.freeze(layout[axis], "it finds places along this axis by numbers that depend on data")
+    _mark_gathered(elements, operation, carried)
+    return [tuple(result)]
+
+
+def _mark_gathered(elements: Elements, operation: Operation, carried: Sequence[Sequence[int | None]]) -> None:
+    """Zero where all numbers are that it may take: those that are there, and those that are written."""
+    if operation.settings.get("zero") is False:
+        return
+    values = list(zip(operation.inputs, carried, strict=True))[: operation.settings.get("values")]
+    for axis in range(len(carried[0])):
+        sources = [(tensor, own[axis]) for tensor, own in values]
+        if all(source is not None and elements.is_zero(tensor, source) for tensor, source in sources):
+            elements.mark_zero(operation.outputs[0], axis)
 
 
 def fill(elements: Elements, operation: Operation, inputs: Sequence[Layout]) -> Sequence[Layout]:

@@ -8,6 +8,7 @@ left to the solver.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -23,9 +24,9 @@ def reshape(elements: Elements, layout: Layout, shape: tuple[int, ...]) -> Layou
     source = tuple(nodes.size for nodes in layout)
     if math.prod(source) != math.prod(shape):
         elements.refuse(f"reshapes {source} to {shape}, which has another number of elements")
-    result = list(plain(shape))
     if 0 in shape:
-        return tuple(result)
+        return _empty(elements, layout, shape)
+    result = list(plain(shape))
     for before, after in matching_axes(source, shape):
         merged = merge(elements, [layout[axis] for axis in before])
         for axis, nodes in zip(after, split(elements, merged, [shape[axis] for axis in after]), strict=True):
@@ -33,8 +34,24 @@ def reshape(elements: Elements, layout: Layout, shape: tuple[int, ...]) -> Layou
     return tuple(result)
 
 
+def _empty(elements: Elements, layout: Layout, shape: tuple[int, ...]) -> Layout:
+    """Of nothing, as an expert gets that no token was sent to: what matches is carried, all else stays."""
+    result, carried = list(plain(shape)), set()
+    for (before,), (after,) in matching_axes([nodes.size for nodes in layout], shape):
+        carried.add(before)
+        result[after] = layout[before]
+    for axis in set(range(len(layout))) - carried:
+        elements.freeze(layout[axis], REASON)
+    return tuple(result)
+
+
 def matching_axes(source: Sequence[int], target: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-    """The smallest runs of axes of two shapes with equal products, without the axes of size 1."""
+    """The smallest runs of axes of two shapes with equal products, without the axes of size 1.
+
+    Of tensors without elements, single axes, as far as both shapes begin or end alike.
+    """
+    if 0 in source:
+        return _ends_alike(source, target)
     before, after = (np.cumprod(shape, dtype=np.int64) if shape else np.ones(0, np.int64) for shape in (source, target))
     ends = np.intersect1d(before, after)
     runs: list[tuple[list[int], list[int]]] = [([], []) for _ in ends]
@@ -43,6 +60,15 @@ def matching_axes(source: Sequence[int], target: Sequence[int]) -> list[tuple[li
             if sizes[axis] != 1:
                 runs[run][side].append(axis)
     return [run for run in runs if run[0] and run[1]]
+
+
+def _ends_alike(source: Sequence[int], target: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+    left, right = ([axis for axis, size in enumerate(shape) if size != 1] for shape in (source, target))
+    pairs: dict[int, int] = {}
+    for ends in (zip(left, right, strict=False), zip(reversed(left), reversed(right), strict=False)):
+        alike = itertools.takewhile(lambda pair: source[pair[0]] == target[pair[1]], ends)
+        pairs.update((before, after) for before, after in alike if before not in pairs)
+    return [([before], [after]) for before, after in sorted(pairs.items())]
 
 
 def merge(elements: Elements, axes: Sequence[Nodes]) -> Nodes:

@@ -19,6 +19,7 @@ from secateur.structure.rules.common import (
     pass_on,
     produced,
     replaced,
+    tie_all,
 )
 
 RECURRENCE = "its recurrence runs along this axis"
@@ -184,6 +185,9 @@ def _outgoing(elements: Elements, operation: Operation) -> Nodes:
     """The kernel's ``out`` nodes, or those ``rows`` of them, with the bias tied to them."""
     outgoing = produced(elements, operation.parameters["kernel"])
     _tie_bias(elements, operation, outgoing)
+    if "parts" in operation.settings:
+        parts = np.split(outgoing, cast(int, operation.settings["parts"]))
+        tie_all(elements, parts, "its parts must stay equally long")
     start, stop = cast(tuple[int, int], operation.settings.get("rows", (0, outgoing.size)))
     return outgoing[start:stop] if (start, stop) != (0, outgoing.size) else outgoing
 
