@@ -16,6 +16,7 @@ from secateur.adapter import Masks, Parameter, Smaller
 from secateur.structure.graph import Graph
 from secateur.structure.removal import Plan
 from secateur_torch import (
+    attributes,
     exported,
     files,
     fitting,
@@ -87,6 +88,9 @@ class TorchAdapter:
             small = surgery.compact(model, graph, plan)
             misfit = fitting.misfit(small, model, graph, plan, example)
             yield Smaller(small, "your own module, with smaller weights", misfit)
+            if names := attributes.mend(small, model, graph, plan, example):
+                form = f"your own module, with smaller weights and attributes ({', '.join(names)})"
+                yield Smaller(small, form, fitting.misfit(small, model, graph, plan, example))
         written = exported.compact(model, graph, plan, example)
         yield Smaller(written, "the graph that torch.export writes of your module")
 

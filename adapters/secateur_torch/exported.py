@@ -9,23 +9,21 @@ the user's own code could leave out is left out. The result is a module with the
 from __future__ import annotations
 
 import inspect
-import itertools
 import operator
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import fx, nn
 from torch.export import Dim
 
 from secateur.errors import TraceError
-from secateur.structure.coupling import Coupling, couple
 from secateur.structure.graph import Graph
-from secateur.structure.removal import Plan, plan
+from secateur.structure.removal import Plan
 from secateur_torch import shortcuts
+from secateur_torch.correspondence import trusting, within
 from secateur_torch.inference import arguments, inference_mode, results, tensors
 from secateur_torch.masking import free_copy
 from secateur_torch.normalisation import write_plainly
@@ -87,7 +85,7 @@ def compact(model: nn.Module, graph: Graph, removal: Plan, example: Any) -> nn.M
         written = _exported(copied, positional, named)
         known = _weights(copied, written)
         tracer = _Tracer(written, Recorder(known, lambda: "the exported graph"))
-        whole = tracer.trace(positional, named)
+        whole = trusting(tracer.trace(positional, named))
         here = within(whole, removal)
         _replace(written, sliced_weights(known, here))
         rescale_weights(whole, here, _owned(written))
@@ -188,34 +186,6 @@ def _owned(module: nn.Module) -> dict[str, torch.Tensor]:
 def _flat(positional: tuple[Any, ...], named: Mapping[str, Any]) -> list[Any]:
     """The arguments as the graph's placeholders take them."""
     return list(torch.utils._pytree.arg_tree_leaves(*positional, **named))
-
-
-def within(graph: Graph, removal: Plan) -> Plan:
-    """The same removal in the terms of another graph of the same weights. Raises TraceError if it does not allow it."""
-    branches = shortcuts.within(graph, removal.branches)
-    for exact, heads in itertools.product((True, False), repeat=2):
-        coupling = couple(graph, heads=heads, exact=exact)
-        found = plan(graph, coupling, _gone(coupling, removal))
-        if _same_cuts(found, removal):
-            return replace(found, branches=tuple(branches))
-    raise TraceError("the graph that torch.export writes does not allow the same units to be removed")
-
-
-def _gone(coupling: Coupling, removal: Plan) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Units of which nothing stays."""
-    gone = np.zeros(coupling.count + 1, np.bool_)
-    for key in coupling.units:
-        if key in removal.keep:
-            gone[coupling.units[key][~removal.keep[key]]] = True
-    for key, units in coupling.units.items():
-        gone[units[removal.keep.get(key, np.ones(units.size, np.bool_))]] = False
-    return gone[:-1]
-
-
-def _same_cuts(found: Plan, wanted: Plan) -> bool:
-    return found.keep.keys() == wanted.keep.keys() and all(
-        np.array_equal(kept, wanted.keep[key]) for key, kept in found.keep.items()
-    )
 
 
 class _Tracer(fx.Interpreter):
