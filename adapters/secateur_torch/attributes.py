@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from secateur.errors import EmptyLayerError, ExampleError, TraceError
 from secateur.structure.graph import Graph, Operation
@@ -26,7 +26,7 @@ from secateur_torch.parameters import Weight
 from secateur_torch.recording import Recorder
 
 Key = tuple[str, str, int | None]
-"""Path of the module, name of the attribute, position in it where it is a tuple or list."""
+"""Path of the module, name of the attribute (``heads``, ``config.heads``), position in it if it is a tuple or list."""
 
 Values = Mapping[Key, int]
 Demand = tuple["Size", int]
@@ -38,6 +38,10 @@ class Size(int):
     keys: frozenset[Key]
     under: Callable[[Values], int]
     is_read: bool = False
+
+    def __hash__(self) -> int:
+        """Another than that of a plain integer: what functions remember for that one (einops does) knows no names."""
+        return hash((int(self), Size))
 
     @classmethod
     def read(cls, value: int, key: Key) -> Size:
@@ -73,7 +77,6 @@ def _carried(name: str) -> Callable[[Size, Any], Any]:
 for _name in ("add", "sub", "mul", "floordiv", "mod"):
     for _side in (f"__{_name}__", f"__r{_name}__"):
         setattr(Size, _side, _carried(_side))
-Size.__neg__ = lambda self: _carried("__mul__")(self, -1)  # type: ignore[method-assign]
 
 
 def mend(small: nn.Module, model: nn.Module, graph: Graph, plan: Plan, example: Any) -> list[str]:
@@ -112,9 +115,19 @@ def _following(model: nn.Module) -> tuple[nn.Module, dict[Key, int]]:
     originals: dict[Key, int] = {}
     for path, module in twin.named_modules():
         if not type(module).__module__.startswith("torch."):
-            for name, value in vars(module).items():
-                vars(module)[name] = _followed(value, path, name, originals)
+            for prefix, held in _spaces(module):
+                held.update({name: _followed(value, path, prefix + name, originals) for name, value in held.items()})
     return twin, originals
+
+
+def _spaces(module: nn.Module) -> list[tuple[str, dict[str, Any]]]:
+    """What it holds, and what the plain objects hold that it holds, as a configuration; each with its prefix."""
+    plain = {
+        name: value
+        for name, value in vars(module).items()
+        if hasattr(value, "__dict__") and not isinstance(value, nn.Module | Tensor) and not callable(value)
+    }
+    return [("", vars(module)), *((f"{name}.", vars(value)) for name, value in plain.items())]
 
 
 def _followed(value: Any, path: str, name: str, originals: dict[Key, int]) -> Any:
@@ -122,19 +135,20 @@ def _followed(value: Any, path: str, name: str, originals: dict[Key, int]) -> An
     if type(value) is int:
         originals[path, name, None] = value
         return Size.read(value, (path, name, None))
-    if type(value) in (tuple, list) and all(type(item) is int for item in value):
+    if type(value) in (tuple, list) and value and all(type(item) is int for item in value):
         originals.update({(path, name, at): item for at, item in enumerate(value)})
         return type(value)(Size.read(item, (path, name, at)) for at, item in enumerate(value))
     return value
 
 
 def _set(module: nn.Module, key: Key, value: int) -> None:
-    _, name, position = key
+    _, path, position = key
+    prefix, _, name = path.rpartition(".")
+    held = vars(vars(module)[prefix] if prefix else module)
     if position is None:
-        setattr(module, name, value)
+        held[name] = value
     else:
-        listed = getattr(module, name)
-        setattr(module, name, type(listed)(value if at == position else item for at, item in enumerate(listed)))
+        held[name] = type(held[name])(value if at == position else item for at, item in enumerate(held[name]))
 
 
 SHAPED = frozenset(

@@ -6,6 +6,8 @@ the root of what comes out. Here all of this is read off the weights, but for th
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -34,10 +36,10 @@ class SmallerAttention(nn.MultiheadAttention):
         if is_causal and attn_mask is None:
             raise RuntimeError("is_causal=True is a hint on attn_mask: give that too, as nn.MultiheadAttention asks")
         is_batched, is_turned = query.ndim == 3, query.ndim == 3 and not self.batch_first
-        given = (query, key, value) if is_batched else (query[None], key[None], value[None])
+        given = _each((query, key, value), lambda x: x.transpose(0, 1) if is_turned else x if is_batched else x[None])
         if not is_batched and key_padding_mask is not None:
             key_padding_mask = key_padding_mask[None]
-        q, k, v = self._heads([x.transpose(0, 1) for x in given] if is_turned else list(given))
+        q, k, v = self._heads(given)
         bias = self._bias(q, k, attn_mask, key_padding_mask)
         if need_weights:
             mixed, weights = self._attend(q, k, v, bias)
@@ -51,16 +53,23 @@ class SmallerAttention(nn.MultiheadAttention):
 
     def _heads(self, given: list[Tensor]) -> list[Tensor]:
         """Queries, keys and values (batch, heads, time, features); values may have fewer features than the others."""
+        projected = self._projected(given)
+        return [x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in projected]
+
+    def _projected(self, given: list[Tensor]) -> list[Tensor]:
+        """The three of them before they are divided among the heads."""
         if self.in_proj_weight is None:
             kernels = [self.q_proj_weight, self.k_proj_weight, self.v_proj_weight]
+            widths = [kernel.shape[0] for kernel in kernels]
         else:
             wide = self.out_proj.weight.shape[1]
             shared = (self.in_proj_weight.shape[0] - wide) // 2
-            kernels = list(self.in_proj_weight.split([shared, shared, wide]))
-        widths = [kernel.shape[0] for kernel in kernels]
+            widths = [shared, shared, wide]
+            if given[0] is given[1] is given[2]:
+                return list(functional.linear(given[0], self.in_proj_weight, self.in_proj_bias).split(widths, -1))
+            kernels = list(self.in_proj_weight.split(widths))
         biases = [None] * 3 if self.in_proj_bias is None else list(self.in_proj_bias.split(widths))
-        projected = [functional.linear(*parts) for parts in zip(given, kernels, biases, strict=True)]
-        return [x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in projected]
+        return [functional.linear(*parts) for parts in zip(given, kernels, biases, strict=True)]
 
     def _bias(self, q: Tensor, k: Tensor, mask: Tensor | None, padding: Tensor | None) -> Tensor | None:
         """Both masks as one that is added: (batch or 1, heads or 1, time or 1, time of the keys)."""
@@ -94,15 +103,18 @@ def _forbidding(mask: Tensor, like: Tensor) -> Tensor:
     return torch.zeros_like(mask, dtype=like.dtype).masked_fill(mask, float("-inf"))
 
 
+def _each(given: tuple[Tensor, ...], function: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """The function of each tensor; what was the same tensor stays one."""
+    made = {id(tensor): function(tensor) for tensor in given}
+    return [made[id(tensor)] for tensor in given]
+
+
 def shrink(module: nn.MultiheadAttention) -> None:
-    """Let a module whose weights were cut compute with what is left of them; a class of the user's own stays as it is."""
+    """Let a module whose weights were cut compute with what is left; a class of the user's own stays what it is."""
     if type(module) is nn.MultiheadAttention and module.bias_k is None and not module.add_zero_attn:
         module.__class__ = SmallerAttention
-        module.embed_dim = module.out_proj.weight.shape[0]
-        inputs = (
-            (module.in_proj_weight,) * 2
-            if module.k_proj_weight is None
-            else (module.k_proj_weight, module.v_proj_weight)
-        )
-        module.kdim, module.vdim = (kernel.shape[1] for kernel in inputs)
+    if isinstance(module, SmallerAttention):
+        packed = module.in_proj_weight
+        keys, values = (module.k_proj_weight, module.v_proj_weight) if packed is None else (packed, packed)
+        module.embed_dim, module.kdim, module.vdim = (module.out_proj.weight.shape[0], keys.shape[1], values.shape[1])
         module._qkv_same_embed_dim = False  # so that nobody takes PyTorch's fast path, which knows nothing of this

@@ -124,7 +124,7 @@ def _change(
     owner: Any = module
     if operation.kind == "standardize" and isinstance(getattr(owner, "normalized_shape", None), tuple):
         owner.normalized_shape = shapes[operation.inputs[0]][-len(owner.normalized_shape) :]
-    if type(module) is nn.MultiheadAttention and operation.kind == "attention":
+    if isinstance(module, nn.MultiheadAttention) and operation.kind == "attention":
         module.num_heads = shapes[operation.inputs[0]][1]
     if isinstance(module, nn.GroupNorm) and operation.kind == "standardize":
         module.num_channels = shapes[operation.inputs[0]][1]
