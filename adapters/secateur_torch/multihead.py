@@ -33,6 +33,8 @@ class SmallerAttention(nn.MultiheadAttention):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """See :class:`torch.nn.MultiheadAttention`. Raises RuntimeError if ``is_causal`` comes without a mask."""
+        if query.is_nested:
+            return self._of_each_length(query), None
         if is_causal and attn_mask is None:
             raise RuntimeError("is_causal=True is a hint on attn_mask: give that too, as nn.MultiheadAttention asks")
         is_batched, is_turned = query.ndim == 3, query.ndim == 3 and not self.batch_first
@@ -50,6 +52,14 @@ class SmallerAttention(nn.MultiheadAttention):
             weights = weights.mean(1) if average_attn_weights else weights
             weights = weights if is_batched else weights[0]
         return (out.transpose(0, 1) if is_turned else out if is_batched else out[0]), weights
+
+    def _of_each_length(self, x: Tensor) -> Tensor:
+        """Sequences of several lengths in one tensor, as ``nn.TransformerEncoder`` makes them of a padding mask."""
+        lengths = [len(sequence) for sequence in x.unbind()]
+        whole = x.to_padded_tensor(0.0)
+        padding = torch.arange(whole.shape[1], device=x.device) >= torch.tensor(lengths, device=x.device)[:, None]
+        mixed, _ = self.forward(whole, whole, whole, key_padding_mask=padding, need_weights=False)
+        return torch.nested.nested_tensor([row[:length] for row, length in zip(mixed, lengths, strict=True)])
 
     def _heads(self, given: list[Tensor]) -> list[Tensor]:
         """Queries, keys and values (batch, heads, time, features); values may have fewer features than the others."""

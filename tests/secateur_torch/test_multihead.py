@@ -145,3 +145,29 @@ def test_a_transformer_with_a_causal_mask_is_pruned_twice() -> None:
     assert sum(p.numel() for p in smaller.parameters()) < 0.9 * sum(p.numel() for p in small.parameters())
     other = (torch.randn(1, 3, WIDTH).double(), torch.randn(1, 4, WIDTH).double())
     torch.testing.assert_close(smaller(*other), again.model(*other), rtol=1e-10, atol=1e-12)
+
+
+class Padded(nn.Module):
+    """An encoder that takes padding out of the batch as it evaluates, and leaves zeros there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.out = nn.Linear(6, WIDTH), nn.Linear(WIDTH, 3)
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(WIDTH, HEADS, 24, batch_first=True), 2)
+
+    def forward(self, x: torch.Tensor, padding: torch.Tensor) -> torch.Tensor:
+        return self.out(self.encoder(self.into(x), src_key_padding_mask=padding))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_sequences_of_several_lengths() -> None:
+    torch.manual_seed(3)
+    padding = torch.arange(TIME) >= torch.tensor([3, 5, 4])[:, None]
+    example = (torch.randn(3, TIME, 6).double(), padding)
+    pruned = st.prune(Padded().double().eval(), HALF, example=example)
+    small = pruned.compact()
+    assert pruned.form == OWN and pruned.max_error is not None and pruned.max_error < 1e-12
+    with torch.no_grad():
+        torch.testing.assert_close(small(*example), pruned.model(*example), rtol=1e-10, atol=1e-12)
+        assert torch.equal(small(*example)[padding], small.out.bias.expand(3, 3))
+    torch.testing.assert_close(small(*example), pruned.model(*example), rtol=1e-10, atol=1e-12)
