@@ -16,11 +16,13 @@ from secateur.adapter import Masks, Parameter, Smaller
 from secateur.structure.graph import Graph
 from secateur.structure.removal import Plan
 from secateur_torch import (
+    attributes,
     exported,
     files,
     fitting,
     inference,
     masking,
+    modes,
     optimizers,
     parameters,
     statistics,
@@ -79,16 +81,20 @@ class TorchAdapter:
         return masking.hold(model, masks, optimizer)
 
     def compact(self, model: nn.Module, graph: Graph, plan: Plan, example: Any | None) -> Iterator[Smaller]:
-        """See :func:`secateur_torch.surgery.compact`; then, or at once for branches, the exported graph.
+        """See :func:`secateur_torch.surgery.compact`; if that is not enough, :func:`secateur_torch.attributes.mend`.
 
-        No change of a module's weights takes an addition out of its ``forward``.
+        Then, or at once for branches, the exported graph: no change of a module takes an addition out of its code.
         """
         if not plan.branches:
             small = surgery.compact(model, graph, plan)
             misfit = fitting.misfit(small, model, graph, plan, example)
             yield Smaller(small, "your own module, with smaller weights", misfit)
+            if names := attributes.mend(small, model, graph, plan, example):
+                form = f"your own module, with smaller weights and attributes ({', '.join(names)})"
+                yield Smaller(small, form, fitting.misfit(small, model, graph, plan, example))
         written = exported.compact(model, graph, plan, example)
-        yield Smaller(written, "the graph that torch.export writes of your module")
+        lost = ", without what its code does in training alone" if modes.trains_otherwise(model, example) else ""
+        yield Smaller(written, f"the graph that torch.export writes of your module{lost}")
 
     def timer(self, model: nn.Module, example: Any) -> Callable[[], float]:
         """See :func:`secateur_torch.inference.timer`."""

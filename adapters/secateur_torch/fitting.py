@@ -16,7 +16,7 @@ from secateur.errors import EmptyLayerError, ExampleError, TraceError
 from secateur.structure.graph import Graph, Operation
 from secateur.structure.removal import Plan, producer
 from secateur_torch import tracing
-from secateur_torch.exported import within
+from secateur_torch.correspondence import within
 from secateur_torch.inference import arguments, tensors
 
 

@@ -15,6 +15,7 @@ from secateur.errors import ShapeMismatchError, TraceError
 from secateur.layout import Layout
 from secateur.structure.graph import Graph, Operation
 from secateur.structure.removal import Plan
+from secateur_torch import multihead
 from secateur_torch.layouts import GATES
 from secateur_torch.masking import free_copy
 from secateur_torch.normalisation import epsilon_name
@@ -138,6 +139,8 @@ def _change(
     owner: Any = module
     if operation.kind == "standardize" and isinstance(getattr(owner, "normalized_shape", None), tuple):
         owner.normalized_shape = shapes[operation.inputs[0]][-len(owner.normalized_shape) :]
+    if isinstance(module, nn.MultiheadAttention) and operation.kind == "attention":
+        module.num_heads = shapes[operation.inputs[0]][1]
     if isinstance(module, nn.GroupNorm) and operation.kind == "standardize":
         module.num_channels = shapes[operation.inputs[0]][1]
 
@@ -239,4 +242,5 @@ _MENDED: dict[type | tuple[type, ...], Callable[[Any], None]] = {
     (nn.Embedding, nn.EmbeddingBag): _mend_embedding,
     nn.RNNBase: _mend_recurrent,
     nn.RNNCellBase: _mend_cell,
+    nn.MultiheadAttention: multihead.shrink,
 }

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -28,7 +28,9 @@ from secateur_torch.operations import Call
 from secateur_torch.parameters import REMEDY, weights, written_down
 from secateur_torch.recording import Recorder
 
-__all__ = ["graph"]
+__all__ = ["graph", "record"]
+
+Kind = TypeVar("Kind", bound=Recorder)
 
 _LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 
@@ -65,13 +67,23 @@ def _require_eager(model: nn.Module) -> None:
             raise TraceError(f"{path or 'the model'} is {kind}, so its structure cannot be read: {REMEDY}")
 
 
-def _traced(model: nn.Module, example: Any | None, mode: Callable[[nn.Module], AbstractContextManager[None]]) -> Graph:
+def record(
+    model: nn.Module,
+    example: Any | None,
+    kind: type[Kind],
+    mode: Callable[[nn.Module], AbstractContextManager[None]] = inference_mode,
+) -> tuple[Kind, Graph]:
+    """One pass under a recorder of this kind, and its graph; arguments and errors as of :func:`graph`."""
     modules: list[_Running] = []
-    recorder = Recorder(weights(model), lambda: _source(modules))
+    recorder = kind(weights(model), lambda: _source(modules))
     names = _module_names(model, modules, recorder)
     with mode(model), torch.no_grad(), _slow_path(), names, _Below(recorder), recorder:
         result = run(model, example, recorder.begin)
-    return recorder.graph(results(result))
+    return recorder, recorder.graph(results(result))
+
+
+def _traced(model: nn.Module, example: Any | None, mode: Callable[[nn.Module], AbstractContextManager[None]]) -> Graph:
+    return record(model, example, Recorder, mode)[1]
 
 
 def _joined(inference: Graph, training: Graph) -> Graph:

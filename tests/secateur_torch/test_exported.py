@@ -21,7 +21,7 @@ HALF = Recipe(0.5, Neurons(), Magnitude(), scope="layer")
 
 
 class Encoder(nn.Module):
-    """``nn.MultiheadAttention`` takes its kernel for three times as wide as its input."""
+    """PyTorch's own attention, and a width in numbers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,19 @@ class Encoder(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.embed(x)
         x = self.norm(x + self.attention(x, x, x, need_weights=False)[0])
-        return self.head(x + self.narrow(self.dropout(functional.gelu(self.wide(x)))))
+        wide = functional.gelu(self.wide(x)).view(-1, 5, 20)
+        return self.head(x + self.narrow(self.dropout(wide)))
+
+
+class Widths(nn.Module):
+    """Two layers, and the width between them in numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 8), nn.Linear(8, 12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x).view(-1, 5, 8))
 
 
 class Flattened(nn.Module):
@@ -87,7 +99,7 @@ class Sliced(nn.Module):
 MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], torch.Tensor]]] = {
     "attention": (Encoder, lambda batch: torch.randn(batch, 5, 8).double()),
     "layer": (
-        lambda: nn.Sequential(nn.Linear(6, 12), nn.TransformerEncoderLayer(12, 4, 24, batch_first=True)),
+        lambda: nn.Sequential(Widths(), nn.TransformerEncoderLayer(12, 4, 24, batch_first=True)),
         lambda batch: torch.randn(batch, 5, 6).double(),
     ),
     "flattened": (Flattened, lambda batch: torch.randn(batch, 3, 8, 8).double()),
@@ -295,7 +307,7 @@ class Attending(nn.Module):
         self.out, self.options = nn.Linear(16, 3), options
 
     def forward(self, x: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
-        x = self.into(x)
+        x = self.into(x).view(-1, 5, 16)
         return self.out(self.attention(x, x, x, **self.options)[0]) * scale
 
 
@@ -307,6 +319,7 @@ def test_attention_as_it_is_called_by_default(options: dict[str, Any], tmp_path:
     pruned = st.prune(model, HALF, example={"x": x, "scale": 3.0})
     small = pruned.compact()
     assert small.get_parameter("attention.in_proj_weight").shape == (24, 8)
+    assert pruned.form == WRITTEN
     torch.testing.assert_close(small(x=x, scale=3.0), model(x, 3.0), rtol=1e-5, atol=1e-6)
     torch.save(small, tmp_path / "small.pt")
     again = torch.load(tmp_path / "small.pt", weights_only=False)
@@ -320,3 +333,64 @@ def test_the_dropout_of_an_attention_follows_the_mode() -> None:
     assert torch.equal(small(x), small(x))
     small.train()
     assert not torch.equal(small(x), small(x))
+
+
+class Crossed(nn.Module):
+    """As in XCiT: normalised queries and keys, and a width of each head that is that of the residual stream."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.temperature = nn.Parameter(torch.rand(4, 1, 1) + 0.5)
+        self.qkv, self.out, self.rate = nn.Linear(12, 36), nn.Linear(12, 12), 0.5
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, time, width = x.shape
+        q, k, v = self.qkv(x).reshape(batch, time, 3, 4, width // 4).permute(2, 0, 3, 4, 1)
+        q, k = functional.normalize(q, dim=-1) * self.temperature, functional.normalize(k, dim=-1)
+        rate = self.rate if self.training else 0.0
+        mixed = functional.scaled_dot_product_attention(q, k, v, dropout_p=rate, scale=1.0)
+        return x + self.out(mixed.permute(0, 3, 1, 2).reshape(batch, time, width))
+
+
+def test_what_is_one_operation_for_the_tracer_may_be_many_in_the_graph() -> None:
+    torch.manual_seed(8)
+    model = Crossed().double().eval()
+    pruned = st.prune(model, Recipe(0.5, Heads()), example=torch.randn(2, 5, 12).double())
+    small = pruned.compact()
+    assert pruned.form == WRITTEN and pruned.max_error is not None and pruned.max_error < 1e-12
+    assert small.get_parameter("temperature").shape == (2, 1, 1)
+    for shape in ((1, 5, 12), (3, 9, 12), (2, 1, 12)):
+        x = torch.randn(shape).double()
+        torch.testing.assert_close(small(x), model(x), rtol=1e-10, atol=1e-12)
+    assert torch.equal(small(x), small(x))
+    small.train()
+    assert not torch.equal(small(x), small(x))
+
+
+class Asking(nn.Module):
+    """Code that asks for the size of its input, and for the mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(5, 4, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[2] % 2:
+            x = functional.pad(x, (0, 0, 0, 1))
+        if self.training:
+            x = x + torch.randn_like(x)
+        return self.second(self.first(x).relu()[:, 1:6])
+
+
+def test_a_branch_that_the_graph_lacks_is_refused_and_what_training_lacks_is_told() -> None:
+    torch.manual_seed(9)
+    model = Asking().double().eval()
+    pruned = st.prune(model, HALF, example=torch.randn(1, 3, 8, 8).double())
+    small = pruned.compact()
+    assert pruned.form == f"{WRITTEN}, without what its code does in training alone"
+    for twin in (small, copy.deepcopy(small)):
+        for shape in ((1, 3, 8, 8), (2, 3, 12, 9)):
+            x = torch.randn(shape).double()
+            torch.testing.assert_close(twin(x), model(x), rtol=1e-10, atol=1e-12)
+        with pytest.raises(ValueError, match=r"written for those of which .*% 2.*example"):
+            twin(torch.randn(1, 3, 9, 8).double())
