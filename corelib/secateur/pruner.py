@@ -84,13 +84,14 @@ class Pruner(Pruned):
         super().__init__(adapter, model, recipe, example, _trace(adapter, model, recipe, example))
         if branching := self._branching():
             warnings.warn(branching, stacklevel=2)
-        self._dense, self._dense_nonzero = sampled(self.parameters()), count_nonzero(self.parameters())
+        parameters = self.parameters()
+        self._dense, self._dense_nonzero = sampled(parameters), count_nonzero(parameters)
         self.step = 0
         if statistics is not None:
-            self.statistics = given_statistics(adapter, model, self.parameters(), statistics)
+            self.statistics = given_statistics(adapter, model, parameters, statistics)
         self._follows = optimizer is not None or recipe.schedule != OneShot()
         self._data, self._loss, self._given = data, loss, statistics is not None
-        self._ranking = ranking(recipe, self.parameters(), self._graph)
+        self._ranking = ranking(recipe, parameters, self._graph)
         if isinstance(self._ranking, NeuronRanking):
             self._coupling = self._ranking.coupling
         self._selection = selection(recipe, self._ranking, self._stopwatch())
@@ -171,11 +172,12 @@ class Pruner(Pruned):
 
     def _rank(self) -> dict[str, Array]:
         self._enforce()
-        require_numbers(self.parameters())
+        parameters = self.parameters()
+        require_numbers(parameters)
         needs = self.recipe.score.needs
         if needs and not self._given:
             self.statistics = self.adapter.statistics(self.model, self._data, self._loss, needs)
-        return self._ranking.scores(self.parameters(), self.recipe.score, self.statistics)
+        return self._ranking.scores(parameters, self.recipe.score, self.statistics)
 
     def outcome(self, example: Any | None) -> Outcome:
         """See :meth:`secateur.pruned.Pruned.outcome`; a pruner also knows the scores of what competed."""

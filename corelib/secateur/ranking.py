@@ -326,14 +326,25 @@ class _Rows:
         single, several = (units >= 0) & (self._times[units] == 1), (units >= 0) & (self._times[units] > 1)
         if single.any():
             self._total[units[single]] = scores.reduce(rows, axis=0, norm=self._norm)[single]
-        self._shared.append((rows[several], units[several]))
+        self._shared.append((rows, units) if several.all() else (rows[several], units[several]))
 
     def reduced(self) -> npt.NDArray[np.float64]:
         """float64[count]: exact, and rounded once, however the rows are spread."""
-        for pattern in np.unique(self._counts[:, self._times > 1], axis=1).T:
-            members = np.flatnonzero((self._counts == pattern[:, None]).all(axis=0))
-            self._total[members] = scores.reduce(self._joined(pattern, members), axis=0, norm=self._norm)
+        for members in self._alike():
+            joined = self._joined(self._counts[:, members[0]], members)
+            self._total[members] = scores.reduce(joined, axis=0, norm=self._norm)
         return self._total
+
+    def _alike(self) -> Iterator[npt.NDArray[np.int64]]:
+        """The units of several rows, those together of which each kernel makes equally many."""
+        several = np.flatnonzero(self._times > 1)
+        if not several.size:
+            return
+        counts = self._counts[:, several]
+        starts = np.flatnonzero(np.append(True, (counts[:, 1:] != counts[:, :-1]).any(axis=0)))
+        kinds = np.unique(counts[:, starts], axis=1, return_inverse=True)[1].ravel()  # neighbours are mostly alike
+        kinds = np.repeat(kinds, np.diff(np.append(starts, several.size)))
+        yield from (several[kinds == kind] for kind in range(kinds.max() + 1))
 
     def _joined(self, pattern: npt.NDArray[np.int64], members: npt.NDArray[np.int64]) -> Array:
         """One row for each of the units ``members``, of which kernel i makes ``pattern[i]`` rows."""
@@ -342,8 +353,9 @@ class _Rows:
             if times:
                 order = np.argsort(units, kind="stable")
                 own = order[np.isin(units[order], members)]
-                parts.append(rows[own].reshape(len(members), -1))
-        return np.concatenate(parts, axis=1)
+                is_whole = np.array_equal(own, np.arange(len(rows)))
+                parts.append((rows if is_whole else rows[own]).reshape(len(members), -1))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 def _relative(scores: Array) -> Array:
