@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -38,7 +39,7 @@ class Weight:
     tensor: torch.Tensor
     layout: Layout
 
-    @property
+    @functools.cached_property
     def shape(self) -> ParameterShape:
         """As a graph describes it."""
         return ParameterShape(self.layout.shape, self.layout.axes, self.layout.role, self.tensor.element_size())

@@ -8,10 +8,10 @@ dispatch mode below it. So whatever runs can be traced. What a call means is tol
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,7 +25,7 @@ from secateur.structure.graph import Graph
 from secateur_torch.inference import inference_mode, results, run, training_mode
 from secateur_torch.normalisation import Began, begin, end
 from secateur_torch.operations import Call
-from secateur_torch.parameters import weights
+from secateur_torch.parameters import Weight, weights
 from secateur_torch.recording import Recorder
 
 __all__ = ["graph"]
@@ -47,19 +47,25 @@ def graph(model: nn.Module, example: Any | None) -> Graph:
         ExampleError: there is no example, or the model does not accept it.
         TraceError: the model returns an object whose tensors cannot be seen.
     """
-    inference = _traced(model, example, inference_mode)
-    if all(weight.name in inference.parameters for weight in weights(model)):
+    known = weights(model)
+    inference = _traced(model, known, example, inference_mode)
+    if all(weight.name in inference.parameters for weight in known):
         return inference
     try:
-        training = _traced(model, example, training_mode)
+        training = _traced(model, known, example, training_mode)
     except (ExampleError, TraceError):  # it wants labels too, or is not made to train
         return inference
     return inference if training.parameters.keys() <= inference.parameters.keys() else _joined(inference, training)
 
 
-def _traced(model: nn.Module, example: Any | None, mode: Callable[[nn.Module], AbstractContextManager[None]]) -> Graph:
+def _traced(
+    model: nn.Module,
+    known: Iterable[Weight],
+    example: Any | None,
+    mode: Callable[[nn.Module], AbstractContextManager[None]],
+) -> Graph:
     modules: list[_Running] = []
-    recorder = Recorder(weights(model), lambda: _source(modules))
+    recorder = Recorder(known, lambda: _source(modules))
     names = _module_names(model, modules, recorder)
     with mode(model), torch.no_grad(), _slow_path(), names, _Below(recorder), recorder:
         result = run(model, example, recorder.begin)
@@ -145,7 +151,12 @@ def _line() -> str:
     frame: FrameType | None = sys._getframe()
     while frame is not None and frame.f_code.co_filename.startswith(_LIBRARIES):
         frame = frame.f_back
-    return f" at {Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame is not None else ""
+    return f" at {_file_name(frame.f_code.co_filename)}:{frame.f_lineno}" if frame is not None else ""
+
+
+@lru_cache(maxsize=1 << 10)
+def _file_name(path: str) -> str:
+    return Path(path).name
 
 
 class _Below(TorchDispatchMode):
