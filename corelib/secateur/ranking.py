@@ -20,7 +20,7 @@ from secateur.errors import EmptyLayerError, ExampleError, NoMatchError, Paramet
 from secateur.recipe import Blocks, Heads, Layers, Recipe, Structured, Units
 from secateur.recipe.allocation import best
 from secateur.recipe.score import Score
-from secateur.scoring import Statistics, scored
+from secateur.scoring import Statistics, reducible, scored
 from secateur.structure.branches import find
 from secateur.structure.coupling import Coupling, couple, only
 from secateur.structure.graph import Graph
@@ -238,7 +238,7 @@ class NeuronRanking:
         makers = [(parameter, *part) for parameter in parameters for part in self._slices(parameter)]
         rows = _Rows([units for _, _, units in makers], self.coupling.count, self.kind.norm)
         for parameter, axis, units in makers:
-            rows.add(np.moveaxis(scored(parameter, score, statistics), axis, 0), units)
+            rows.add(np.moveaxis(reducible(parameter, score, statistics), axis, 0), units)
         total = rows.reduced()
         found = {layer: total[members] for layer, members in self.layers()}
         return {layer: _relative(each) for layer, each in found.items()} if self.kind.relative else found
@@ -331,8 +331,8 @@ class _Rows:
     def reduced(self) -> npt.NDArray[np.float64]:
         """float64[count]: exact, and rounded once, however the rows are spread."""
         for members in self._alike():
-            joined = self._joined(self._counts[:, members[0]], members)
-            self._total[members] = scores.reduce(joined, axis=0, norm=self._norm)
+            parts = self._parts(self._counts[:, members[0]], members)
+            self._total[members] = scores.reduce_together(parts, norm=self._norm)
         return self._total
 
     def _alike(self) -> Iterator[npt.NDArray[np.int64]]:
@@ -346,16 +346,17 @@ class _Rows:
         kinds = np.repeat(kinds, np.diff(np.append(starts, several.size)))
         yield from (several[kinds == kind] for kind in range(kinds.max() + 1))
 
-    def _joined(self, pattern: npt.NDArray[np.int64], members: npt.NDArray[np.int64]) -> Array:
-        """One row for each of the units ``members``, of which kernel i makes ``pattern[i]`` rows."""
+    def _parts(self, pattern: npt.NDArray[np.int64], members: npt.NDArray[np.int64]) -> list[Array]:
+        """Arrays with one row for each of the units ``members``, of which kernel i makes ``pattern[i]`` rows."""
         parts = []
         for (rows, units), times in zip(self._shared, pattern, strict=True):
             if times:
                 order = np.argsort(units, kind="stable")
                 own = order[np.isin(units[order], members)]
                 is_whole = np.array_equal(own, np.arange(len(rows)))
-                parts.append((rows if is_whole else rows[own]).reshape(len(members), -1))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+                chosen = rows if is_whole else rows[own]
+                parts.append(chosen if times == 1 else chosen.reshape(len(members), -1))
+        return parts
 
 
 def _relative(scores: Array) -> Array:
