@@ -31,6 +31,9 @@ BoolArray = npt.NDArray[np.bool_]
 
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
+_MANY = 1 << 14
+"""From so many numbers on, the core's own loop is faster, which takes longer to call."""
+
 _PLAIN = (dict, OrderedDict, set, list)
 
 _holds: dict[int, Hold] = {}
@@ -113,12 +116,14 @@ class _MaskedWeight:
     def begin(self) -> None:
         """As :meth:`zero`, once, without integers as large as the weight, which only training needs."""
         tensor = self.tensor
-        is_plain = type(tensor) in (torch.Tensor, nn.Parameter)
-        if tensor is not None and is_plain and tensor.is_cpu and not tensor.is_inference():
+        if tensor is None:
+            return
+        is_plain = type(tensor) in (torch.Tensor, nn.Parameter) and tensor.is_cpu and not tensor.is_inference()
+        if is_plain and tensor.numel() >= _MANY:
             torch.autograd.graph.increment_version(tensor.detach())
             write_zeros(array(tensor), self.mask)
         else:
-            self.zero()
+            tensor.detach().masked_fill_(torch.from_numpy(~self.mask).to(tensor.device), 0.0)
 
     def zero(self) -> None:
         """Keep every bit where the mask is True, write +0.0 where it is False."""
