@@ -100,7 +100,7 @@ class Pruner(Pruned):
         self._budgets: Sequence[int] | None = None
         self._reached = 0.0
         self._spared: dict[str, int] = {}
-        self._begin(optimizer)
+        self._begin(self._rank(parameters), optimizer)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """As :meth:`Pruned.__deepcopy__`, for what :func:`prune` returned. Raises CopyError in a training loop."""
@@ -123,9 +123,9 @@ class Pruner(Pruned):
             if self.recipe.schedule.due(self.step) and self._hold is not None:
                 self._prune(self._rank())
 
-    def _begin(self, optimizer: Any | None) -> None:
+    def _begin(self, scores: dict[str, Array], optimizer: Any | None) -> None:
         """Prune at step 0 if that is due. Rehearse what is not, so that what cannot work fails before training."""
-        schedule, scores = self.recipe.schedule, self._rank()
+        schedule = self.recipe.schedule
         masks: dict[str, BoolArray] = {}
         if schedule.fraction(0) < 1.0:
             final, _ = self._selection.keep(scores, 1.0, self._selection.budgets(scores))
@@ -170,9 +170,10 @@ class Pruner(Pruned):
     def _notes(self) -> tuple[str, ...]:
         return (*super()._notes(), *map(self._spared_words, self._spared))
 
-    def _rank(self) -> dict[str, Array]:
+    def _rank(self, known: Sequence[Parameter] | None = None) -> dict[str, Array]:
+        """The scores of now; ``known`` if the parameters have just been read."""
         self._enforce()
-        parameters = self.parameters()
+        parameters = self.parameters() if known is None else known
         require_numbers(parameters)
         needs = self.recipe.score.needs
         if needs and not self._given:
