@@ -10,6 +10,7 @@ import keras
 
 from secateur.errors import ExampleError, TraceError
 from secateur.structure.graph import Graph
+from secateur.verification import is_noise
 from secateur_keras.backends import Array
 from secateur_keras.examples import drawn_like, input_shapes, made_up, matched
 from secateur_keras.functional import OPEN_SIZES, Symbolic, expanded, own_graph, symbolic, written
@@ -91,6 +92,8 @@ def made_up_like(model: keras.Model, graph: Graph, example: Any) -> Any:
     """Reproducible random numbers in the place of the example's: see :meth:`secateur.adapter.Adapter.made_up`."""
     read = symbolic(model, example)
     parts, entries = matched(read.inputs, example), graph.entries
+    if all(is_noise(keras.ops.convert_to_numpy(part)) for part in parts):
+        return None
     drawn = drawn_like(parts, [entries.get(number) for number in graph.inputs])
     return keras.tree.pack_sequence_as(read.input_structure, drawn)
 

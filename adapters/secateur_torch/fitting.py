@@ -15,16 +15,24 @@ from torch import nn
 from secateur.errors import EmptyLayerError, ExampleError, TraceError
 from secateur.structure.graph import Graph, Operation
 from secateur.structure.removal import Plan, producer
+from secateur.verification import is_noise
 from secateur_torch import tracing
+from secateur_torch.arrays import array
 from secateur_torch.correspondence import within
 from secateur_torch.inference import arguments, tensors
+
+_FORCED = frozenset(
+    ("linear", "convolution", "bilinear", "normalize", "elementwise", "concat", "reduce", "softmax", "pool", "permute")
+)
+"""Operations that give the shapes that their inputs and weights have, whatever sizes the model's code spells out."""
 
 
 def misfit(small: nn.Module, model: nn.Module, graph: Graph, plan: Plan, example: Any) -> str:
     """In words, the first tensor that has another shape in the smaller module than the plan foretells; else empty.
 
     Shapes are compared where both modules do the same operations, in number and kind. Where they do not, or where the
-    smaller one does not run, nothing is said: its outputs will tell.
+    smaller one does not run, nothing is said: its outputs will tell. Nor is anything looked at where the weights alone
+    say what shapes there are, as in most convolutional networks.
 
     Args:
         small: the smaller module.
@@ -33,8 +41,11 @@ def misfit(small: nn.Module, model: nn.Module, graph: Graph, plan: Plan, example
         plan: which indices of which weights stay.
         example: an input, as for :func:`secateur_torch.tracing.graph`.
     """
+    if _is_forced(graph):
+        return ""
     try:
-        whole, found = tracing.graph(model, example), tracing.graph(small, example)
+        whole = graph if _is_of(graph, model, example) else tracing.graph(model, example)
+        found = tracing.graph(small, example)
         shapes = plan.shapes if whole.tensors == graph.tensors else within(whole, plan).shapes
     except (ExampleError, TraceError, EmptyLayerError):
         return ""
@@ -51,6 +62,27 @@ def misfit(small: nn.Module, model: nn.Module, graph: Graph, plan: Plan, example
     return ""
 
 
+def _is_forced(graph: Graph) -> bool:
+    """Whether no operation could give another shape than the plan foretells, and run."""
+    return all(
+        operation.kind in _FORCED or (operation.kind == "reshape" and _flattens(graph, operation))
+        for operation in graph.operations
+    )
+
+
+def _flattens(graph: Graph, operation: Operation) -> bool:
+    """Whether a reshape leaves the batch, and one axis for all the rest."""
+    before, after = graph.tensors[operation.inputs[0]], graph.tensors[operation.outputs[0]]
+    return len(after) == 2 and before[:1] == after[:1]
+
+
+def _is_of(graph: Graph, model: nn.Module, example: Any) -> bool:
+    """Whether a graph is that of this example: of its shapes, and the model's code does not read its numbers."""
+    shapes = [tuple(tensor.shape) for tensor in tensors(list(arguments(model, example)))]
+    traced = [graph.tensors[number] for number in graph.inputs]
+    return traced[: len(shapes)] == shapes and not graph.readings
+
+
 def _form(operation: Operation) -> tuple[str, int]:
     return operation.kind, len(operation.outputs)
 
@@ -58,6 +90,8 @@ def _form(operation: Operation) -> tuple[str, int]:
 def made_up(model: nn.Module, graph: Graph, example: Any) -> Any:
     """Reproducible random numbers in the place of the example's: see :meth:`secateur.adapter.Adapter.made_up`."""
     positional, named = arguments(model, example)
+    if all(tensor.is_floating_point() and is_noise(array(tensor)) for tensor in tensors([positional, named])):
+        return None
     numbers = zip(tensors([positional, named]), graph.inputs, strict=False)
     entries = graph.entries
     tables = {id(tensor): entries[number] for tensor, number in numbers if number in entries}

@@ -24,11 +24,15 @@ from secateur_torch.arrays import array
 @contextmanager
 def inference_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode for the block, without compiled code; modes, buffers and random state are restored after it."""
-    modes = [(module, module.training) for module in model.modules()]
+    modules = list(model.modules())
+    modes = [(module, module.training) for module in modules]
     scripted = torch.jit.ScriptModule  # which keeps its buffers where Python cannot replace them
-    buffers = [(module, dict(module._buffers)) for module in model.modules() if not isinstance(module, scripted)]
-    values = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    devices = {tensor.device for tensor in model.parameters() if tensor.is_cuda}
+    buffers = [(module, dict(module._buffers)) for module in modules if not isinstance(module, scripted)]
+    buffers = [(module, own) for module, own in buffers if own]
+    kept = {id(buffer): buffer for buffer in model.buffers()}
+    values = [(buffer, buffer.clone()) for buffer in kept.values()]
+    weights = (tensor for module in modules for tensor in module._parameters.values() if tensor is not None)
+    devices = {tensor.device for tensor in weights if tensor.is_cuda}
     model.eval()
     try:
         with undisturbed(), torch.random.fork_rng(devices), torch.compiler.set_stance("force_eager"):
@@ -181,13 +185,24 @@ def tensors(nested: Any) -> list[torch.Tensor]:
     return [item for item in _leaves(nested) if isinstance(item, torch.Tensor)]
 
 
-def _leaves(nested: Any) -> Iterator[Any]:
-    if isinstance(nested, Mapping):
-        nested = [nested[key] for key in nested]
-    elif dataclasses.is_dataclass(nested) and not isinstance(nested, type):
-        nested = [getattr(nested, field.name) for field in dataclasses.fields(nested)]
-    if isinstance(nested, tuple | list):
+def _leaves(nested: Any) -> list[Any]:
+    leaves: list[Any] = []
+    _gather(nested, leaves)
+    return leaves
+
+
+def _gather(nested: Any, leaves: list[Any]) -> None:
+    """Called for each argument of each function that a model calls, so the commonest types come first."""
+    if isinstance(nested, (torch.Tensor, int, float, str)) or nested is None:
+        leaves.append(nested)
+    elif isinstance(nested, (tuple, list)):
         for item in nested:
-            yield from _leaves(item)
+            _gather(item, leaves)
+    elif isinstance(nested, Mapping):
+        for key in nested:
+            _gather(nested[key], leaves)
+    elif dataclasses.is_dataclass(nested) and not isinstance(nested, type):
+        for field in dataclasses.fields(nested):
+            _gather(getattr(nested, field.name), leaves)
     else:
-        yield nested
+        leaves.append(nested)

@@ -6,7 +6,9 @@ gates on the first axis. Every rule is one reshape and one transpose, so a view 
 
 from __future__ import annotations
 
+import functools
 import re
+from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -19,46 +21,53 @@ GATES = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1, nn.LSTMCell: 4, nn.GRUCell: 3, nn.RNN
 
 def layout(module: nn.Module, name: str, shape: Shape) -> Layout:
     """The layout of the tensor ``name`` of ``module``; what no rule knows keeps its shape, with role ``other``."""
-    if isinstance(module, _ConvTransposeNd) and name == "weight":
-        return _transposed(module, shape)
-    if isinstance(module, tuple(GATES)) and re.match(r"(weight|bias)_(ih|hh)", name):
-        return _gated(module, name, shape)
-    role, axes = _role(module, name, shape)
+    groups = module.groups if isinstance(module, _ConvTransposeNd) else 1
+    kind: Any = type(module)
+    return _layout(kind, name, shape, groups)
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _layout(kind: Any, name: str, shape: Shape, groups: int) -> Layout:
+    if issubclass(kind, _ConvTransposeNd) and name == "weight":
+        return _transposed(groups, shape)
+    if issubclass(kind, tuple(GATES)) and re.match(r"(weight|bias)_(ih|hh)", name):
+        return _gated(kind, name, shape)
+    role, axes = _role(kind, name, shape)
     return Layout(role, axes, shape, shape, tuple(range(len(shape))))
 
 
-def _role(module: nn.Module, name: str, shape: Shape) -> tuple[str, tuple[str, ...]]:
+def _role(kind: type[nn.Module], name: str, shape: Shape) -> tuple[str, tuple[str, ...]]:
     plain = tuple(f"axis{axis}" for axis in range(len(shape)))
-    if isinstance(module, nn.Linear | _ConvNd) and name == "weight":
+    if issubclass(kind, nn.Linear | _ConvNd) and name == "weight":
         return "kernel", ("out", "in", *SPACE[len(shape) - 2])
-    if isinstance(module, nn.MultiheadAttention) and name.endswith("proj_weight"):
+    if issubclass(kind, nn.MultiheadAttention) and name.endswith("proj_weight"):
         return "kernel", ("out", "in")
-    if isinstance(module, nn.LSTM) and name.startswith("weight_hr"):
+    if issubclass(kind, nn.LSTM) and name.startswith("weight_hr"):
         return "kernel", ("out", "in")
-    if isinstance(module, nn.Bilinear) and name == "weight":
+    if issubclass(kind, nn.Bilinear) and name == "weight":
         return "kernel", ("out", "in", "in2")
-    if isinstance(module, nn.Embedding | nn.EmbeddingBag) and name == "weight":
+    if issubclass(kind, nn.Embedding | nn.EmbeddingBag) and name == "weight":
         return "embedding", ("entries", "features")
     if len(shape) != 1:
         return "other", plain
-    if isinstance(module, _NormBase | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm):
+    if issubclass(kind, _NormBase | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm):
         roles = {"weight": "scale", "bias": "shift", "running_mean": "mean", "running_var": "variance"}
         return roles.get(name, "other"), ("out",)
     return ("bias", ("out",)) if name.startswith("bias") else ("other", plain)
 
 
-def _gated(module: nn.Module, name: str, shape: Shape) -> Layout:
+def _gated(kind: type[nn.Module], name: str, shape: Shape) -> Layout:
     """``(gates * out, in)``, and biases ``(gates * out,)``."""
-    gates = next(count for kind, count in GATES.items() if isinstance(module, kind))
+    gates = next(count for known, count in GATES.items() if issubclass(kind, known))
     split = (gates, shape[0] // gates, *shape[1:])
     if name.startswith("bias"):
         return Layout("bias", ("gate", "out"), shape, split, (0, 1))
     return Layout("recurrent", ("gate", "out", "in"), shape, split, (0, 1, 2))
 
 
-def _transposed(module: _ConvTransposeNd, shape: Shape) -> Layout:
+def _transposed(groups: int, shape: Shape) -> Layout:
     """``(in, out // groups, *space)``; with groups, these become an axis of their own, so that the view is no copy."""
-    groups, (incoming, outgoing, *space) = module.groups, shape
+    incoming, outgoing, *space = shape
     axes = ("out", "in", *SPACE[len(space)])
     if groups == 1:
         return Layout("kernel", axes, shape, shape, (1, 0, *range(2, len(shape))))

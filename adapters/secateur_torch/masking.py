@@ -9,22 +9,34 @@ from __future__ import annotations
 
 import copy
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from secateur.adapter import Masks
 from secateur.errors import HoldError
+from secateur.layout import masks_to_native
+from secateur.masks import apply as write_zeros
+from secateur_torch.arrays import array
 from secateur_torch.copies import mark, unmark
-from secateur_torch.parameters import to_native, weights
+from secateur_torch.parameters import weights
+
+BoolArray = npt.NDArray[np.bool_]
 
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+_MANY = 1 << 14
+"""From so many numbers on, the core's own loop is faster, which takes longer to call."""
+
+_ATOMS = frozenset((bool, int, float, str, type(None)))
+_HOLDERS = frozenset((dict, OrderedDict, set, list))
 
 _holds: dict[int, Hold] = {}
 """All holds that are in force, by id. One hook on all optimizers serves them."""
@@ -38,7 +50,7 @@ def apply(model: nn.Module, masks: Masks) -> None:
         ShapeMismatchError: a mask of another shape than the weight.
     """
     for weight in _masked(model, masks):
-        weight.zero()
+        weight.begin()
 
 
 def hold(model: nn.Module, masks: Masks, optimizer: torch.optim.Optimizer | None = None) -> Hold:
@@ -69,6 +81,7 @@ def require_optimizer(optimizer: object) -> None:
 def free_copy(model: nn.Module, replaced: Mapping[int, torch.Tensor] | None = None) -> nn.Module:
     """A deep copy of the model on which nothing is held; by id, tensors that take the place of the model's own."""
     memo: dict[int, Any] = dict(replaced or {})
+    _copy_plain_modules(model, memo)
     twin = copy.deepcopy(model, memo)
     for item in list(memo.values()):
         if isinstance(item, Hold):
@@ -76,25 +89,72 @@ def free_copy(model: nn.Module, replaced: Mapping[int, torch.Tensor] | None = No
     return twin
 
 
-@dataclass(eq=False)
-class _MaskedWeight:
-    """A weight, found through its module at each use: loading and sharding may put another tensor in its place."""
+def _copy_plain_modules(model: nn.Module, memo: dict[int, Any]) -> None:
+    """Do for modules that are copied as PyTorch copies any what ``copy.deepcopy`` does, without its many small calls.
 
-    module: weakref.ReferenceType[nn.Module]
-    name: str
-    bits: torch.Tensor
+    A module holds a dozen empty dictionaries of hooks, and its settings are numbers and words.
+    """
+    plain = [module for module in model.modules() if _is_copied_plainly(type(module)) and id(module) not in memo]
+    memo.update((id(module), type(module).__new__(type(module))) for module in plain)
+    for module in plain:
+        own = vars(memo[id(module)])
+        for name, item in vars(module).items():
+            kind = type(item)
+            if kind in _ATOMS:
+                own[name] = item
+            elif kind in _HOLDERS and not item:
+                own[name] = memo.setdefault(id(item), kind())
+            else:
+                own[name] = copy.deepcopy(item, memo)
+
+
+def _is_copied_plainly(kind: type[nn.Module]) -> bool:
+    """Whether a class says nothing about copies of its own; convolutions only mend what older versions have saved."""
+    told = ("__reduce_ex__", "__reduce__", "__getstate__", "__new__")
+    return (
+        all(getattr(kind, name, None) == getattr(nn.Module, name, None) for name in told)
+        and kind.__setstate__ in (nn.Module.__setstate__, _ConvNd.__setstate__)
+        and not (hasattr(kind, "__deepcopy__") or hasattr(kind, "__slots__"))
+    )
+
+
+class _MaskedWeight:
+    """A weight, found through its module at each use: loading and sharding may put another tensor in its place.
+
+    Args:
+        module: where it lives.
+        name: what it is called there.
+        mask: in PyTorch's layout; True = kept.
+    """
+
+    def __init__(self, module: weakref.ReferenceType[nn.Module], name: str, mask: BoolArray) -> None:
+        self.module, self.name, self.mask = module, name, mask
+        self._bits: torch.Tensor | None = None
 
     @property
     def tensor(self) -> torch.Tensor | None:
         """The weight as it is now; None if it is gone."""
         return getattr(self.module(), self.name, None)
 
+    def begin(self) -> None:
+        """As :meth:`zero`, once, without integers as large as the weight, which only training needs."""
+        tensor = self.tensor
+        if tensor is None:
+            return
+        is_plain = type(tensor) in (torch.Tensor, nn.Parameter) and tensor.is_cpu and not tensor.is_inference()
+        if is_plain and tensor.numel() >= _MANY:
+            torch.autograd.graph.increment_version(tensor.detach())
+            write_zeros(array(tensor), self.mask)
+        else:
+            tensor.detach().masked_fill_(torch.from_numpy(~self.mask).to(tensor.device), 0.0)
+
     def zero(self) -> None:
-        """Keep every bit where ``bits`` is -1, write +0.0 where it is 0."""
+        """Keep every bit where the mask is True, write +0.0 where it is False."""
         tensor = self.tensor
         if tensor is not None:
-            self.bits = self.bits.to(tensor.device, _BITS[tensor.element_size()])
-            _and(tensor, self.bits)
+            self._bits = _bits(self.mask, tensor) if self._bits is None else self._bits
+            self._bits = self._bits.to(tensor.device, _BITS[tensor.element_size()])
+            _and(tensor, self._bits)
 
 
 class Hold:
@@ -127,17 +187,17 @@ class Hold:
     def follow(self, hold: Hold, original: nn.Module, twin: nn.Module) -> None:
         """Hold in ``twin``, which is being made, what ``hold`` holds in ``original``."""
         for weight in hold._masked[id(original)]:
-            self._add(_MaskedWeight(weakref.ref(twin), weight.name, weight.bits))
+            self._add(_MaskedWeight(weakref.ref(twin), weight.name, weight.mask))
 
     def update(self, masks: Masks) -> None:
         """Replace the masks and apply the new ones at once; momentum of dead and regrown weights starts from zero."""
         model = None if self._model is None else self._model()
         if model is None:
             raise HoldError("the model that these masks belong to no longer exists")
-        before = {id(weight.tensor): weight.bits for weight in self._weights()}
+        before = {id(weight.tensor): weight.mask for weight in self._weights()}
         masked = _masked(model, masks)
         for weight in masked:
-            steady = weight.bits & before.get(id(weight.tensor), weight.bits).to(weight.bits)
+            steady = weight.mask & before.get(id(weight.tensor), weight.mask)
             for optimizer in self._optimizers:
                 _clear_state(optimizer, weight.tensor, steady)
         self._set(masked)
@@ -175,7 +235,7 @@ class Hold:
         self._masked, self._modules = {}, []
         for weight in masked:
             self._add(weight)
-            weight.zero()
+            weight.begin()
 
     def _add(self, weight: _MaskedWeight) -> None:
         module = weight.module()
@@ -207,34 +267,32 @@ register_optimizer_step_post_hook(_after_any_step)  # for good: one that came an
 
 
 def _masked(model: nn.Module, masks: Masks) -> list[_MaskedWeight]:
-    """Every masked weight, once for each module that owns it, with integers of its size: -1 = kept, 0 = pruned."""
-    native = to_native(model, masks)
-    bits = {
-        id(weight.tensor): _bits(weight.tensor, native[weight.name])
-        for weight in weights(model)
-        if weight.name in native
-    }
+    """Every masked weight, once for each module that owns it."""
+    known = weights(model)
+    native = masks_to_native({weight.name: weight.layout for weight in known}, masks)
+    by_id = {id(weight.tensor): native[weight.name] for weight in known if weight.name in native}
     return [
-        _MaskedWeight(weakref.ref(module), name, bits[id(tensor)])
+        _MaskedWeight(weakref.ref(module), name, by_id[id(tensor)])
         for module in model.modules()
         for name, tensor in (*module._parameters.items(), *module._buffers.items())
-        if id(tensor) in bits
+        if id(tensor) in by_id
     ]
 
 
-def _bits(tensor: torch.Tensor, mask: npt.NDArray[np.bool_]) -> torch.Tensor:
-    return torch.tensor(mask, dtype=_BITS[tensor.element_size()], device=tensor.device).neg_()
+def _bits(mask: BoolArray, like: torch.Tensor) -> torch.Tensor:
+    """Integers of the size of the tensor's numbers: -1 = kept, 0 = pruned."""
+    return torch.from_numpy(mask).to(like.device, _BITS[like.element_size()]).neg_()
 
 
 def _and(tensor: torch.Tensor, bits: torch.Tensor) -> None:
     tensor.detach().view(bits.dtype).bitwise_and_(bits)
 
 
-def _clear_state(optimizer: torch.optim.Optimizer, tensor: torch.Tensor | None, bits: torch.Tensor) -> None:
+def _clear_state(optimizer: torch.optim.Optimizer, tensor: torch.Tensor | None, mask: BoolArray) -> None:
     state: Mapping[str, Any] = {} if tensor is None else optimizer.state.get(tensor, {})
     for slot in state.values():
         if isinstance(slot, torch.Tensor) and tensor is not None and slot.shape == tensor.shape:
-            _and(slot, bits.to(slot.device, _BITS[slot.element_size()]))
+            _and(slot, _bits(mask, slot))
 
 
 def owned_by(optimizer: torch.optim.Optimizer) -> set[int]:

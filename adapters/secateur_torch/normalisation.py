@@ -35,8 +35,10 @@ def epsilon_name(module: nn.Module) -> str | None:
     """The attribute that is the epsilon; None if the module has none, or other weights than one vector."""
     if isinstance(module, nn.RMSNorm):
         return "eps"
+    if next(module.children(), None) is not None:
+        return None
     weights = list(module.parameters())
-    if len(weights) != 1 or weights[0].ndim != 1 or next(module.children(), None) is not None:
+    if len(weights) != 1 or weights[0].ndim != 1:
         return None
     return next((name for name in EPSILONS if isinstance(getattr(module, name, None), float)), None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -39,7 +40,7 @@ class Weight:
     tensor: torch.Tensor
     layout: Layout
 
-    @property
+    @functools.cached_property
     def shape(self) -> ParameterShape:
         """As a graph describes it."""
         return ParameterShape(self.layout.shape, self.layout.axes, self.layout.role, self.tensor.element_size())
@@ -105,9 +106,9 @@ def to_canonical(model: nn.Module, masks: Masks) -> dict[str, BoolArray]:
 
 
 def _own(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    yield from module.named_parameters(recurse=False)
-    for name, buffer in module.named_buffers(recurse=False):
-        if name in ("running_mean", "running_var"):
+    yield from ((name, tensor) for name, tensor in module._parameters.items() if tensor is not None)
+    for name, buffer in module._buffers.items():
+        if name in ("running_mean", "running_var") and buffer is not None:
             yield name, buffer
 
 

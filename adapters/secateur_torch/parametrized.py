@@ -62,7 +62,7 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 def _chains(module: nn.Module) -> dict[str, parametrize.ParametrizationList]:
     """Attribute -> what it is computed by, of PyTorch's newer kind."""
-    return dict(cast(Any, module.parametrizations)) if parametrize.is_parametrized(module) else {}
+    return dict(cast(Any, module.parametrizations)) if "parametrizations" in module._modules else {}
 
 
 def _refusal(path: str, module: nn.Module, local: str) -> str:

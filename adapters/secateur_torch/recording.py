@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import _disable_current_modes
 
 from secateur.structure.graph import Graph, Operation, ParameterShape
 from secateur_torch.inference import tensors, version
@@ -16,6 +16,8 @@ from secateur_torch.operations import Call, Step, Steps, describe, does_nothing,
 from secateur_torch.operations.calls import Chain, stand_in
 from secateur_torch.operations.signs import POSITIVE, sign
 from secateur_torch.parameters import Weight
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class Recorder(TorchFunctionMode):
         before = {id(tensor): version(tensor) for tensor in given}
         self.inside = True
         try:
-            result = func(*args, **kwargs)
+            result = _run(func, args, kwargs, given)
             call = Call(func, args, kwargs, args[0] if func is torch.Tensor.__setitem__ else result)
             if any(self._is_known(tensor) for tensor in given) or makes(call):
                 changed = [tensor for tensor in given if before[id(tensor)] != version(tensor)]
@@ -139,7 +141,7 @@ class Recorder(TorchFunctionMode):
             return
         if does_nothing(call):
             return
-        with _disable_current_modes():
+        with _unseen():
             steps = describe(call, self)
         sharing = self._sharing(changed)
         if steps is None or not self._is_whole(steps, produced) or not self._may_write(steps, changed, sharing):
@@ -259,6 +261,30 @@ class Recorder(TorchFunctionMode):
         self._alive.append(tensor)
         if not tensor.is_meta:
             self._stored.setdefault(_storage(tensor), {})[id(tensor)] = tensor
+
+
+@contextmanager
+def _unseen() -> Iterator[None]:
+    """What Secateur itself computes, no mode need see."""
+    guard = torch._C._DisableTorchDispatch()
+    try:
+        with torch._C.DisableTorchFunction():
+            yield
+    finally:
+        del guard
+
+
+def _run(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], given: Sequence[torch.Tensor]
+) -> Any:
+    """Call a function; of plain tensors without the mode below, which would hear of each operator and forget it."""
+    if any(type(tensor) not in _PLAIN for tensor in given):
+        return function(*args, **kwargs)
+    guard = torch._C._DisableTorchDispatch()
+    try:
+        return function(*args, **kwargs)
+    finally:
+        del guard
 
 
 def _storage(tensor: torch.Tensor) -> int:

@@ -8,10 +8,10 @@ dispatch mode below it. So whatever runs can be traced. What a call means is tol
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -25,7 +25,7 @@ from secateur.structure.graph import Graph
 from secateur_torch.inference import inference_mode, results, run, training_mode
 from secateur_torch.normalisation import Began, begin, end
 from secateur_torch.operations import Call
-from secateur_torch.parameters import REMEDY, weights, written_down
+from secateur_torch.parameters import REMEDY, Weight, weights, written_down
 from secateur_torch.recording import Recorder
 
 __all__ = ["graph", "record"]
@@ -50,11 +50,12 @@ def graph(model: nn.Module, example: Any | None) -> Graph:
         TraceError: the model returns an object whose tensors cannot be seen, or is scripted or exported.
     """
     _require_eager(model)
-    inference = _traced(model, example, inference_mode)
-    if all(weight.name in inference.parameters for weight in weights(model)):
+    known = weights(model)
+    _, inference = record(model, example, Recorder, inference_mode, known)
+    if all(weight.name in inference.parameters for weight in known):
         return inference
     try:
-        training = _traced(model, example, training_mode)
+        _, training = record(model, example, Recorder, training_mode, known)
     except (ExampleError, TraceError):  # it wants labels too, or is not made to train
         return inference
     return inference if training.parameters.keys() <= inference.parameters.keys() else _joined(inference, training)
@@ -72,18 +73,18 @@ def record(
     example: Any | None,
     kind: type[Kind],
     mode: Callable[[nn.Module], AbstractContextManager[None]] = inference_mode,
+    known: Iterable[Weight] | None = None,
 ) -> tuple[Kind, Graph]:
-    """One pass under a recorder of this kind, and its graph; arguments and errors as of :func:`graph`."""
+    """One pass under a recorder of this kind, and its graph; arguments and errors as of :func:`graph`.
+
+    ``known`` are the weights of the model, if they have been listed already.
+    """
     modules: list[_Running] = []
-    recorder = kind(weights(model), lambda: _source(modules))
+    recorder = kind(weights(model) if known is None else known, lambda: _source(modules))
     names = _module_names(model, modules, recorder)
     with mode(model), torch.no_grad(), _slow_path(), names, _Below(recorder), recorder:
         result = run(model, example, recorder.begin)
     return recorder, recorder.graph(results(result))
-
-
-def _traced(model: nn.Module, example: Any | None, mode: Callable[[nn.Module], AbstractContextManager[None]]) -> Graph:
-    return record(model, example, Recorder, mode)[1]
 
 
 def _joined(inference: Graph, training: Graph) -> Graph:
@@ -165,7 +166,12 @@ def _line() -> str:
     frame: FrameType | None = sys._getframe()
     while frame is not None and frame.f_code.co_filename.startswith(_LIBRARIES):
         frame = frame.f_back
-    return f" at {Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame is not None else ""
+    return f" at {_file_name(frame.f_code.co_filename)}:{frame.f_lineno}" if frame is not None else ""
+
+
+@lru_cache(maxsize=1 << 10)
+def _file_name(path: str) -> str:
+    return Path(path).name
 
 
 class _Below(TorchDispatchMode):

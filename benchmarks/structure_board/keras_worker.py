@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
-import secateur_keras
 from benchmarks.structure_board import cases, outcomes, secateur_tool
+from secateur_keras.adapter import KerasAdapter
 
 cases.cases("keras")  # their modules import what the models need
 
@@ -21,9 +21,9 @@ def run(name: str, tool: str, target: str) -> dict[str, Any]:
     model, example = cases.case("keras", name).build()
     prepare(model)
     size = model.count_params()
-    secateur_tool.pruned(secateur_keras, _tiny(), np.ones((2, 4), "float32"), "units")
+    secateur_tool.pruned(KerasAdapter(), _tiny(), np.ones((2, 4), "float32"), "units")
     try:
-        outcome = secateur_tool.pruned(secateur_keras, model, example, target)
+        outcome = secateur_tool.pruned(KerasAdapter(), model, example, target)
     except Exception as error:
         return {"status": "error", "error": outcomes.first_line(error)}
     share = outcome.small.count_params() / size

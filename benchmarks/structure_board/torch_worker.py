@@ -28,7 +28,7 @@ def run(name: str, tool: str, target: str) -> dict[str, Any]:
     made, example = cases.case("torch", name).build()
     model, example = torch_judging.prepare(made), torch_judging.widened(example)
     original = copy.deepcopy(model)
-    torch_tools.warm(tool)
+    torch_tools.warm(tool, model, example)
     try:
         outcome = torch_tools.TOOLS[tool](model, example, target)
     except Exception as error:

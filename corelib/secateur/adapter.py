@@ -121,7 +121,9 @@ class Adapter(Protocol):
         """
 
     def made_up(self, model: Any, graph: Graph, example: Any | None) -> Any | None:
-        """Another input of the example's shapes and types, the same each time; None if the example was made up itself.
+        """Another input of the example's shapes and types, the same each time; None if that would tell nothing new.
+
+        It would not where the example was made up itself, or is :func:`secateur.verification.is_noise` throughout.
 
         Floating-point numbers are standard normal. What an ``embedding`` of the graph reads directly are whole numbers
         below the table's number of entries. Other whole numbers and booleans are those of the example.

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from secateur import scores
 from secateur.adapter import Parameter
 from secateur.recipe.score import Score
-from secateur.scoring import Statistics, scored
+from secateur.scoring import Statistics, reducible
 from secateur.structure.branches import closing, kernels
 from secateur.structure.bypassing import Branch
 from secateur.structure.graph import Graph
@@ -42,8 +42,8 @@ class BranchRanking:
         by_name = {parameter.name: parameter for parameter in parameters}
         found = np.zeros(len(self.branches))
         for index, branch in enumerate(self.branches):
-            parts = [scored(by_name[name], score, statistics).ravel() for name in kernels(self.graph, branch)]
-            found[index] = scores.reduce(np.concatenate(parts)[None], axis=0, norm=self.norm)[0]
+            parts = [reducible(by_name[name], score, statistics)[None] for name in kernels(self.graph, branch)]
+            found[index] = scores.reduce_together(parts, norm=self.norm)[0]
         return {BRANCHES: found}
 
     def masks(self, kept: Mapping[str, BoolArray]) -> dict[str, BoolArray]:

@@ -301,7 +301,7 @@ class Pruned:
                     f"{item.name} has the shape {item.view.shape}, its mask {self._masks[item.name].shape}: the model "
                     "was changed after it was pruned; prune it again"
                 )
-        counts = {item.name: int(np.count_nonzero(item.view[~self._masks[item.name]])) for item in masked}
+        counts = {item.name: int(np.count_nonzero((item.view != 0) > self._masks[item.name])) for item in masked}
         return {name: count for name, count in counts.items() if count}
 
     def _notes(self) -> tuple[str, ...]:

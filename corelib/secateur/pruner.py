@@ -84,13 +84,14 @@ class Pruner(Pruned):
         super().__init__(adapter, model, recipe, example, _trace(adapter, model, recipe, example))
         if branching := self._branching():
             warnings.warn(branching, stacklevel=2)
-        self._dense, self._dense_nonzero = sampled(self.parameters()), count_nonzero(self.parameters())
+        parameters = self.parameters()
+        self._dense, self._dense_nonzero = sampled(parameters), count_nonzero(parameters)
         self.step = 0
         if statistics is not None:
-            self.statistics = given_statistics(adapter, model, self.parameters(), statistics)
+            self.statistics = given_statistics(adapter, model, parameters, statistics)
         self._follows = optimizer is not None or recipe.schedule != OneShot()
         self._data, self._loss, self._given = data, loss, statistics is not None
-        self._ranking = ranking(recipe, self.parameters(), self._graph)
+        self._ranking = ranking(recipe, parameters, self._graph)
         if isinstance(self._ranking, NeuronRanking):
             self._coupling = self._ranking.coupling
         self._selection = selection(recipe, self._ranking, self._stopwatch())
@@ -99,7 +100,7 @@ class Pruner(Pruned):
         self._budgets: Sequence[int] | None = None
         self._reached = 0.0
         self._spared: dict[str, int] = {}
-        self._begin(optimizer)
+        self._begin(self._rank(parameters), optimizer)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """As :meth:`Pruned.__deepcopy__`, for what :func:`prune` returned. Raises CopyError in a training loop."""
@@ -122,9 +123,9 @@ class Pruner(Pruned):
             if self.recipe.schedule.due(self.step) and self._hold is not None:
                 self._prune(self._rank())
 
-    def _begin(self, optimizer: Any | None) -> None:
+    def _begin(self, scores: dict[str, Array], optimizer: Any | None) -> None:
         """Prune at step 0 if that is due. Rehearse what is not, so that what cannot work fails before training."""
-        schedule, scores = self.recipe.schedule, self._rank()
+        schedule = self.recipe.schedule
         masks: dict[str, BoolArray] = {}
         if schedule.fraction(0) < 1.0:
             final, _ = self._selection.keep(scores, 1.0, self._selection.budgets(scores))
@@ -169,13 +170,15 @@ class Pruner(Pruned):
     def _notes(self) -> tuple[str, ...]:
         return (*super()._notes(), *map(self._spared_words, self._spared))
 
-    def _rank(self) -> dict[str, Array]:
+    def _rank(self, known: Sequence[Parameter] | None = None) -> dict[str, Array]:
+        """The scores of now; ``known`` if the parameters have just been read."""
         self._enforce()
-        require_numbers(self.parameters())
+        parameters = self.parameters() if known is None else known
+        require_numbers(parameters)
         needs = self.recipe.score.needs
         if needs and not self._given:
             self.statistics = self.adapter.statistics(self.model, self._data, self._loss, needs)
-        return self._ranking.scores(self.parameters(), self.recipe.score, self.statistics)
+        return self._ranking.scores(parameters, self.recipe.score, self.statistics)
 
     def outcome(self, example: Any | None) -> Outcome:
         """See :meth:`secateur.pruned.Pruned.outcome`; a pruner also knows the scores of what competed."""

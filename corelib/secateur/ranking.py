@@ -20,7 +20,7 @@ from secateur.errors import EmptyLayerError, ExampleError, NoMatchError, Paramet
 from secateur.recipe import Blocks, Heads, Layers, Recipe, Structured, Units
 from secateur.recipe.allocation import best
 from secateur.recipe.score import Score
-from secateur.scoring import Statistics, scored
+from secateur.scoring import Statistics, reducible, scored
 from secateur.structure.branches import find
 from secateur.structure.coupling import Coupling, couple, only
 from secateur.structure.graph import Graph, producing_axes
@@ -238,7 +238,7 @@ class NeuronRanking:
         makers = [(parameter, *part) for parameter in parameters for part in self._slices(parameter)]
         rows = _Rows([units for _, _, units in makers], self.coupling.count, self.kind.norm)
         for parameter, axis, units in makers:
-            rows.add(np.moveaxis(scored(parameter, score, statistics), axis, 0), units)
+            rows.add(np.moveaxis(reducible(parameter, score, statistics), axis, 0), units)
         total = rows.reduced()
         found = {layer: total[members] for layer, members in self.layers()}
         return {layer: _relative(each) for layer, each in found.items()} if self.kind.relative else found
@@ -326,24 +326,37 @@ class _Rows:
         single, several = (units >= 0) & (self._times[units] == 1), (units >= 0) & (self._times[units] > 1)
         if single.any():
             self._total[units[single]] = scores.reduce(rows, axis=0, norm=self._norm)[single]
-        self._shared.append((rows[several], units[several]))
+        self._shared.append((rows, units) if several.all() else (rows[several], units[several]))
 
     def reduced(self) -> npt.NDArray[np.float64]:
         """float64[count]: exact, and rounded once, however the rows are spread."""
-        for pattern in np.unique(self._counts[:, self._times > 1], axis=1).T:
-            members = np.flatnonzero((self._counts == pattern[:, None]).all(axis=0))
-            self._total[members] = scores.reduce(self._joined(pattern, members), axis=0, norm=self._norm)
+        for members in self._alike():
+            parts = self._parts(self._counts[:, members[0]], members)
+            self._total[members] = scores.reduce_together(parts, norm=self._norm)
         return self._total
 
-    def _joined(self, pattern: npt.NDArray[np.int64], members: npt.NDArray[np.int64]) -> Array:
-        """One row for each of the units ``members``, of which kernel i makes ``pattern[i]`` rows."""
+    def _alike(self) -> Iterator[npt.NDArray[np.int64]]:
+        """The units of several rows, those together of which each kernel makes equally many."""
+        several = np.flatnonzero(self._times > 1)
+        if not several.size:
+            return
+        counts = self._counts[:, several]
+        starts = np.flatnonzero(np.append(True, (counts[:, 1:] != counts[:, :-1]).any(axis=0)))
+        kinds = np.unique(counts[:, starts], axis=1, return_inverse=True)[1].ravel()  # neighbours are mostly alike
+        kinds = np.repeat(kinds, np.diff(np.append(starts, several.size)))
+        yield from (several[kinds == kind] for kind in range(kinds.max() + 1))
+
+    def _parts(self, pattern: npt.NDArray[np.int64], members: npt.NDArray[np.int64]) -> list[Array]:
+        """Arrays with one row for each of the units ``members``, of which kernel i makes ``pattern[i]`` rows."""
         parts = []
         for (rows, units), times in zip(self._shared, pattern, strict=True):
             if times:
                 order = np.argsort(units, kind="stable")
                 own = order[np.isin(units[order], members)]
-                parts.append(rows[own].reshape(len(members), -1))
-        return np.concatenate(parts, axis=1)
+                is_whole = np.array_equal(own, np.arange(len(rows)))
+                chosen = rows if is_whole else rows[own]
+                parts.append(chosen if times == 1 else chosen.reshape(len(members), -1))
+        return parts
 
 
 def _relative(scores: Array) -> Array:

@@ -9,6 +9,7 @@ integers and other types.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -147,6 +148,26 @@ def reduce(score: Any, axis: int = 0, norm: Norm = 1, name: str = "the score") -
     if np.isnan(reduced).any():  # magnitudes have no other way there: infinities are all of one sign
         kernels.refuse_nan([Named(name, score)])
     return reduced / math.prod(block) if norm == "mean" else reduced
+
+
+def reduce_together(parts: Sequence[Any], norm: Norm = 1, name: str = "the score") -> Floats:
+    """One score per index of axis 0 of several arrays, over all that any of them has there.
+
+    The same numbers as :func:`reduce` gives of the arrays side by side, which need not be made.
+
+    Args:
+        parts: at least one NumPy array, all with elements, and with as many indices on axis 0.
+        norm: as for :func:`reduce`.
+        name: what error messages call the arrays.
+    """
+    norm = _norm(norm)
+    if norm == math.inf:
+        return np.asarray(np.maximum.reduce([reduce(part, 0, norm, name) for part in parts]))
+    arrays = [as_array(part.astype(np.result_type(*parts), copy=False), name) for part in parts]
+    reduced = kernels.rounded_row_sums(arrays, "square" if norm == 2 else "absolute")
+    if np.isnan(reduced).any():
+        kernels.refuse_nan([Named(name, array) for array in arrays])
+    return reduced / sum(math.prod(array.shape[1:]) for array in arrays) if norm == "mean" else reduced
 
 
 def _absolute(value: Any, name: str) -> Array:

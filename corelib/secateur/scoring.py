@@ -9,10 +9,15 @@ import numpy.typing as npt
 
 from secateur.adapter import Parameter
 from secateur.errors import MissingDataError
-from secateur.recipe.score import Score
+from secateur.recipe.score import Magnitude, Score
 
 Array = npt.NDArray[Any]
 Statistics = Mapping[str, Mapping[str, Array]]
+
+
+def reducible(parameter: Parameter, score: Score, statistics: Statistics) -> Array:
+    """As :func:`scored`, for reductions, which take magnitudes: of a magnitude, they can read the weight itself."""
+    return parameter.view if isinstance(score, Magnitude) else scored(parameter, score, statistics)
 
 
 def scored(parameter: Parameter, score: Score, statistics: Statistics) -> Array:

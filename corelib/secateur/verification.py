@@ -28,6 +28,8 @@ TOLERANCES = {
     "bfloat16": 5e-2,
 }
 
+_FEWEST, _LOOKED_AT = 16, 1 << 14
+
 BAKED = (
     "Does the model's code spell out a size in numbers, as in x.view(-1, 400)? Read it off the tensor, as in "
     "x.flatten(1), or exclude the layers before it."
@@ -67,6 +69,19 @@ def require_telling(expected: Sequence[Array]) -> None:
             "the masked model's outputs for this example are all zero or infinite, on which no difference would show: "
             "give another example, such as random numbers"
         )
+
+
+def is_noise(numbers: Array) -> bool:
+    """Whether an example is as telling as random numbers would be.
+
+    That is if nearly all of up to 16,384 of its numbers differ from each other, and nearly all steps between them too
+    (they do not in ramps, of which a normalisation may leave one number). Images of 256 shades are not; zeros, ones and
+    single tokens are not.
+    """
+    looked_at = numbers.reshape(-1)[:: -(-numbers.size // _LOOKED_AT) | 1].astype(np.float64)
+    return looked_at.size >= _FEWEST and all(
+        np.unique(each).size > 0.9 * each.size for each in (looked_at, np.diff(looked_at))
+    )
 
 
 def largest_error(expected: Sequence[Array], actual: Sequence[Array], exact: bool = True, precision: str = "") -> float:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 
 from secateur_torch.operations.calls import Call, Known, Reader, Step, Steps, lies_as_stored, stand_in
@@ -22,7 +23,7 @@ def elementwise(call: Call, known: Known) -> Steps | None:
     zero = kept_zeros(call)
     if zero is None and all(map(known.is_positive, operands)):
         zero = ""
-    if zero is None or torch.broadcast_shapes(*(item.shape for item in operands)) != call.result.shape:
+    if zero is None or np.broadcast_shapes(*(item.shape for item in operands)) != call.result.shape:
         return None
     step = _combined(operands, call.result, zero, known)
     return [replace(step, settings={**step.settings, "adds": True})] if _adds(call) else [step]
@@ -121,7 +122,7 @@ def quotient(call: Call, known: Known) -> Steps | None:
     if not known.is_positive(right):
         divisor = stand_in(right.shape)
         steps = [divided(right, divisor)]
-    if torch.broadcast_shapes(left.shape, right.shape) != call.result.shape:
+    if np.broadcast_shapes(left.shape, right.shape) != call.result.shape:
         return None
     return [*steps, _combined([left, divisor], call.result, "any", known)]
 

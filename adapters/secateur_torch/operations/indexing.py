@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from secateur_torch.operations.calls import Call, Chain, Known, Reader, Steps, axes_from_front
@@ -107,7 +108,7 @@ def _basic(chain: Chain, parts: Sequence[Any]) -> tuple[list[int], list[torch.Te
 
 def _advanced(chain: Chain, run: Sequence[int], tensors: Sequence[torch.Tensor], is_constant: bool) -> None:
     """One constant tensor picks known positions; whatever else is read anywhere along these axes, which stay."""
-    shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors))
+    shape = np.broadcast_shapes(*(tensor.shape for tensor in tensors))
     first, rest = chain.shape[: run[0]], chain.shape[run[-1] + 1 :]
     if len(tensors) == 1 and is_constant:
         size = chain.shape[run[0]]

@@ -235,6 +235,16 @@ def rounded_sums(x: Any, kind: Kind, block: Sequence[int]) -> Floats:
     return slabs.rounded_sums(x, kind, block)
 
 
+def rounded_row_sums(parts: Sequence[Any], kind: Kind) -> Floats:
+    """The exact sum of each index of axis 0, over several arrays with as many: rounded once, float64[rows].
+
+    The same as :func:`rounded_sums` of what they would be side by side, which need not be made.
+    """
+    from secateur.kernels import slabs
+
+    return slabs.rounded_row_sums(parts, kind)
+
+
 def exact_integer(sums: ExactSums, kind: Kind) -> int:
     """The one exact sum as a Python integer in units of 2**UNIT[kind], infinities left out."""
     limbs = sums.limbs.reshape(-1)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from secateur.arrays import Index, dtype_of, is_cuda, partition
 from secateur.kernels import of, round_sums
-from secateur.kernels.formats import COUNTERS, Kind, grid, window
+from secateur.kernels.formats import COUNTERS, ExactSums, Kind, grid, window
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,6 +34,25 @@ def rounded_sums(x: Any, kind: Kind, block: Sequence[int]) -> Floats:
         slab = x[_covered(index, block)]
         rounded = round_sums(of(slab).exact_sums(slab, kind, block), root=kind == "square")
         result[index] = rounded.reshape(result[index].shape)
+    return result
+
+
+def rounded_row_sums(parts: Sequence[Any], kind: Kind) -> Floats:
+    """As :func:`secateur.kernels.rounded_row_sums`."""
+    from secateur.kernels.limbs import carry
+
+    rows, dtype = parts[0].shape[0], dtype_of(parts[0])
+    base, width = window(kind, dtype)
+    at_once = max(1, SLAB_BYTES // (8 * (width + COUNTERS)))
+    result = np.empty(rows)
+    for start in range(0, rows, at_once):
+        slabs = [part[start : start + at_once] for part in parts]
+        sums = [of(slab).exact_sums(slab, kind, (1, *slab.shape[1:])) for slab in slabs]
+        shape = (sums[0].limbs.shape[1],)
+        total = np.ascontiguousarray(sum(each.limbs.reshape(width, *shape) for each in sums))
+        counters = np.ascontiguousarray(sum(each.counters.reshape(COUNTERS, *shape) for each in sums))
+        carry(total)
+        result[start : start + at_once] = round_sums(ExactSums(base, total, counters), root=kind == "square")
     return result
 
 

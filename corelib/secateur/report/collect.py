@@ -80,12 +80,16 @@ class Outcome:
         return value if value is not None and np.isfinite(value) else None
 
 
-def sampled(parameters: Sequence[Parameter], limit: int = 1 << 18) -> list[Parameter]:
+def sampled(parameters: Sequence[Parameter], limit: int = 1 << 16) -> list[Parameter]:
     """The kernels with at most ``limit`` evenly spaced elements of each, copied: enough to draw, cheap to keep."""
-    return [
-        dataclasses.replace(item, view=item.view.flat[:: max(1, -(-item.view.size // limit))].copy())
-        for item in prunable(parameters)
-    ]
+    return [dataclasses.replace(item, view=_spread(item.view, limit)) for item in prunable(parameters)]
+
+
+def _spread(view: Array, limit: int) -> Array:
+    """A copy of evenly spaced elements, in C order."""
+    elements = view.reshape(-1) if view.flags.c_contiguous else view.flat
+    spread: Array = elements[:: max(1, -(-view.size // limit))].copy()
+    return spread
 
 
 def measured(parameters: Sequence[Parameter], statistics: Statistics) -> tuple[Distribution, ...]:

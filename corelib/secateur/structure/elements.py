@@ -8,6 +8,7 @@ Nothing is solved here: :mod:`secateur.structure.solver` reads what was gathered
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NoReturn
 
 import numpy as np
@@ -118,13 +119,16 @@ class Elements:
         """Each pair (arrays of nodes that broadcast) goes or stays together; what is paired with FROZEN stays."""
         if left is right:
             return
-        try:
-            left, right = (side.ravel() for side in np.broadcast_arrays(left, right))
-        except ValueError:
-            self.refuse(f"joins axes of {left.size} and {right.size} indices")
-        self.freeze(np.concatenate([left[right == FROZEN], right[left == FROZEN]]), reason)
+        if left.shape != right.shape or left.ndim != 1:
+            try:
+                left, right = (side.ravel() for side in np.broadcast_arrays(left, right))
+            except ValueError:
+                self.refuse(f"joins axes of {left.size} and {right.size} indices")
         both = (left != FROZEN) & (right != FROZEN)
-        self.ties.append((left[both], right[both]))
+        if not both.all():
+            self.freeze(np.concatenate([left[right == FROZEN], right[left == FROZEN]]), reason)
+            left, right = left[both], right[both]
+        self.ties.append((left, right))
 
     def freeze(self, nodes: Nodes, reason: str) -> None:
         """These nodes stay."""
@@ -165,10 +169,17 @@ class Elements:
 
 
 def plain(shape: tuple[int, ...]) -> Layout:
-    """The layout of a tensor of which nothing can go."""
-    return tuple(np.full(size, FROZEN, dtype=np.int64) for size in shape)
+    """The layout of a tensor of which nothing can go; axes of one size are one array."""
+    return tuple(map(_frozen, shape))
+
+
+@lru_cache(maxsize=1 << 9)
+def _frozen(size: int) -> Nodes:
+    nodes = np.full(size, FROZEN, dtype=np.int64)
+    nodes.flags.writeable = False
+    return nodes
 
 
 def is_plain(nodes: Nodes) -> bool:
     """Whether every index of an axis stays for a reason known from the start."""
-    return not nodes.any()
+    return nodes is _frozen(nodes.size) or not nodes.any()
