@@ -94,7 +94,11 @@ def parameters(model: keras.Model, example: Any | None = None) -> list[Parameter
 def statistics(
     model: keras.Model, data: Any, loss: Any | None, needs: Iterable[str]
 ) -> dict[str, dict[str, npt.NDArray[Any]]]:
-    """Gather ``mean_abs_gradient`` or ``mean_gradient`` over the batches of ``data``: name -> parameter -> array."""
+    """Gather statistics over the batches of ``data``: name -> parameter -> array.
+
+    ``mean_abs_gradient`` and ``mean_gradient`` need labels and a loss; for ``input_mean`` and ``input_square``, the
+    mean and the mean square of each feature that a kernel reads, inputs are enough. See :mod:`secateur.statistics`.
+    """
     return _ADAPTER.statistics(model, data, loss, needs)
 
 

@@ -16,6 +16,7 @@ from secateur.errors import ExampleError, MissingDataError, NoMatchError, Recipe
 from secateur.recipe import Latency, Recipe
 from secateur.schedules import OneShot
 from secateur.scoring import Statistics
+from secateur.statistics import ACTIVATIONS
 
 Array = npt.NDArray[Any]
 
@@ -72,6 +73,8 @@ def require_data(recipe: Recipe, data: Any | None, statistics: Statistics | None
 def given_statistics(adapter: Adapter, model: Any, parameters: Sequence[Parameter], given: Any) -> Statistics:
     """Statistics that a user gave, as NumPy arrays of the shapes of the parameters' canonical views.
 
+    Those of activations may have size 1 along any axis, as :data:`secateur.statistics.ACTIVATIONS` tells.
+
     Signs are free: a mean of magnitudes may be given with the signs of the mean.
 
     Raises:
@@ -92,7 +95,8 @@ def given_statistics(adapter: Adapter, model: Any, parameters: Sequence[Paramete
                 )
             label = f"statistics[{statistic!r}] of {name}"
             array = as_array(value, label)
-            _require_shape(adapter, model, known[name], label, tuple(array.shape))
+            if statistic not in ACTIVATIONS or not _broadcasts(tuple(array.shape), known[name].view.shape):
+                _require_shape(adapter, model, known[name], label, tuple(array.shape))
             kernels.refuse_nan([Named(label, array)])
             checked[statistic][name] = kernels.of(array).to_host(array)
     return checked
@@ -116,6 +120,11 @@ def _items(mapping: Any, what: str) -> Sequence[tuple[str, Any]]:
             "statistics() returns it"
         )
     return list(mapping.items())
+
+
+def _broadcasts(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    fits = (size in (1, whole) for size, whole in zip(shape, expected, strict=False))
+    return len(shape) == len(expected) and all(fits)
 
 
 def _require_shape(adapter: Adapter, model: Any, parameter: Parameter, label: str, shape: tuple[int, ...]) -> None:
