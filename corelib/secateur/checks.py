@@ -53,14 +53,17 @@ def require_numbers(parameters: Sequence[Parameter]) -> None:
 
 
 def require_data(recipe: Recipe, data: Any | None, statistics: Statistics | None) -> None:
-    """Raises MissingDataError if what the recipe's score is computed from can come from neither."""
-    name, needs = type(recipe.score).__name__, recipe.score.needs
+    """Raises MissingDataError if what the recipe's score or compensation is computed from can come from neither."""
     known = () if statistics is None else [statistic for statistic, _ in _items(statistics, "statistics")]
-    missing = [need for need in needs if need not in known]
+    missing = [need for need in recipe.needs if need not in known]
     if not missing:
         return
+    is_scored = any(need in recipe.score.needs for need in missing)
+    name = type(recipe.score).__name__ if is_scored else f"{type(recipe.granularity).__name__}(compensate=True)"
     if statistics is not None:
         raise MissingDataError(f"statistics lack {', '.join(missing)}, which {name} needs")
+    if data is None and not is_scored:
+        raise MissingDataError(f"{name} is computed from what layers read: pass data=, inputs with or without labels")
     if data is None:
         raise MissingDataError(f"{name} is computed from gradients: pass data=(x, y) or a data loader, and loss=")
     if recipe.schedule != OneShot() and not is_repeatable(data):
