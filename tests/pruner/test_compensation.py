@@ -57,10 +57,7 @@ def half_constant(arrays: list[Array], out_axis: int, seed: int) -> list[Array]:
     return made
 
 
-cases = given(units=hs.integers(1, 3), seed=hs.integers(0, 2**16))
-
-
-@cases
+@given(units=hs.integers(1, 3), seed=hs.integers(0, 2**16))
 @settings(max_examples=8, deadline=None)
 def test_constant_units_go_without_a_trace_in_torch(units: int, seed: int) -> None:
     model = torch_network(units)
@@ -76,21 +73,22 @@ def test_constant_units_go_without_a_trace_in_torch(units: int, seed: int) -> No
     torch.testing.assert_close(pruned.compact()(x), dense, rtol=1e-9, atol=1e-9)
 
 
-@cases
-@settings(max_examples=5, deadline=None)
-def test_constant_units_go_without_a_trace_in_keras(units: int, seed: int) -> None:
+@given(seed=hs.integers(0, 2**16))
+@settings(max_examples=3, deadline=None)
+def test_constant_units_go_without_a_trace_in_keras(seed: int) -> None:
+    units = 2
     model = keras_network(units)
     model.set_weights(half_constant(model.get_weights(), -1, seed))
     x = np.random.default_rng(seed).normal(size=(5, 6, 6, 2)).astype(np.float32)
-    dense = keras.ops.convert_to_numpy(model(x, training=False))
+    dense = model.predict(x, verbose=0)
     pruned = sk.prune(model, HALF, data=x)
     assert [layer.removed for layer in pruned.summary().coupled] == [units] * 3
     scale = np.abs(dense).max()
-    np.testing.assert_allclose(model(x, training=False), dense, atol=2e-5 * scale)
-    np.testing.assert_allclose(pruned.compact()(x, training=False), dense, atol=2e-5 * scale)
+    np.testing.assert_allclose(model.predict(x, verbose=0), dense, atol=2e-5 * scale)
+    np.testing.assert_allclose(pruned.compact().predict(x, verbose=0), dense, atol=2e-5 * scale)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_both_frameworks_make_the_same_of_the_same_data(seed: int) -> None:
     pair = convolutional_pair(6, 3, seed)
     first = st.prune(pair.torch_model, HALF, data=pair.torch_example)
@@ -288,7 +286,7 @@ def test_digits_before_fine_tuning_in_keras() -> None:
         )
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(keras.optimizers.AdamW(0.005, weight_decay=1.0), loss, metrics=["accuracy"])
-        model.fit(x[:1200], y[:1200], batch_size=64, epochs=10, verbose=0)
+        model.fit(x[:1200], y[:1200], batch_size=64, epochs=8, verbose=0)
         weights, found = model.get_weights(), []
         for compensate in (False, True):
             model.set_weights(weights)
