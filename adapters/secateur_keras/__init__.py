@@ -61,7 +61,8 @@ def prune(
     Args:
         model: any built model; weights that the recipe prunes become exactly 0.0.
         recipe: what to prune and how much; ``Recipe(0.9)`` is 90 % of the weights by magnitude.
-        data: for scores that need gradients: ``(x, y)`` arrays, a ``tf.data.Dataset``, any iterable of batches.
+        data: for scores that need gradients: ``(x, y)`` arrays, a ``tf.data.Dataset``, any iterable of batches;
+            for ``compensate=True`` inputs without labels are enough.
         loss: for the same: a Keras loss, its name, or a callable; None for the one that the model was compiled with.
         example: an input, needed only if the model does not know its own input shape.
         statistics: what :func:`statistics` returned, instead of ``data``.
@@ -95,7 +96,11 @@ def parameters(model: keras.Model, example: Any | None = None) -> list[Parameter
 def statistics(
     model: keras.Model, data: Any, loss: Any | None, needs: Iterable[str]
 ) -> dict[str, dict[str, npt.NDArray[Any]]]:
-    """Gather ``mean_abs_gradient`` or ``mean_gradient`` over the batches of ``data``: name -> parameter -> array."""
+    """Gather statistics over the batches of ``data``: name -> parameter -> array.
+
+    ``mean_abs_gradient`` and ``mean_gradient`` need labels and a loss; for ``input_mean`` and ``input_square``, the
+    mean and the mean square of each feature that a kernel reads, inputs are enough. See :mod:`secateur.statistics`.
+    """
     return _ADAPTER.statistics(model, data, loss, needs)
 
 

@@ -1,4 +1,4 @@
-"""What scores are computed from, gathered over batches: the gradients of a loss, averaged.
+"""What scores are computed from, gathered over batches: the gradients of a loss, averaged, and what kernels read.
 
 Gradients are taken in inference mode and with respect to values that are handed to the model, so no weight, running
 statistic, seed, metric or optimizer changes. Penalties (regularizers, ``add_loss``) are no part of the loss.
@@ -7,7 +7,7 @@ statistic, seed, metric or optimizer changes. Penalties (regularizers, ``add_los
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -16,7 +16,9 @@ import numpy.typing as npt
 
 from secateur.batches import batches, explained
 from secateur.errors import InvalidTensorError, MissingDataError
+from secateur.statistics import Needs, sorted_needs
 from secateur_keras import backends
+from secateur_keras.activations import Observer
 from secateur_keras.inference import forward, values
 from secateur_keras.naming import require_model
 from secateur_keras.parameters import layouts
@@ -29,66 +31,78 @@ STATISTICS: dict[str, Callable[[Array], Array]] = {
     "mean_abs_gradient": np.abs,
     "mean_gradient": lambda gradient: gradient,
 }
-"""Name -> what is averaged over the batches."""
+"""Name -> what is averaged over the batches, of those in :data:`secateur.statistics.GRADIENTS`."""
 
 
 def statistics(model: keras.Model, data: Any, loss: Any, needs: Iterable[str]) -> dict[str, dict[str, Array]]:
-    """Gather statistics of the gradients of a loss.
+    """Gather statistics of the gradients of a loss, and of what kernels read.
 
-    Every batch has equal weight. Sums are in float32, or in the weight's own type if that is wider, batch after batch.
+    Of gradients every batch has equal weight; sums are in float32, or in the weight's own type if that is wider, batch
+    after batch. Of activations every row and position has.
 
     Args:
         model: a built model.
-        data: ``(x, y)`` arrays or an iterable of ``(inputs, labels)``; see :func:`secateur.batches.batches`.
+        data: ``(x, y)`` arrays or an iterable of ``(inputs, labels)``; without gradients labels may be left out; see
+            :func:`secateur.batches.batches`.
         loss: a Keras loss, its name, or ``loss(y_true, y_pred)``; None for the loss that the model was compiled with.
-        needs: ``"mean_abs_gradient"``, ``"mean_gradient"``.
+            For gradients only.
+        needs: names from :mod:`secateur.statistics`.
 
     Returns:
-        Statistic -> name of a trainable weight -> array in canonical layout. A weight on which the loss does not depend
-        is absent (on JAX: zeros).
+        Statistic -> name of a trainable weight -> array in canonical layout; of activations name of a kernel -> float64
+        that goes with the canonical layout by broadcasting. A weight on which the loss does not depend is absent (on
+        JAX: zeros), and so is a kernel that is not simply multiplied with a tensor.
 
     Raises:
         MissingDataError: no data, no labels, no loss, an unknown statistic, or a batch that model or loss refuses.
-        InvalidTensorError: a gradient is NaN; names batch and weight.
+        InvalidTensorError: a gradient, or what a kernel reads, is NaN; names batch and weight.
         UnbuiltModelError: the model has no weights yet.
     """
-    needs = list(needs)
-    unknown = [need for need in needs if need not in STATISTICS]
-    if unknown:
-        raise MissingDataError(
-            f"{', '.join(unknown)} cannot be gathered, only {', '.join(STATISTICS)}: pass statistics="
-        )
+    wanted = sorted_needs(needs)
     require_model(model)
     backends.synchronise(model)
-    known = {id(weight.variable): (weight.name, form) for weight, form in layouts(model)}
-    trainable = model.trainable_variables
-    names = [known[id(variable)][0] for variable in trainable]
+    observer = Observer(model, wanted.activations)
     with reading(data):
-        means = _means(_gradients(model, loss), model, batches(data), names, needs)
-    forms = dict(known.values())
-    return {need: {name: forms[name].to_canonical(array) for name, array in means[need].items()} for need in needs}
+        means = _means(_Gradients(model, loss) if wanted.labelled else None, observer, data, wanted)
+    forms = {weight.name: form for weight, form in layouts(model)}
+    canonical = {
+        need: {name: forms[name].to_canonical(array) for name, array in found.items()} for need, found in means.items()
+    }
+    return {**canonical, **observer.means()}
 
 
-def _means(
-    gradients: Callable[..., Any],
-    model: keras.Model,
-    data: Iterable[tuple[Any, Any]],
-    names: Sequence[str],
-    needs: Sequence[str],
-) -> dict[str, dict[str, Array]]:
-    """Statistic -> weight -> mean over the batches, in Keras's layout."""
-    state = values(model.trainable_variables), values(model.non_trainable_variables)
-    totals: dict[str, dict[str, Array]] = {need: {} for need in needs}
+class _Gradients:
+    """A batch's gradients, by the names of the trainable weights."""
+
+    def __init__(self, model: keras.Model, loss: Any) -> None:
+        known = {id(weight.variable): weight.name for weight, _ in layouts(model)}
+        self._names = [known[id(variable)] for variable in model.trainable_variables]
+        self._function = _gradients(model, loss)
+        self._state = values(model.trainable_variables), values(model.non_trainable_variables)
+
+    def of(self, inputs: Any, labels: Any) -> dict[str, Array]:
+        """Those that there are, in Keras's layout."""
+        found = self._function(*self._state, backends.tensors(inputs), backends.tensors(labels))
+        pairs = zip(self._names, backends.arrays(found), strict=True)
+        return {name: gradient for name, gradient in pairs if gradient is not None}
+
+
+def _means(gradients: _Gradients | None, observer: Observer, data: Any, wanted: Needs) -> dict[str, dict[str, Array]]:
+    """Statistic of gradients -> weight -> mean over the batches; the observer has then seen them too."""
+    totals: dict[str, dict[str, Array]] = {need: {} for need in wanted.gradients}
     count = 0
-    for inputs, labels in data:
-        with explained(count, inputs, labels):
-            found = gradients(*state, backends.tensors(inputs), backends.tensors(labels))
-        for name, gradient in zip(names, backends.arrays(found), strict=True):
-            if gradient is not None:
-                _require_numbers(gradient, name, count)
-                _add(totals, name, gradient)
+    for inputs, labels in batches(data, labelled=wanted.labelled):
+        with explained(count, inputs, labels if wanted.labelled else None):
+            if wanted.activations:
+                observer.observe(inputs, count)
+            found = {} if gradients is None else gradients.of(inputs, labels)
+        for name, gradient in found.items():
+            _require_numbers(gradient, name, count)
+            _add(totals, name, gradient)
         count += 1
-    return {need: {name: total / total.dtype.type(count) for name, total in totals[need].items()} for need in needs}
+    return {
+        need: {name: total / total.dtype.type(count) for name, total in sums.items()} for need, sums in totals.items()
+    }
 
 
 def _add(totals: dict[str, dict[str, Array]], name: str, gradient: Array) -> None:

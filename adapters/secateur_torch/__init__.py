@@ -46,7 +46,8 @@ def prune(
     Args:
         model: any module; weights that the recipe prunes become exactly 0.0.
         recipe: what to prune and how much; ``Recipe(0.9)`` is 90 % of the weights by magnitude.
-        data: for scores that need gradients: ``(x, y)`` arrays or tensors, or an iterable of ``(inputs, labels)``.
+        data: for scores that need gradients: ``(x, y)`` arrays or tensors, or an iterable of ``(inputs, labels)``;
+            for ``compensate=True`` inputs without labels are enough.
         loss: for the same: a callable ``loss(outputs, labels)``, such as ``torch.nn.CrossEntropyLoss()``.
         example: an input (a tensor, a tuple of positional or a dict of keyword arguments), needed to prune neurons
             and to compact; the first batch of ``data`` if None.
@@ -89,9 +90,13 @@ def parameters(model: torch.nn.Module, example: Any | None = None) -> list[Param
 
 
 def statistics(
-    model: torch.nn.Module, data: Any, loss: Any, needs: Iterable[str]
+    model: torch.nn.Module, data: Any, loss: Any | None, needs: Iterable[str]
 ) -> dict[str, dict[str, npt.NDArray[Any]]]:
-    """Gather ``mean_abs_gradient`` or ``mean_gradient`` over the batches of ``data``: name -> parameter -> array."""
+    """Gather statistics over the batches of ``data``: name -> parameter -> array.
+
+    ``mean_abs_gradient`` and ``mean_gradient`` need labels and a loss; for ``input_mean`` and ``input_square``, the
+    mean and the mean square of each feature that a kernel reads, inputs are enough. See :mod:`secateur.statistics`.
+    """
     return _ADAPTER.statistics(model, data, loss, needs)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +22,11 @@ from secateur.errors import (
 )
 from secateur.layout import Layout, masks_to_canonical, masks_to_native
 from secateur.structure.graph import Graph, ParameterShape
-from secateur_torch.arrays import array
+from secateur_torch.arrays import array, from_array
 from secateur_torch.layouts import layout
 from secateur_torch.parametrized import Computed, computed
 
+Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
 
 REMEDY = "give the module that it was made from, and script or export what compact() returns"
@@ -93,6 +95,15 @@ def _quantized(model: nn.Module) -> str:
     """The first layer whose weights are packed integers; empty if there is none."""
     kinds = ((path or "the model", type(module)) for path, module in model.named_modules())
     return next((f"{path} ({kind.__name__})" for path, kind in kinds if ".quantized." in kind.__module__), "")
+
+
+def assign(model: nn.Module, values: Mapping[str, Array]) -> None:
+    """Write whole weights, in place: numbers in canonical layout, of the weight's own dtype."""
+    with torch.no_grad():
+        for weight in weights(model):
+            if weight.name in values:
+                native = np.array(weight.layout.to_native(values[weight.name]), order="C")
+                weight.tensor.copy_(from_array(native))
 
 
 def to_native(model: nn.Module, masks: Masks) -> dict[str, BoolArray]:

@@ -1,4 +1,4 @@
-"""What scores are computed from, gathered over batches: the gradients of a loss, averaged.
+"""What scores are computed from, gathered over batches: the gradients of a loss, averaged, and what kernels read.
 
 Gradients are taken in inference mode (dropout off, batch normalisation on its running statistics), so that nothing in
 the model changes and both frameworks give the same.
@@ -17,6 +17,8 @@ from torch import nn
 
 from secateur.batches import batches, explained
 from secateur.errors import InvalidTensorError, MissingDataError
+from secateur.statistics import sorted_needs
+from secateur_torch.activations import Observer
 from secateur_torch.arrays import array
 from secateur_torch.inference import arguments, inference_mode, reading, to_tensor
 from secateur_torch.parameters import Weight, weights
@@ -27,50 +29,52 @@ STATISTICS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "mean_abs_gradient": torch.abs,
     "mean_gradient": lambda gradient: gradient,
 }
-"""Name -> what is averaged over the batches."""
+"""Name -> what is averaged over the batches, of those in :data:`secateur.statistics.GRADIENTS`."""
 
 
 def statistics(model: nn.Module, data: Any, loss: Any, needs: Iterable[str]) -> dict[str, dict[str, Array]]:
-    """Gather statistics of the gradients of a loss.
+    """Gather statistics of the gradients of a loss, and of what kernels read.
 
-    Every batch has equal weight. Sums are in float32, or in the weight's own type if that is wider, batch after batch.
+    Of gradients every batch has equal weight; sums are in float32, or in the weight's own type if that is wider, batch
+    after batch. Of activations every row and position has.
 
     Args:
         model: any module.
-        data: ``(x, y)`` arrays or tensors, or an iterable of batches; see :func:`secateur.batches.batches`.
-        loss: ``loss(outputs, labels)`` -> a batch's mean loss.
-        needs: ``"mean_abs_gradient"``, ``"mean_gradient"``.
+        data: ``(x, y)`` arrays or tensors, or an iterable of batches; without gradients labels may be left out; see
+            :func:`secateur.batches.batches`.
+        loss: ``loss(outputs, labels)`` -> a batch's mean loss; for gradients only.
+        needs: names from :mod:`secateur.statistics`.
 
     Returns:
-        Statistic -> name of a trainable weight -> array in canonical layout. A weight on which the loss does not depend
-        is absent.
+        Statistic -> name of a trainable weight -> array in canonical layout; of activations name of a kernel -> float64
+        that goes with the canonical layout by broadcasting. A weight on which the loss does not depend is absent, and
+        so is a kernel that is not simply multiplied with a tensor.
 
     Raises:
         MissingDataError: no data, no labels, no loss, an unknown statistic, or a batch that model or loss refuses.
-        InvalidTensorError: a gradient is NaN; names batch and weight.
+        InvalidTensorError: a gradient, or what a kernel reads, is NaN; names batch and weight.
     """
-    needs = list(needs)
-    unknown = [need for need in needs if need not in STATISTICS]
-    if unknown:
-        raise MissingDataError(
-            f"{', '.join(unknown)} cannot be gathered, only {', '.join(STATISTICS)}: pass statistics="
-        )
-    if not callable(loss):
+    wanted = sorted_needs(needs)
+    if wanted.labelled and not callable(loss):
         raise MissingDataError("gradients need a loss: pass loss=, such as torch.nn.CrossEntropyLoss()")
     trainable = [weight for weight in weights(model) if weight.tensor.requires_grad]
-    totals: dict[str, dict[str, torch.Tensor]] = {need: {} for need in needs}
+    totals: dict[str, dict[str, torch.Tensor]] = {need: {} for need in wanted.gradients}
+    observer = Observer(model, wanted.activations)
     count = 0
     with reading(data), inference_mode(model), _differentiable(model):
-        for inputs, labels in batches(data):
-            with explained(count, inputs, labels):
-                gradients = _gradients(model, loss, trainable, inputs, labels)
+        for inputs, labels in batches(data, labelled=wanted.labelled):
+            with explained(count, inputs, labels if wanted.labelled else None):
+                if wanted.activations:
+                    observer.observe(inputs, count)
+                gradients = _gradients(model, loss, trainable, inputs, labels) if wanted.labelled else {}
             _add(totals, gradients, count)
             count += 1
     layouts = {weight.name: weight.layout for weight in trainable}
-    return {
-        need: {name: layouts[name].to_canonical(array(total / count)) for name, total in totals[need].items()}
-        for need in needs
+    means = {
+        need: {name: layouts[name].to_canonical(array(total / count)) for name, total in sums.items()}
+        for need, sums in totals.items()
     }
+    return {**means, **observer.means()}
 
 
 def _differentiable(model: nn.Module) -> AbstractContextManager[None]:

@@ -16,6 +16,7 @@ from secateur.errors import ExampleError, MissingDataError, NoMatchError, Recipe
 from secateur.recipe import Latency, Recipe
 from secateur.schedules import OneShot
 from secateur.scoring import Statistics
+from secateur.statistics import ACTIVATIONS
 
 Array = npt.NDArray[Any]
 
@@ -52,14 +53,17 @@ def require_numbers(parameters: Sequence[Parameter]) -> None:
 
 
 def require_data(recipe: Recipe, data: Any | None, statistics: Statistics | None) -> None:
-    """Raises MissingDataError if what the recipe's score is computed from can come from neither."""
-    name, needs = type(recipe.score).__name__, recipe.score.needs
+    """Raises MissingDataError if what the recipe's score or compensation is computed from can come from neither."""
     known = () if statistics is None else [statistic for statistic, _ in _items(statistics, "statistics")]
-    missing = [need for need in needs if need not in known]
+    missing = [need for need in recipe.needs if need not in known]
     if not missing:
         return
+    is_scored = any(need in recipe.score.needs for need in missing)
+    name = type(recipe.score).__name__ if is_scored else f"{type(recipe.granularity).__name__}(compensate=True)"
     if statistics is not None:
         raise MissingDataError(f"statistics lack {', '.join(missing)}, which {name} needs")
+    if data is None and not is_scored:
+        raise MissingDataError(f"{name} is computed from what layers read: pass data=, inputs with or without labels")
     if data is None:
         raise MissingDataError(f"{name} is computed from gradients: pass data=(x, y) or a data loader, and loss=")
     if recipe.schedule != OneShot() and not is_repeatable(data):
@@ -71,6 +75,8 @@ def require_data(recipe: Recipe, data: Any | None, statistics: Statistics | None
 
 def given_statistics(adapter: Adapter, model: Any, parameters: Sequence[Parameter], given: Any) -> Statistics:
     """Statistics that a user gave, as NumPy arrays of the shapes of the parameters' canonical views.
+
+    Those of activations may have size 1 along any axis, as :data:`secateur.statistics.ACTIVATIONS` tells.
 
     Signs are free: a mean of magnitudes may be given with the signs of the mean.
 
@@ -92,7 +98,8 @@ def given_statistics(adapter: Adapter, model: Any, parameters: Sequence[Paramete
                 )
             label = f"statistics[{statistic!r}] of {name}"
             array = as_array(value, label)
-            _require_shape(adapter, model, known[name], label, tuple(array.shape))
+            if statistic not in ACTIVATIONS or not _broadcasts(tuple(array.shape), known[name].view.shape):
+                _require_shape(adapter, model, known[name], label, tuple(array.shape))
             kernels.refuse_nan([Named(label, array)])
             checked[statistic][name] = kernels.of(array).to_host(array)
     return checked
@@ -116,6 +123,11 @@ def _items(mapping: Any, what: str) -> Sequence[tuple[str, Any]]:
             "statistics() returns it"
         )
     return list(mapping.items())
+
+
+def _broadcasts(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    fits = (size in (1, whole) for size, whole in zip(shape, expected, strict=False))
+    return len(shape) == len(expected) and all(fits)
 
 
 def _require_shape(adapter: Adapter, model: Any, parameter: Parameter, label: str, shape: tuple[int, ...]) -> None:

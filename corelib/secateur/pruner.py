@@ -27,6 +27,7 @@ from secateur.checks import (
     require_recipe,
     require_rows,
 )
+from secateur.compensation import STATISTIC, Compensation, compensation
 from secateur.errors import CopyError, ExampleError, FileFormatError, RecipeError, TraceError
 from secateur.latency import Stopwatch
 from secateur.pruned import Pruned, count_nonzero
@@ -54,7 +55,8 @@ class Pruner(Pruned):
         model: the model that trains.
         recipe: what to prune, and when.
         optimizer: the optimizer that trains the model, to check that it does; masks hold through any.
-        data: labelled data for scores that need gradients: arrays ``(x, y)`` or an iterable of batches.
+        data: labelled data for scores that need gradients: arrays ``(x, y)`` or an iterable of batches; for
+            ``compensate=True`` inputs are enough.
         loss: the loss for them, as the framework takes it.
         example: an input for tracing and verification; the first batch of ``data`` if None.
         statistics: statistics that are known already, instead of ``data``: statistic -> parameter name -> array in
@@ -100,6 +102,7 @@ class Pruner(Pruned):
         self._budgets: Sequence[int] | None = None
         self._reached = 0.0
         self._spared: dict[str, int] = {}
+        self._lost: dict[str, str] = {}
         self._begin(self._rank(parameters), optimizer)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -140,11 +143,23 @@ class Pruner(Pruned):
         budgets = self._selection.budgets(scores) if self._budgets is None else self._budgets
         fraction = self.recipe.schedule.fraction(self.step)
         kept, spared = self._selection.keep(scores, fraction, budgets, self._kept, training=self.step > 0)
-        self._hold_masks(self._ranking.masks(kept), optimizer)
+        masks = self._ranking.masks(kept)
+        made_up = self._compensation(masks)
+        self._hold_masks(masks, optimizer)
+        if made_up.values:
+            self.adapter.assign(self.model, made_up.values)
+        self._lost |= made_up.left
         self._budgets, self._kept, self._scores, self._reached = budgets, kept, scores, fraction
         self.thresholds = _thresholds(scores, kept, self.recipe.scope)
         self.timing = self._selection.timing if fraction == 1.0 else None
         self._tell(spared)
+
+    def _compensation(self, masks: Mapping[str, BoolArray]) -> Compensation:
+        """What makes up for what these masks remove of the model as it is; nothing unless the recipe asks for it."""
+        if not self.recipe.compensates or not isinstance(self._ranking, NeuronRanking):
+            return Compensation({}, {})
+        means = self.statistics.get(STATISTIC, {})
+        return compensation(self._ranking.graph, self._ranking.coupling, self.parameters(), masks, means)
 
     def _stopwatch(self) -> Stopwatch | None:
         """What a target in time is measured with."""
@@ -168,14 +183,18 @@ class Pruner(Pruned):
         )
 
     def _notes(self) -> tuple[str, ...]:
-        return (*super()._notes(), *map(self._spared_words, self._spared))
+        lost = (
+            f"What {kernel} read of removed units on average is lost: {reason}."
+            for kernel, reason in self._lost.items()
+        )
+        return (*super()._notes(), *map(self._spared_words, self._spared), *lost)
 
     def _rank(self, known: Sequence[Parameter] | None = None) -> dict[str, Array]:
         """The scores of now; ``known`` if the parameters have just been read."""
         self._enforce()
         parameters = self.parameters() if known is None else known
         require_numbers(parameters)
-        needs = self.recipe.score.needs
+        needs = self.recipe.needs
         if needs and not self._given:
             self.statistics = self.adapter.statistics(self.model, self._data, self._loss, needs)
         return self._ranking.scores(parameters, self.recipe.score, self.statistics)

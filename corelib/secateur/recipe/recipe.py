@@ -72,6 +72,16 @@ class Recipe:
             object.__setattr__(self, name, _patterns(name, getattr(self, name)))
         _check_costs(self.target, self.granularity, self.scope)
 
+    @property
+    def compensates(self) -> bool:
+        """Whether the means of removed units are folded into what reads them."""
+        return isinstance(self.granularity, Units) and self.granularity.compensate
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The statistics that are gathered: those of the score, and of the compensation."""
+        return (*self.score.needs, *(("input_mean",) if self.compensates else ()))
+
     def select(self, candidates: Iterable[NamedT]) -> list[NamedT]:
         """The candidates that the patterns leave to be pruned, in their order.
 
