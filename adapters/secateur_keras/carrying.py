@@ -10,7 +10,7 @@ import numpy as np
 from secateur.errors import HoldError
 from secateur.structure.removal import Plan
 from secateur_keras import backends
-from secateur_keras.cutting import cut
+from secateur_keras.cutting import cut, cut_shape
 from secateur_keras.layouts import layout
 from secateur_keras.naming import Weight
 from secateur_keras.optimizers import Optimizer, inner, remembered
@@ -76,8 +76,7 @@ class _Carrier:
     def require(self, optimizer: Optimizer) -> None:
         """Raises HoldError if some state can not be cut, or the plan is another one."""
         for before, after in self._pairs:
-            keep = {axis: int(kept.sum()) for (name, axis), kept in self._plan.keep.items() if name == before.name}
-            expected = tuple(keep.get(axis, size) for axis, size in enumerate(layout(before).shape))
+            expected = cut_shape(before, self._plan)
             if layout(after).shape != expected:
                 raise HoldError(
                     f"{before.name} has the sizes {layout(after).shape} ({', '.join(layout(after).axes)}) in the "
@@ -110,7 +109,7 @@ class _Carrier:
             self.fill(old, new)
 
     def _sliced(self, before: Weight, after: Weight, variable: Any) -> backends.Array:
-        return cut(backends.array(variable), before.name, layout(before), layout(after), self._plan)
+        return cut(backends.array(variable), before, after, self._plan)
 
 
 def _copied(variable: keras.Variable) -> backends.Array:

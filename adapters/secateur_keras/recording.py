@@ -40,6 +40,7 @@ class Recorder:
 
     Attributes:
         operations: as in the graph.
+        weights: id of a variable -> the parameter that it is.
         edits: what must change in Keras's objects if sizes do.
     """
 
@@ -51,6 +52,7 @@ class Recorder:
             )
             for weight, form in layouts(model)
         }
+        self.weights = {id(weight.variable): weight for weight, _ in layouts(model)}
         self._precision = _coarsest(layer.compute_dtype for layer in [model, *(layer for layer, _ in below(model))])
         self.tensors: list[Shape] = []
         self.operations: list[Operation] = []

@@ -13,13 +13,15 @@ from secateur.structure.graph import Graph
 from secateur.verification import is_noise
 from secateur_keras.backends import Array
 from secateur_keras.examples import drawn_like, input_shapes, made_up, matched
-from secateur_keras.functional import OPEN_SIZES, Symbolic, expanded, own_graph, symbolic, written
+from secateur_keras.functional import Symbolic, arguments_of, own_graph
 from secateur_keras.inference import outputs_of
 from secateur_keras.kinds import describe, unknown
-from secateur_keras.kinds.own import own_weights_of
+from secateur_keras.kinds.own import own_weights_of, weight_alone
 from secateur_keras.naming import layer_paths, require_model
+from secateur_keras.outside import require_holdable
 from secateur_keras.rebuilding import following_axes
 from secateur_keras.recording import Edit, Number, Outputs, Recorder, Shape, Step
+from secateur_keras.symbols import OPEN_SIZES, expanded, symbolic, written
 
 SYMBOLS = (keras.KerasTensor, keras.Variable)
 """What stands for a tensor of the graph among the arguments of a call."""
@@ -35,6 +37,7 @@ class Trace:
         edits: how Keras's layers and operations depend on sizes.
         inner: id of a call -> the graph behind it, where it calls a model, or a layer that was expanded.
         additions: index of an operation -> the call that it is, of those that add two tensors and do nothing else.
+        outside: id of a variable that operations are given, and no layer -> the tensor that stands for it.
     """
 
     graph: Graph
@@ -42,6 +45,7 @@ class Trace:
     edits: tuple[Edit, ...]
     inner: Mapping[int, Symbolic]
     additions: Mapping[int, Any]
+    outside: Mapping[int, int]
 
 
 def graph(model: keras.Model, example: Any | None = None) -> Graph:
@@ -68,7 +72,8 @@ def trace(model: keras.Model, example: Any | None = None) -> Trace:
     inputs = [recorder.tensor(shape) for shape in input_shapes(model, read.inputs, example)]
     reader = _Reader(recorder, layer_paths(model))
     outputs = reader.read(read, inputs, "")
-    return Trace(recorder.graph(inputs, outputs), read, tuple(recorder.edits), reader.inner, reader.additions)
+    graph = recorder.graph(inputs, outputs)
+    return Trace(graph, read, tuple(recorder.edits), reader.inner, reader.additions, reader.outside)
 
 
 def outputs(model: keras.Model, example: Any | None = None) -> list[Array]:
@@ -116,6 +121,7 @@ class _Reader:
     def __init__(self, recorder: Recorder, paths: dict[int, str]) -> None:
         self.inner: dict[int, Symbolic] = {}
         self.additions: dict[int, Any] = {}
+        self.outside: dict[int, int] = {}
         self._recorder = recorder
         self._own: dict[int, int] = {}
         self._paths = paths
@@ -136,7 +142,8 @@ class _Reader:
         if nested is not None and len(nested.inputs) == len(given):
             self.inner[id(node)] = nested
             return self.read(nested, given, source)
-        known = {**self._own, **numbers}
+        self._note_outside(Step(self._recorder, operation, (), {}, (), source, self._inside), node)
+        known = {**self._own, **self.outside, **numbers}
         arguments, keywords = node.arguments.convert(
             lambda value: Number(known[id(value)]) if isinstance(value, SYMBOLS) and id(value) in known else value
         )
@@ -146,6 +153,16 @@ class _Reader:
         results = unknown(step) if nested is not None else self._as_written(node, step) or describe(step)
         self._note_addition(node, before)
         return results
+
+    def _note_outside(self, step: Step, node: Any) -> None:
+        """Write down the weights that an operation is given by itself; raises TraceError where that cannot be kept."""
+        if isinstance(node.operation, keras.Layer) or self._own:
+            return
+        for variable in arguments_of(node):
+            weight = self._recorder.weights.get(id(variable))
+            if weight is not None and id(variable) not in self.outside:
+                require_holdable(weight, node.operation)
+                self.outside[id(variable)] = weight_alone(step, weight)
 
     def _note_addition(self, node: Any, before: int) -> None:
         """Remember which operation a sum is; those inside of layers are none that anything can take the place of."""
@@ -191,7 +208,7 @@ class _Reader:
         recorded = [tuple(tensor.shape) for tensor in node.input_tensors]
         batches = {shape[:1] for shape in actual}
         shapes = [tuple(tensor.shape) for tensor in node.outputs]
-        if isinstance(node.operation, keras.Layer) and len(batches) == 1:
+        if isinstance(node.operation, keras.Layer) and len(batches) == 1 and () not in batches:
             (batch,) = batches
             kept = all(batch + shape[1:] == size for shape, size in zip(recorded, actual, strict=True))
             if kept and not any(None in shape[1:] for shape in shapes):

@@ -1,11 +1,12 @@
 """The folder that a pruned model is saved in: recipe, removal plan and bit-packed masks beside the framework's weights.
 
-A folder is written whole under a temporary name and then renamed, so a crash leaves the old one as it was. Nothing in
-it is ever unpickled.
+A folder is written whole under a temporary name and then renamed, so a crash leaves the old one as it was. A manifest
+has the SHA-256 of each file, so that what was damaged later is not taken for weights. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -23,7 +24,7 @@ from secateur.recipe import Recipe
 
 BoolArray = npt.NDArray[np.bool_]
 
-RECIPE, PLAN, MASKS = "recipe.json", "plan.json", "masks.safetensors"
+RECIPE, PLAN, MASKS, MANIFEST = "recipe.json", "plan.json", "masks.safetensors", "manifest.json"
 FORMAT = 1
 
 
@@ -69,7 +70,10 @@ def _open_to_others(folder: Path) -> None:
 def write(
     folder: Path, framework: str, recipe: Recipe, masks: Mapping[str, BoolArray], plan: dict[str, Any] | None
 ) -> None:
-    """Write recipe, plan (None if the structure is not known) and masks (canonical layout, 1 bit an element)."""
+    """Write recipe, plan (None if the structure is not known) and masks (canonical layout, 1 bit an element).
+
+    The manifest is written last: it covers these files, and all that the folder holds already.
+    """
     from safetensors.numpy import save_file
 
     packed = {name: np.atleast_1d(mask_operations.pack(mask)) for name, mask in masks.items()}
@@ -77,6 +81,8 @@ def write(
     save_file(packed, folder / MASKS, metadata=shapes)
     (folder / PLAN).write_text(json.dumps({"format": FORMAT, "framework": framework, "plan": plan}), "utf-8")
     (folder / RECIPE).write_text(recipe.to_json(), "utf-8")
+    sums = {path.name: _checksum(path) for path in sorted(folder.iterdir())}
+    (folder / MANIFEST).write_text(json.dumps({"sha256": sums}, indent=1), "utf-8")
 
 
 def read(folder: Path, framework: str) -> tuple[Recipe, dict[str, BoolArray]]:
@@ -85,6 +91,7 @@ def read(folder: Path, framework: str) -> tuple[Recipe, dict[str, BoolArray]]:
     Raises:
         FileFormatError: a file is missing, damaged, of a newer format or written by the other framework's adapter.
     """
+    _require_whole(folder)
     about = _json(folder / PLAN)
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise FileFormatError(
@@ -98,6 +105,34 @@ def read(folder: Path, framework: str) -> tuple[Recipe, dict[str, BoolArray]]:
     except FileFormatError as error:
         raise FileFormatError(f"{folder / RECIPE}: {error}") from error
     return recipe, _masks(folder / MASKS)
+
+
+def _require_whole(folder: Path) -> None:
+    """Refuse files that are not as they were written; a folder from before there was a manifest is taken as it is."""
+    if not (folder / MANIFEST).exists():
+        return
+    manifest = _json(folder / MANIFEST)
+    sums = manifest.get("sha256") if isinstance(manifest, dict) else None
+    if not isinstance(sums, dict):
+        raise FileFormatError(f"{folder / MANIFEST} holds no checksums; is this a folder that Secateur saved?")
+    for name, told in sums.items():
+        try:
+            found = _checksum(folder / name)
+        except OSError as error:
+            raise FileFormatError(
+                f"{folder / name} cannot be read: {error}; it belongs to this folder by its {MANIFEST}"
+            ) from error
+        if found != told:
+            raise FileFormatError(
+                f"{folder / name} is damaged: its SHA-256 is {found[:12]}..., not {str(told)[:12]}... as {MANIFEST} "
+                f"says; take it from a copy of the folder, or save the model again (without {MANIFEST} nothing is "
+                "checked)"
+            )
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _json(path: Path) -> Any:

@@ -214,7 +214,7 @@ def test_units_that_would_be_singular_at_zero_stay(operation: Any, known: bool) 
     assert couple(graph(model)).count == (6 if known else 0)
 
 
-def test_weights_outside_of_layers_are_listed_as_unknown() -> None:
+def test_weights_outside_of_layers_shrink_with_what_they_meet() -> None:
     class Scaled(keras.Model):
         def __init__(self) -> None:
             super().__init__()
@@ -228,9 +228,10 @@ def test_weights_outside_of_layers_are_listed_as_unknown() -> None:
     model = Scaled()
     model(np.zeros((1, 3), np.float32))
     traced = graph(model)
-    assert [label for _, label in unknown(traced)] == ["Multiply"]
-    assert "gain" in traced.parameters
-    assert couple(traced).count == 0
+    assert unknown(traced) == []
+    coupling = couple(traced)
+    assert coupling.count == 4
+    np.testing.assert_array_equal(coupling.units["gain", 0], coupling.units["dense/kernel", 0])
 
 
 def test_layers_made_of_layers_are_read_through_unless_training_runs_otherwise() -> None:
@@ -337,6 +338,8 @@ class Positioned(keras.Model):
             y = y + self.positions(keras.ops.cumsum(keras.ops.ones_like(x), axis=1) - 1)
         elif self.where == "weights":
             y = y + self.positions.embeddings[: x.shape[1]]
+        elif self.where == "function":
+            y = y + keras.ops.tanh(self.positions.embeddings)
         else:
             y = y + self.positions(keras.ops.arange(x.shape[1]))
         return self.head(self.wide(y))
@@ -347,15 +350,14 @@ TOKENS = np.arange(24).reshape(4, 6) % 20
 
 def positioned(where: str) -> keras.Model:
     model = Positioned(where)
-    if where == "weights":
+    if where in ("weights", "function"):
         model.positions.build((1, 6))
     model(TOKENS)
     return keras_models.randomize(model)
 
 
-@pytest.mark.parametrize("where", ["constant", "weights"])
-def test_weights_that_would_become_a_constant_are_refused_by_name(where: str) -> None:
-    model = positioned(where)
+def test_weights_that_would_become_a_constant_are_refused_by_name() -> None:
+    model = positioned("function")
     before = keras_models.snapshot(model)
     with pytest.raises(TraceError, match=r"positions/embeddings apart from its inputs.*ones_like"):
         graph(model, TOKENS)
@@ -363,13 +365,15 @@ def test_weights_that_would_become_a_constant_are_refused_by_name(where: str) ->
         np.testing.assert_array_equal(old, new)
 
 
-@pytest.mark.parametrize("where", ["input", "layer"])
-def test_what_the_refusal_advises_keeps_the_weights(where: str) -> None:
+@pytest.mark.parametrize("where", ["input", "layer", "constant", "weights"])
+def test_positions_are_part_of_the_graph_however_they_are_looked_up(where: str) -> None:
     model = positioned(where)
+    before = [len(layer._inbound_nodes) for layer in model._flatten_layers()]
     traced = graph(model, TOKENS)
+    assert [len(layer._inbound_nodes) for layer in model._flatten_layers()] == before
     assert {name.split("/")[0] for name in traced.parameters} == {"tokens", "positions", "wide", "head"}
-    assert "wide/kernel" in couple(traced).layer_names
-    assert ("positions" in dict(unknown(traced))) == (where == "layer")
+    assert {"wide/kernel", "tokens/embeddings"} <= set(couple(traced).layer_names)
+    assert unknown(traced) == []
 
 
 def test_tracing_a_call_that_counts_does_not_count() -> None:

@@ -135,9 +135,12 @@ FILES = ["model.safetensors", "architecture.json", "masks.safetensors", "recipe.
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", ["missing", "truncated", "foreign", "folder"])
-def test_damaged_folders(name: str, damage: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("checked", [True, False])
+def test_damaged_folders(name: str, damage: str, checked: bool, tmp_path: Path) -> None:
     folder = tmp_path / "saved"
     st.prune(nn.Sequential(nn.Linear(6, 8)), Recipe(0.5)).save(folder)
+    if not checked:
+        (folder / "manifest.json").unlink()
     content = (folder / name).read_bytes()
     (folder / name).unlink()
     if damage == "truncated":
@@ -170,6 +173,7 @@ def test_descriptions_that_were_tampered_with(change: Callable[[Any], Any], tmp_
     document = json.loads((folder / "architecture.json").read_text())
     change(document["architecture"])
     (folder / "architecture.json").write_text(json.dumps(document))
+    (folder / "manifest.json").unlink()
     with pytest.raises(FileFormatError):
         st.load(folder)
 

@@ -95,12 +95,12 @@ LAYERS: dict[Any, Rule] = {
     **of_layers(merge, "Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"),
 }
 
-# No logarithms and roots: at zero, which is what a removed unit is, they have no value or no slope.
+# No logarithms and roots, nor sinc: at zero, which is what a removed unit is, they have no value or no slope.
 OPERATIONS: dict[str, Rule] = {
     **of_operations(elementwise, "Add", "Subtract", "Multiply", "Maximum", "Minimum", "Fmax", "Fmin", "Negative"),
     **of_operations(elementwise, "Absolute", "Abs", "Fabs", "Square", "Exp", "Exp2", "Expm1", "Log1p"),
     **of_operations(elementwise, "Sin", "Cos", "Tan", "Sinh", "Cosh", "Tanh", "Arcsin", "Arcsinh", "Arctan", "Arctanh"),
-    **of_operations(elementwise, "Erf", "Erfc", "Sign", "Round", "Floor", "Ceil", "Trunc", "Clip", "Heaviside", "Sinc"),
+    **of_operations(elementwise, "Erf", "Erfc", "Sign", "Round", "Floor", "Ceil", "Trunc", "Clip", "Heaviside"),
     **of_operations(elementwise, "Cast", "SaturateCast", "ConvertToTensor", "Copy", "StopGradient", "NanToNum"),
     **of_operations(elementwise, "Relu", "ReLU", "Relu6", "LeakyRelu", "Elu", "Selu", "Celu", "Gelu", "Silu"),
     **of_operations(elementwise, "Sigmoid", "LogSigmoid", "SparseSigmoid", "HardSigmoid", "HardSilu", "HardTanh"),

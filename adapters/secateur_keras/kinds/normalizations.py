@@ -64,8 +64,11 @@ def unit_normalization(step: Step) -> Outputs:
 
 
 def normalized(step: Step, tensor: int, axes: Sequence[int]) -> int:
-    """A tensor divided by its Euclidean length along ``axes``."""
+    """A tensor divided by its Euclidean length along ``axes``; what a vector of zeros would be all of stays."""
     shape = step.shape(tensor)
+    tensor = frozen(
+        step, tensor, [axis for axis in range(1, len(shape)) if axis not in axes], "zeros have no direction"
+    )
     lengths = [1 if axis in axes else size for axis, size in enumerate(shape)]
     squares = step.emit("elementwise", [tensor], shape, label="square", zero="all")
     length = step.emit("reduce", [squares], lengths, axes=tuple(axes), keepdims=True, sum=True)

@@ -1,10 +1,12 @@
-"""Weights of a layer of the user's own, as its code uses them."""
+"""Weights as the user's own code uses them: those of a layer of his own, and those that no layer is called for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from secateur_keras.kinds.rules import frozen
+from secateur_keras.naming import Weight
+from secateur_keras.outside import is_table
 from secateur_keras.recording import Step
 
 
@@ -37,3 +39,14 @@ def _tied(step: Step, weight: int, axis: int) -> int:
             row = step.emit("slice", [row], smaller, label="build", axis=place, start=0, stop=1, step=1)
     row = step.reshaped(row, [size if place == axis else 1 for place, size in enumerate(shape)])
     return step.emit("elementwise", [weight, row], shape, label="build", zero="any")
+
+
+def weight_alone(step: Step, weight: Weight) -> int:
+    """A tensor that stands for a weight that an operation is given by itself; all entries of a table stay."""
+    name = step.recorder.use(weight.variable)
+    tensor = step.emit("weight", [], tuple(weight.variable.shape), {"weight": str(name)}, label=weight.name)
+    if not is_table(weight):
+        return tensor
+    tensor = frozen(step, tensor, [0], "looked up whole")
+    step.within(weight.owner, (), ()).sizes(output_dim=(tensor, -1))
+    return tensor

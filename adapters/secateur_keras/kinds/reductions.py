@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from secateur_keras.kinds.rules import Rule, channels, dimensions, of_layers, of_operations, several
+from secateur_keras.kinds.rules import Rule, channels, dimensions, of_layers, of_operations, reduces_zeros, several
 from secateur_keras.recording import Outputs, Step
 
 
@@ -28,15 +28,16 @@ def total(step: Step) -> Outputs:
 def _reduce(step: Step, total: bool) -> int:
     tensor = step.inputs[0]
     axes = several(step.operation.axis, len(step.shape(tensor)))
-    settings: dict[str, Any] = {"sum": True} if total else {}
+    settings: dict[str, Any] = {"sum": True} if total else {} if reduces_zeros(step) else {"zero": False}
     keepdims = bool(getattr(step.operation, "keepdims", False))
     return step.emit("reduce", [tensor], step.shapes[0], axes=axes, keepdims=keepdims, **settings)
 
 
 LAYERS: dict[Any, Rule] = of_layers(global_pool, *dimensions("GlobalMaxPooling"), *dimensions("GlobalAveragePooling"))
 
+# No standard deviations and lengths: where all is zero, as it is along a removed unit, these roots have no slope.
 OPERATIONS: dict[str, Rule] = {
-    **of_operations(reduction, "Mean", "Max", "Min", "Amax", "Amin", "Prod", "Var", "Std", "All", "Argmax", "Argmin"),
-    **of_operations(reduction, "Logsumexp", "Median", "Ptp", "Nanmean", "Nanmax", "Nanmin", "Norm"),
+    **of_operations(reduction, "Mean", "Max", "Min", "Amax", "Amin", "Prod", "Var", "All", "Argmax", "Argmin"),
+    **of_operations(reduction, "Logsumexp", "Median", "Ptp", "Nanmean", "Nanmax", "Nanmin"),
     **of_operations(total, "Sum", "Nansum", "Any", "CountNonzero"),
 }

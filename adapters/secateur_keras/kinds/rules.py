@@ -58,15 +58,32 @@ def zeros(step: Step) -> dict[str, Any]:
     return _known[key]
 
 
+def reduces_zeros(step: Step) -> bool:
+    """Whether a step that reduces axes gives zero for zeros, found by calling its operation on some, two an axis."""
+    function, arguments = step.operation.call, (step.arguments, dict(step.keywords))
+    ranks = [len(step.shape(number)) for number in numbers(arguments)]
+    key = repr((type(step.operation), _settings(step.operation), arguments, ranks, "reduced"))
+    if key not in _known:
+        given = [keras.ops.zeros((2,) * rank, "float32") for rank in ranks]
+        try:
+            with keras.StatelessScope():
+                results = keras.tree.flatten(_filled(function, arguments, given))
+            _known[key] = {} if all(not np.any(backends.array(result)) for result in results) else {"zero": False}
+        except Exception:  # whatever a backend raises
+            _known[key] = {"zero": False}
+    return not _known[key]
+
+
 def settings_for(function: Callable[[Sequence[Any]], Any], ranks: Sequence[int]) -> dict[str, Any]:
     """The setting ``zero`` of a function of a list of arrays of these ranks.
 
     What cannot be called on arrays of one element is not known, which is never wrong.
     """
     try:
-        if len(ranks) > 1 and all(_vanishes(function, ranks, [index]) for index in range(len(ranks))):
-            return {"zero": "any"}
-        return {"zero": "all"} if _vanishes(function, ranks, range(len(ranks))) else {}
+        if not _vanishes(function, ranks, range(len(ranks))):
+            return {}
+        alone = len(ranks) > 1 and all(_vanishes(function, ranks, [index]) for index in range(len(ranks)))
+        return {"zero": "any" if alone else "all"}
     except Exception:  # whatever a backend raises
         return {}
 
