@@ -1,30 +1,28 @@
 """Exact zeros where masks are False, now and after every optimizer step.
 
-A step post-hook bit-ands the stored weights with 0 or -1, so that whatever the optimizer wrote (momentum, weight decay,
-inf) becomes +0.0. Modules, state-dict keys and optimizers stay as PyTorch made them. A hold lives as long as the
-modules whose weights it holds, whether or not anybody keeps it, and follows into their deep copies.
+A step post-hook masks what the optimizer wrote (momentum, weight decay, inf), so that it becomes +0.0. Modules,
+state-dict keys and optimizers stay as PyTorch made them. A hold lives as long as the modules whose weights it holds,
+whether or not anybody keeps it, and follows into their copies and into averages of their weights.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import weakref
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from secateur.adapter import Masks
 from secateur.errors import HoldError
-from secateur_torch.copies import mark, unmark
+from secateur_torch import watching
+from secateur_torch.copies import BoolArray, holds_on, mark, unmark, watch_loading
+from secateur_torch.masked import MaskedWeight, bits, keep_only
 from secateur_torch.parameters import to_native, weights
-
-_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 _holds: dict[int, Hold] = {}
 """All holds that are in force, by id. One hook on all optimizers serves them."""
@@ -55,6 +53,7 @@ def hold(model: nn.Module, masks: Masks, optimizer: torch.optim.Optimizer | None
     masked = _masked(model, masks)
     if optimizer is not None:
         _require_owner(optimizer, masked)
+    watching.watch_unseen(_after_step)
     return Hold(model, masked, optimizer)
 
 
@@ -64,6 +63,14 @@ def require_optimizer(optimizer: object) -> None:
         raise HoldError(
             f"optimizer is a {type(optimizer).__name__}: give the torch.optim.Optimizer that trains the model"
         )
+
+
+def release(model: nn.Module) -> None:
+    """Release every hold on any weight of the model: for copies and models read from a pickle, which nobody can release
+    otherwise. What ``prune`` returned is released by its own ``release()``, so that it knows.
+    """
+    for hold in holds_on(model):
+        hold.release()
 
 
 def free_copy(model: nn.Module, replaced: Mapping[int, torch.Tensor] | None = None) -> nn.Module:
@@ -76,39 +83,19 @@ def free_copy(model: nn.Module, replaced: Mapping[int, torch.Tensor] | None = No
     return twin
 
 
-@dataclass(eq=False)
-class _MaskedWeight:
-    """A weight, found through its module at each use: loading and sharding may put another tensor in its place."""
-
-    module: weakref.ReferenceType[nn.Module]
-    name: str
-    bits: torch.Tensor
-
-    @property
-    def tensor(self) -> torch.Tensor | None:
-        """The weight as it is now; None if it is gone."""
-        return getattr(self.module(), self.name, None)
-
-    def zero(self) -> None:
-        """Keep every bit where ``bits`` is -1, write +0.0 where it is 0."""
-        tensor = self.tensor
-        if tensor is not None:
-            self.bits = self.bits.to(tensor.device, _BITS[tensor.element_size()])
-            _and(tensor, self.bits)
-
-
 class Hold:
     """Masks that stay: see :class:`secateur.adapter.Hold`.
 
     Attributes:
         other_stepped: told of each optimizer, except the given one, that has stepped held weights. It must not keep
             the model.
+        is_copy: whether it came with a copy of modules.
     """
 
     def __init__(
         self,
         model: nn.Module | None,
-        masked: Iterable[_MaskedWeight] = (),
+        masked: Iterable[MaskedWeight] = (),
         optimizer: torch.optim.Optimizer | None = None,
     ) -> None:
         self._model = None if model is None else weakref.ref(model)
@@ -116,7 +103,8 @@ class Hold:
         self._handle = None if optimizer is None else optimizer.register_step_post_hook(self._after_own_step)
         self._own = None if optimizer is None else weakref.ref(optimizer)
         self.other_stepped: Callable[[torch.optim.Optimizer], None] | None = None
-        self._masked: dict[int, list[_MaskedWeight]] = {}  # by the id of the module
+        self.is_copy = False
+        self._masked: dict[int, list[MaskedWeight]] = {}  # by the id of the module
         self._modules: list[weakref.ReferenceType[nn.Module]] = []
         self._set(masked)
 
@@ -126,15 +114,21 @@ class Hold:
 
     def follow(self, hold: Hold, original: nn.Module, twin: nn.Module) -> None:
         """Hold in ``twin``, which is being made, what ``hold`` holds in ``original``."""
+        self.is_copy = True
         for weight in hold._masked[id(original)]:
-            self._add(_MaskedWeight(weakref.ref(twin), weight.name, weight.bits))
+            self._add(MaskedWeight(weakref.ref(twin), weight.name, weight.bits.clone()))
+
+    def masks_of(self, module: nn.Module) -> dict[str, BoolArray]:
+        """Name in the module -> mask, in PyTorch's layout."""
+        return {weight.name: weight.bits.cpu().numpy() != 0 for weight in self._masked[id(module)]}
 
     def update(self, masks: Masks) -> None:
         """Replace the masks and apply the new ones at once; momentum of dead and regrown weights starts from zero."""
         model = None if self._model is None else self._model()
         if model is None:
             raise HoldError("the model that these masks belong to no longer exists")
-        before = {id(weight.tensor): weight.bits for weight in self._weights()}
+        watching.watch_unseen(_after_step)
+        before = {id(weight.tensor): weight.bits for weight in self.weights()}
         masked = _masked(model, masks)
         for weight in masked:
             steady = weight.bits & before.get(id(weight.tensor), weight.bits).to(weight.bits)
@@ -148,36 +142,45 @@ class Hold:
         if self._handle is not None:
             self._handle.remove()
 
-    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+    def after_step(self, optimizer: torch.optim.Optimizer, owned: set[int]) -> None:
         """Zero what an optimizer has just written to masked weights that it owns."""
         is_other = self._own is None or optimizer is not self._own()
-        if is_other and self._zero_owned(optimizer) and self.other_stepped is not None:
+        if is_other and self._zero_owned(optimizer, owned) and self.other_stepped is not None:
             self.other_stepped(optimizer)
 
-    def _after_own_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        self._zero_owned(optimizer)
+    def weights(self) -> Iterator[MaskedWeight]:
+        """All that it holds."""
+        return (weight for own in self._masked.values() for weight in own)
 
-    def _zero_owned(self, optimizer: torch.optim.Optimizer) -> bool:
+    def _after_own_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        self._zero_owned(optimizer, owned_by(optimizer))
+
+    def _zero_owned(self, optimizer: torch.optim.Optimizer, owned: set[int]) -> bool:
         """Whether there were any."""
-        owned = owned_by(optimizer)
-        mine = {key: weight for weight in self._weights() if (key := id(weight.tensor)) in owned}
+        mine = {key: weight for weight in self.weights() if (key := id(weight.tensor)) in owned}
         if mine:
             self._optimizers.add(optimizer)
         for weight in mine.values():
             weight.zero()
         return bool(mine)
 
-    def _set(self, masked: Iterable[_MaskedWeight]) -> None:
+    def _set(self, masked: Iterable[MaskedWeight]) -> None:
         """Hold these weights, and no others."""
+        before = {(id(weight.module()), weight.name): weight for weight in self.weights()}
         for reference in self._modules:
             unmark(reference(), self)
         _holds.pop(id(self), None)
         self._masked, self._modules = {}, []
         for weight in masked:
-            self._add(weight)
-            weight.zero()
+            known = before.pop((id(weight.module()), weight.name), weight)
+            if known is not weight:
+                known.replace(weight.bits)
+            self._add(known)
+            known.zero()
+        for known in before.values():
+            known.free()
 
-    def _add(self, weight: _MaskedWeight) -> None:
+    def _add(self, weight: MaskedWeight) -> None:
         module = weight.module()
         if module is None:
             return
@@ -189,52 +192,65 @@ class Hold:
         own.append(weight)
         _holds[id(self)] = self
 
-    def _weights(self) -> Iterator[_MaskedWeight]:
-        return (weight for own in self._masked.values() for weight in own)
-
     def _forget(self, _: weakref.ReferenceType[nn.Module]) -> None:
         """A module is gone; with the last one goes the hold."""
         if all(reference() is None for reference in self._modules):
             _holds.pop(id(self), None)
 
 
-def _after_any_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+def _after_step(optimizer: torch.optim.Optimizer) -> None:
+    if _holds:
+        owned = owned_by(optimizer)
+        for hold in tuple(_holds.values()):
+            hold.after_step(optimizer, owned)
+
+
+def _after_average(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    """Mask averages as what they are averages of is masked now; the holds that came with their modules follow."""
+    held: dict[int, list[tuple[Hold, MaskedWeight]]] = defaultdict(list)
     for hold in tuple(_holds.values()):
-        hold.after_step(optimizer)
+        for masked in hold.weights():
+            held[id(masked.tensor)].append((hold, masked))
+    for average, weight in pairs:
+        for _, masked in held.get(id(weight), ()):
+            keep_only(average, masked.bits)
+        kept = [masked.bits for _, masked in held.get(id(weight), ())]
+        for hold, masked in held.get(id(average), ()):
+            if kept and hold.is_copy:
+                masked.replace(functools.reduce(torch.bitwise_and, kept))
 
 
-register_optimizer_step_post_hook(_after_any_step)  # for good: one that came and went could change a running loop
+def _hold_loaded(module: nn.Module, masks: Mapping[str, BoolArray]) -> None:
+    """Hold what a module had held when it was pickled."""
+    reference = weakref.ref(module)
+    Hold(None, [MaskedWeight(reference, name, bits(getattr(module, name), mask)) for name, mask in masks.items()])
 
 
-def _masked(model: nn.Module, masks: Masks) -> list[_MaskedWeight]:
+watching.watch(_after_step, _after_average)
+watch_loading(_hold_loaded)
+
+
+def _masked(model: nn.Module, masks: Masks) -> list[MaskedWeight]:
     """Every masked weight, once for each module that owns it, with integers of its size: -1 = kept, 0 = pruned."""
     native = to_native(model, masks)
-    bits = {
-        id(weight.tensor): _bits(weight.tensor, native[weight.name])
+    found = {
+        id(weight.tensor): bits(weight.tensor, native[weight.name])
         for weight in weights(model)
         if weight.name in native
     }
     return [
-        _MaskedWeight(weakref.ref(module), name, bits[id(tensor)])
+        MaskedWeight(weakref.ref(module), name, found[id(tensor)])
         for module in model.modules()
         for name, tensor in (*module._parameters.items(), *module._buffers.items())
-        if id(tensor) in bits
+        if id(tensor) in found
     ]
 
 
-def _bits(tensor: torch.Tensor, mask: npt.NDArray[np.bool_]) -> torch.Tensor:
-    return torch.tensor(mask, dtype=_BITS[tensor.element_size()], device=tensor.device).neg_()
-
-
-def _and(tensor: torch.Tensor, bits: torch.Tensor) -> None:
-    tensor.detach().view(bits.dtype).bitwise_and_(bits)
-
-
-def _clear_state(optimizer: torch.optim.Optimizer, tensor: torch.Tensor | None, bits: torch.Tensor) -> None:
+def _clear_state(optimizer: torch.optim.Optimizer, tensor: torch.Tensor | None, steady: torch.Tensor) -> None:
     state: Mapping[str, Any] = {} if tensor is None else optimizer.state.get(tensor, {})
     for slot in state.values():
         if isinstance(slot, torch.Tensor) and tensor is not None and slot.shape == tensor.shape:
-            _and(slot, bits.to(slot.device, _BITS[slot.element_size()]))
+            keep_only(slot, steady)
 
 
 def owned_by(optimizer: torch.optim.Optimizer) -> set[int]:
@@ -242,7 +258,7 @@ def owned_by(optimizer: torch.optim.Optimizer) -> set[int]:
     return {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
 
 
-def _require_owner(optimizer: torch.optim.Optimizer, masked: Iterable[_MaskedWeight]) -> None:
+def _require_owner(optimizer: torch.optim.Optimizer, masked: Iterable[MaskedWeight]) -> None:
     require_optimizer(optimizer)
     owned = owned_by(optimizer)
     if not any(id(weight.tensor) in owned for weight in masked):

@@ -170,7 +170,7 @@ class Pruner(Pruned):
         return (*super()._notes(), *map(self._spared_words, self._spared))
 
     def _rank(self) -> dict[str, Array]:
-        self._enforce()
+        self.enforce()
         require_numbers(self.parameters())
         needs = self.recipe.score.needs
         if needs and not self._given:
