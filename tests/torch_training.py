@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import secateur_torch as st
 from secateur_torch.adapter import TorchAdapter
+from secateur_torch.arrays import array
 
 Masks = dict[str, np.ndarray]
 Optimizer = torch.optim.Optimizer
@@ -95,7 +96,7 @@ def leak(model: nn.Module, masks: Masks) -> float:
     """The largest stored magnitude of a masked weight; -0.0 counts as a leak of 1."""
     found = 0.0
     for name, mask in TorchAdapter().native(model, masks).items():
-        values = model.get_parameter(name).detach().to(torch.float64).numpy()[~mask]
+        values = array(model.get_parameter(name))[~mask].astype(np.float64)
         found = max(found, float(np.abs(values).max(initial=0)), float(np.signbit(values).any()))
     return found
 
