@@ -73,7 +73,7 @@ class Hold:
     def update(self, masks: Masks) -> None:
         """Replace the masks (canonical layout) and apply the new ones at once; a weight without one is kept whole.
 
-        Slots of optimizers (momenta, averages) of dead and of regrown weights become 0.
+        Slots of optimizers (momenta, averages) of dead and of regrown weights become what they began with.
 
         Raises:
             HoldError: the model is gone, with it the names of its weights.

@@ -21,11 +21,15 @@ from secateur.adapter import Masks
 from secateur.errors import HoldError
 from secateur_torch import watching
 from secateur_torch.copies import BoolArray, holds_on, mark, unmark, watch_loading
-from secateur_torch.masked import MaskedWeight, bits, keep_only
+from secateur_torch.masked import MaskedWeight, bits, keep_only, local
 from secateur_torch.parameters import to_native, weights
 
 _holds: dict[int, Hold] = {}
 """All holds that are in force, by id. One hook on all optimizers serves them."""
+
+
+_BEGIN = {"sum": "initial_accumulator_value", "step_size": "lr"}
+"""What an optimizer remembers of each element, and does not begin with 0: the setting that it begins with."""
 
 
 def apply(model: nn.Module, masks: Masks) -> None:
@@ -123,7 +127,7 @@ class Hold:
         return {weight.name: weight.bits.cpu().numpy() != 0 for weight in self._masked[id(module)]}
 
     def update(self, masks: Masks) -> None:
-        """Replace the masks and apply the new ones at once; momentum of dead and regrown weights starts from zero."""
+        """Replace the masks and apply the new ones at once; momentum of dead and regrown weights starts anew."""
         model = None if self._model is None else self._model()
         if model is None:
             raise HoldError("the model that these masks belong to no longer exists")
@@ -247,10 +251,18 @@ def _masked(model: nn.Module, masks: Masks) -> list[MaskedWeight]:
 
 
 def _clear_state(optimizer: torch.optim.Optimizer, tensor: torch.Tensor | None, steady: torch.Tensor) -> None:
+    """Begin anew with what the optimizer remembers of each element, but for the steady ones."""
     state: Mapping[str, Any] = {} if tensor is None else optimizer.state.get(tensor, {})
-    for slot in state.values():
+    for name, slot in state.items():
         if isinstance(slot, torch.Tensor) and tensor is not None and slot.shape == tensor.shape:
-            keep_only(slot, steady)
+            suited = keep_only(slot, steady)
+            if name in _BEGIN and (initial := _setting(optimizer, tensor, _BEGIN[name])):
+                local(slot).masked_fill_(suited == 0, initial)
+
+
+def _setting(optimizer: torch.optim.Optimizer, tensor: torch.Tensor, name: str) -> float:
+    groups = (group for group in optimizer.param_groups if any(each is tensor for each in group["params"]))
+    return float(next(groups, {}).get(name, 0.0))
 
 
 def owned_by(optimizer: torch.optim.Optimizer) -> set[int]:

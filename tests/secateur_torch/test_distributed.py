@@ -59,9 +59,7 @@ def test_nothing_leaks_where_the_state_of_the_optimizer_is_spread(found: list[di
 
 
 @pytest.mark.parametrize("mode", ["DDP", "FSDP2"])
-def test_a_schedule_prunes_alike_in_all_processes_and_as_in_a_single_one(
-    found: list[dict[str, Any]], mode: str
-) -> None:
+def test_a_schedule_prunes_alike_in_all_processes_and_as_in_one(found: list[dict[str, Any]], mode: str) -> None:
     for each in found:
         seen = each["pruner"][mode]
         assert max(seen["leaks"]) == 0.0
