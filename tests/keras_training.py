@@ -128,10 +128,8 @@ Mode = Callable[[type[optimizers.Optimizer]], Training]
 AVERAGE = {"use_ema": True, "ema_momentum": 0.5, "ema_overwrite_frequency": 2}
 
 MODES: dict[str, Mode] = {
-    "train_on_batch": Training,
-    "clipping": partial(Training, options={"global_clipnorm": 0.5}),
-    "jit_compile": partial(Training, compiling={"jit_compile": True}),
-    "jit_compile off": partial(Training, compiling={"jit_compile": False}),
+    "compiled as Keras chooses, clipping": partial(Training, options={"global_clipnorm": 0.5}),
+    "jit_compile=False": partial(Training, compiling={"jit_compile": False}),
     "run_eagerly": partial(Training, compiling={"run_eagerly": True}),
     "steps_per_execution": partial(Fitting, compiling={"steps_per_execution": EXECUTION}),
     "gradient accumulation": partial(Training, options={"gradient_accumulation_steps": 3}),
@@ -141,7 +139,7 @@ MODES: dict[str, Mode] = {
     "own loop": OwnLoop,
 }
 
-NOT_OFFERED = {"torch": {"steps_per_execution": "takes one step an execution", "jit_compile": "needs a C++ compiler"}}
+NOT_OFFERED = {"torch": {"steps_per_execution": "takes one step an execution"}}
 
 
 class Loop:

@@ -11,7 +11,7 @@ import pytest
 
 import hold_table
 import keras_models
-from keras_training import BACKEND, DATA, LOSS, MODES, NOT_OFFERED, OPTIMIZERS, Training, made, network
+from keras_training import BACKEND, DATA, LOSS, MODES, NOT_OFFERED, OPTIMIZERS, made, network
 from secateur_keras.masking import hold
 
 CELLS = [(name, mode) for name in OPTIMIZERS for mode in MODES]
@@ -44,7 +44,7 @@ def leak(model: keras.Model, masks: dict[str, Any]) -> float:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_release_leaves_the_optimizer_as_it_was(name: str) -> None:
-    training = Training(OPTIMIZERS[name])
+    training = MODES["run_eagerly"](OPTIMIZERS[name])
     list(training.steps(1))
     untouched = set(vars(training.optimizer)), [variable.path for variable in training.optimizer.variables]
     masks = keras_models.random_masks(training.model)
@@ -58,7 +58,7 @@ def test_release_leaves_the_optimizer_as_it_was(name: str) -> None:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_saved_in_mid_training_read_and_pruned_again_it_goes_on(name: str, tmp_path: Path) -> None:
-    training = Training(OPTIMIZERS[name])
+    training = MODES["run_eagerly"](OPTIMIZERS[name])
     masks = keras_models.random_masks(training.model)
     hold(training.model, masks)
     list(training.steps(2))
