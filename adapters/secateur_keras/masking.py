@@ -50,6 +50,13 @@ def hold(model: keras.Model, masks: Masks, optimizer: Optimizer | None = None) -
     return Hold(model, masks, optimizer)
 
 
+def release(model: keras.Model) -> None:
+    """Release every hold on any weight of the model, for when nobody has kept what ``prune`` returned; that is released
+    by its own ``release()``, so that it knows.
+    """
+    optimizers.drop_from(model.weights)
+
+
 class Hold:
     """Masks that stay: see :class:`secateur.adapter.Hold`."""
 

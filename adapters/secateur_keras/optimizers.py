@@ -75,6 +75,14 @@ def drop(hold: object) -> None:
     _refresh(_holds.pop(id(hold), ()))
 
 
+def drop_from(variables: Iterable[keras.Variable]) -> None:
+    """Take every mask out of force that came with one of a variable."""
+    wanted = {id(variable) for variable in variables}
+    for key, weights in tuple(_holds.items()):
+        if any(id(weight.variable()) in wanted for weight in weights):
+            _refresh(_holds.pop(key))
+
+
 def trains(optimizer: Optimizer, variable: keras.Variable) -> bool:
     """Whether a built optimizer trains a variable."""
     return optimizer._var_key(variable) in optimizer._trainable_variables_indices

@@ -70,8 +70,8 @@ def require_optimizer(optimizer: object) -> None:
 
 
 def release(model: nn.Module) -> None:
-    """Release every hold on any weight of the model: for copies and models read from a pickle, which nobody can release
-    otherwise. What ``prune`` returned is released by its own ``release()``, so that it knows.
+    """Release every hold on any weight of the model: of a copy, of a model that was pickled, or when nobody has kept
+    what ``prune`` returned; that is released by its own ``release()``, so that it knows.
     """
     for hold in holds_on(model):
         hold.release()
