@@ -26,9 +26,10 @@ from secateur.structure.graph import Graph
 from secateur_keras.adapter import KerasAdapter
 from secateur_keras.distillation import distiller
 from secateur_keras.files import counterparts
+from secateur_keras.masking import release
 from secateur_keras.training import Pruner
 
-__all__ = ["Pruned", "Pruner", "distiller", "graph", "load", "parameters", "prune", "statistics"]
+__all__ = ["Pruned", "Pruner", "distiller", "graph", "load", "parameters", "prune", "release", "statistics"]
 
 _ADAPTER = KerasAdapter()
 

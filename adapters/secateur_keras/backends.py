@@ -242,10 +242,10 @@ def arrays(tensors: Sequence[Any]) -> Iterator[Array | None]:
     return (None if tensor is None else array(tensor) for tensor in tensors)
 
 
-def masked(variable: keras.Variable, mask: Any) -> Any:
-    """The variable's numbers, exactly 0 where ``mask`` is False, even in place of infinities and NaN."""
+def masked(variable: keras.Variable, mask: Any, otherwise: float = 0.0) -> Any:
+    """The variable's numbers, exactly ``otherwise`` where ``mask`` is False, even in place of infinities and NaN."""
     kept = mask.value if isinstance(mask, keras.Variable) else mask
-    return keras.ops.where(kept, variable.value, keras.ops.zeros((), variable.dtype))
+    return keras.ops.where(kept, variable.value, keras.ops.full((), otherwise, variable.dtype))
 
 
 def tensors(structure: Any) -> Any:

@@ -50,6 +50,13 @@ def hold(model: keras.Model, masks: Masks, optimizer: Optimizer | None = None) -
     return Hold(model, masks, optimizer)
 
 
+def release(model: keras.Model) -> None:
+    """Release every hold on any weight of the model, for when nobody has kept what ``prune`` returned; that is released
+    by its own ``release()``, so that it knows.
+    """
+    optimizers.drop_from(model.weights)
+
+
 class Hold:
     """Masks that stay: see :class:`secateur.adapter.Hold`."""
 
@@ -73,7 +80,7 @@ class Hold:
     def update(self, masks: Masks) -> None:
         """Replace the masks (canonical layout) and apply the new ones at once; a weight without one is kept whole.
 
-        Slots of optimizers (momenta, averages) of dead and of regrown weights become 0.
+        Slots of optimizers (momenta, averages) of dead and of regrown weights become what they began with.
 
         Raises:
             HoldError: the model is gone, with it the names of its weights.

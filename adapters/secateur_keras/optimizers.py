@@ -63,7 +63,7 @@ _MASKS = "_secateur_masks"
 def put(hold: object, weights: Sequence[MaskedWeight]) -> None:
     """Put masks in force, in place of those that the hold had. Of several holds on a weight all masks count.
 
-    Slots of optimizers (momenta, averages) become 0 where a weight dies or grows again.
+    Slots of optimizers (momenta, averages) become what they began with, where a weight dies or grows again.
     """
     before = _holds.get(id(hold), ())
     _holds[id(hold)] = weights
@@ -73,6 +73,14 @@ def put(hold: object, weights: Sequence[MaskedWeight]) -> None:
 def drop(hold: object) -> None:
     """Take masks out of force, and every trace of them from the optimizers that nothing else masks."""
     _refresh(_holds.pop(id(hold), ()))
+
+
+def drop_from(variables: Iterable[keras.Variable]) -> None:
+    """Take every mask out of force that came with one of a variable."""
+    wanted = {id(variable) for variable in variables}
+    for key, weights in tuple(_holds.items()):
+        if any(id(weight.variable()) in wanted for weight in weights):
+            _refresh(_holds.pop(key))
 
 
 def trains(optimizer: Optimizer, variable: keras.Variable) -> bool:
@@ -104,8 +112,8 @@ def _update(optimizer: Optimizer) -> None:
         before = np.ones_like(mask) if key in new else backends.array(held[key][1]).copy()
         if not np.array_equal(before, mask):
             held[key][1].assign(mask)
-            for slot in _slots(optimizer, variable):
-                slot.assign(backends.masked(slot, before & mask))
+            for slot, initial in _slots(optimizer, variable):
+                slot.assign(backends.masked(slot, before & mask, initial))
     for key in gone:
         variable, mask_variable = held.pop(key)
         mask_variable.assign(np.ones(tuple(variable.shape), np.bool_))  # frees compiled functions that still read it
@@ -183,9 +191,14 @@ def _trained_by(optimizer: Optimizer) -> list[keras.Model]:
     ]
 
 
-def _slots(optimizer: Optimizer, variable: keras.Variable) -> list[keras.Variable]:
-    """What the optimizer remembers of each element of a variable."""
-    return [slot for slot in remembered(optimizer, variable).values() if slot.shape == variable.shape]
+def _slots(optimizer: Optimizer, variable: keras.Variable) -> list[tuple[keras.Variable, float]]:
+    """What the optimizer remembers of each element of a variable, and what it begins with for a weight of zero.
+
+    That is 0 for all but the sums of squares that Adagrad and FTRL divide by.
+    """
+    squares = getattr(optimizer, "initial_accumulator_value", 0.0)
+    found = remembered(optimizer, variable).items()
+    return [(slot, squares if name == "_accumulators" else 0.0) for name, slot in found if slot.shape == variable.shape]
 
 
 def remembered(optimizer: Optimizer, variable: keras.Variable) -> dict[str, keras.Variable]:

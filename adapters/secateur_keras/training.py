@@ -103,7 +103,7 @@ class Pruner(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any | None = None) -> None:
         """Mask weights that another callback has put in place of those that were trained, unless released."""
-        self.pruned._enforce()
+        self.pruned.enforce()
 
     @property
     def masks(self) -> dict[str, npt.NDArray[np.bool_]]:

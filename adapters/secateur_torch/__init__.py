@@ -25,9 +25,10 @@ from secateur.recipe import Recipe
 from secateur.structure.graph import Graph
 from secateur_torch.adapter import TorchAdapter
 from secateur_torch.distillation import Distillation
+from secateur_torch.masking import release
 from secateur_torch.training import Pruner
 
-__all__ = ["Distillation", "Pruned", "Pruner", "graph", "load", "parameters", "prune", "statistics"]
+__all__ = ["Distillation", "Pruned", "Pruner", "graph", "load", "parameters", "prune", "release", "statistics"]
 
 _ADAPTER = TorchAdapter()
 

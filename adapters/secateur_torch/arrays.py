@@ -11,8 +11,12 @@ import torch
 
 
 def array(tensor: torch.Tensor) -> npt.NDArray[Any]:
-    """The numbers of a tensor as NumPy array, sharing memory with one on the CPU."""
-    detached = tensor.detach().cpu()
+    """The numbers of a tensor as NumPy array, sharing memory with one on the CPU.
+
+    A ``DTensor`` is gathered from all processes, which must all ask for it.
+    """
+    detached: Any = tensor.detach()
+    detached = (detached.full_tensor() if hasattr(detached, "full_tensor") else detached).cpu()
     if detached.dtype == torch.bfloat16:
         return detached.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
     return detached.numpy()

@@ -1,45 +1,37 @@
 """Exact zeros where masks are False, now and after every optimizer step.
 
-A step post-hook bit-ands the stored weights with 0 or -1, so that whatever the optimizer wrote (momentum, weight decay,
-inf) becomes +0.0. Modules, state-dict keys and optimizers stay as PyTorch made them. A hold lives as long as the
-modules whose weights it holds, whether or not anybody keeps it, and follows into their deep copies.
+A step post-hook masks what the optimizer wrote (momentum, weight decay, inf), so that it becomes +0.0. Modules,
+state-dict keys and optimizers stay as PyTorch made them. A hold lives as long as the modules whose weights it holds,
+whether or not anybody keeps it, and follows into their copies and into averages of their weights.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import weakref
-from collections import OrderedDict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from secateur.adapter import Masks
 from secateur.errors import HoldError
 from secateur.layout import masks_to_native
-from secateur.masks import apply as write_zeros
-from secateur_torch.arrays import array
-from secateur_torch.copies import mark, unmark
+from secateur_torch import watching
+from secateur_torch.copies import holds_on, mark, unmark, watch_loading
+from secateur_torch.masked import BoolArray, MaskedWeight, keep_only, local
 from secateur_torch.parameters import weights
-
-BoolArray = npt.NDArray[np.bool_]
-
-_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-_MANY = 1 << 14
-"""From so many numbers on, the core's own loop is faster, which takes longer to call."""
-
-_ATOMS = frozenset((bool, int, float, str, type(None)))
-_HOLDERS = frozenset((dict, OrderedDict, set, list))
+from secateur_torch.plain_copies import copy_plain_modules
 
 _holds: dict[int, Hold] = {}
 """All holds that are in force, by id. One hook on all optimizers serves them."""
+
+
+_BEGIN = {"sum": "initial_accumulator_value", "step_size": "lr"}
+"""What an optimizer remembers of each element, and does not begin with 0: the setting that it begins with."""
 
 
 def apply(model: nn.Module, masks: Masks) -> None:
@@ -67,6 +59,7 @@ def hold(model: nn.Module, masks: Masks, optimizer: torch.optim.Optimizer | None
     masked = _masked(model, masks)
     if optimizer is not None:
         _require_owner(optimizer, masked)
+    watching.watch_unseen(_after_step)
     return Hold(model, masked, optimizer)
 
 
@@ -78,83 +71,23 @@ def require_optimizer(optimizer: object) -> None:
         )
 
 
+def release(model: nn.Module) -> None:
+    """Release every hold on any weight of the model: of a copy, of a model that was pickled, or when nobody has kept
+    what ``prune`` returned; that is released by its own ``release()``, so that it knows.
+    """
+    for hold in holds_on(model):
+        hold.release()
+
+
 def free_copy(model: nn.Module, replaced: Mapping[int, torch.Tensor] | None = None) -> nn.Module:
     """A deep copy of the model on which nothing is held; by id, tensors that take the place of the model's own."""
     memo: dict[int, Any] = dict(replaced or {})
-    _copy_plain_modules(model, memo)
+    copy_plain_modules(model, memo)
     twin = copy.deepcopy(model, memo)
     for item in list(memo.values()):
         if isinstance(item, Hold):
             item.release()
     return twin
-
-
-def _copy_plain_modules(model: nn.Module, memo: dict[int, Any]) -> None:
-    """Do for modules that are copied as PyTorch copies any what ``copy.deepcopy`` does, without its many small calls.
-
-    A module holds a dozen empty dictionaries of hooks, and its settings are numbers and words.
-    """
-    plain = [module for module in model.modules() if _is_copied_plainly(type(module)) and id(module) not in memo]
-    memo.update((id(module), type(module).__new__(type(module))) for module in plain)
-    for module in plain:
-        own = vars(memo[id(module)])
-        for name, item in vars(module).items():
-            kind = type(item)
-            if kind in _ATOMS:
-                own[name] = item
-            elif kind in _HOLDERS and not item:
-                own[name] = memo.setdefault(id(item), kind())
-            else:
-                own[name] = copy.deepcopy(item, memo)
-
-
-def _is_copied_plainly(kind: type[nn.Module]) -> bool:
-    """Whether a class says nothing about copies of its own; convolutions only mend what older versions have saved."""
-    told = ("__reduce_ex__", "__reduce__", "__getstate__", "__new__")
-    return (
-        all(getattr(kind, name, None) == getattr(nn.Module, name, None) for name in told)
-        and kind.__setstate__ in (nn.Module.__setstate__, _ConvNd.__setstate__)
-        and not (hasattr(kind, "__deepcopy__") or hasattr(kind, "__slots__"))
-    )
-
-
-class _MaskedWeight:
-    """A weight, found through its module at each use: loading and sharding may put another tensor in its place.
-
-    Args:
-        module: where it lives.
-        name: what it is called there.
-        mask: in PyTorch's layout; True = kept.
-    """
-
-    def __init__(self, module: weakref.ReferenceType[nn.Module], name: str, mask: BoolArray) -> None:
-        self.module, self.name, self.mask = module, name, mask
-        self._bits: torch.Tensor | None = None
-
-    @property
-    def tensor(self) -> torch.Tensor | None:
-        """The weight as it is now; None if it is gone."""
-        return getattr(self.module(), self.name, None)
-
-    def begin(self) -> None:
-        """As :meth:`zero`, once, without integers as large as the weight, which only training needs."""
-        tensor = self.tensor
-        if tensor is None:
-            return
-        is_plain = type(tensor) in (torch.Tensor, nn.Parameter) and tensor.is_cpu and not tensor.is_inference()
-        if is_plain and tensor.numel() >= _MANY:
-            torch.autograd.graph.increment_version(tensor.detach())
-            write_zeros(array(tensor), self.mask)
-        else:
-            tensor.detach().masked_fill_(torch.from_numpy(~self.mask).to(tensor.device), 0.0)
-
-    def zero(self) -> None:
-        """Keep every bit where the mask is True, write +0.0 where it is False."""
-        tensor = self.tensor
-        if tensor is not None:
-            self._bits = _bits(self.mask, tensor) if self._bits is None else self._bits
-            self._bits = self._bits.to(tensor.device, _BITS[tensor.element_size()])
-            _and(tensor, self._bits)
 
 
 class Hold:
@@ -163,12 +96,13 @@ class Hold:
     Attributes:
         other_stepped: told of each optimizer, except the given one, that has stepped held weights. It must not keep
             the model.
+        is_copy: whether it came with a copy of modules.
     """
 
     def __init__(
         self,
         model: nn.Module | None,
-        masked: Iterable[_MaskedWeight] = (),
+        masked: Iterable[MaskedWeight] = (),
         optimizer: torch.optim.Optimizer | None = None,
     ) -> None:
         self._model = None if model is None else weakref.ref(model)
@@ -176,7 +110,8 @@ class Hold:
         self._handle = None if optimizer is None else optimizer.register_step_post_hook(self._after_own_step)
         self._own = None if optimizer is None else weakref.ref(optimizer)
         self.other_stepped: Callable[[torch.optim.Optimizer], None] | None = None
-        self._masked: dict[int, list[_MaskedWeight]] = {}  # by the id of the module
+        self.is_copy = False
+        self._masked: dict[int, list[MaskedWeight]] = {}  # by the id of the module
         self._modules: list[weakref.ReferenceType[nn.Module]] = []
         self._set(masked)
 
@@ -186,20 +121,27 @@ class Hold:
 
     def follow(self, hold: Hold, original: nn.Module, twin: nn.Module) -> None:
         """Hold in ``twin``, which is being made, what ``hold`` holds in ``original``."""
+        self.is_copy = True
         for weight in hold._masked[id(original)]:
-            self._add(_MaskedWeight(weakref.ref(twin), weight.name, weight.mask))
+            self._add(weight.twin(twin))
+
+    def masks_of(self, module: nn.Module) -> dict[str, BoolArray]:
+        """Name in the module -> mask, in PyTorch's layout."""
+        return {weight.name: weight.mask for weight in self._masked[id(module)]}
 
     def update(self, masks: Masks) -> None:
-        """Replace the masks and apply the new ones at once; momentum of dead and regrown weights starts from zero."""
+        """Replace the masks and apply the new ones at once; momentum of dead and regrown weights starts anew."""
         model = None if self._model is None else self._model()
         if model is None:
             raise HoldError("the model that these masks belong to no longer exists")
-        before = {id(weight.tensor): weight.mask for weight in self._weights()}
+        watching.watch_unseen(_after_step)
         masked = _masked(model, masks)
-        for weight in masked:
-            steady = weight.mask & before.get(id(weight.tensor), weight.mask)
-            for optimizer in self._optimizers:
-                _clear_state(optimizer, weight.tensor, steady)
+        if self._optimizers:
+            before = {id(weight.tensor): weight.bits for weight in self.weights()}
+            for weight in masked:
+                steady = weight.bits & before.get(id(weight.tensor), weight.bits).to(weight.bits)
+                for optimizer in self._optimizers:
+                    _clear_state(optimizer, weight.tensor, steady)
         self._set(masked)
 
     def release(self) -> None:
@@ -208,36 +150,46 @@ class Hold:
         if self._handle is not None:
             self._handle.remove()
 
-    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+    def after_step(self, optimizer: torch.optim.Optimizer, owned: set[int]) -> None:
         """Zero what an optimizer has just written to masked weights that it owns."""
         is_other = self._own is None or optimizer is not self._own()
-        if is_other and self._zero_owned(optimizer) and self.other_stepped is not None:
+        if is_other and self._zero_owned(optimizer, owned) and self.other_stepped is not None:
             self.other_stepped(optimizer)
 
-    def _after_own_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        self._zero_owned(optimizer)
+    def weights(self) -> Iterator[MaskedWeight]:
+        """All that it holds."""
+        return (weight for own in self._masked.values() for weight in own)
 
-    def _zero_owned(self, optimizer: torch.optim.Optimizer) -> bool:
+    def _after_own_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        self._zero_owned(optimizer, owned_by(optimizer))
+
+    def _zero_owned(self, optimizer: torch.optim.Optimizer, owned: set[int]) -> bool:
         """Whether there were any."""
-        owned = owned_by(optimizer)
-        mine = {key: weight for weight in self._weights() if (key := id(weight.tensor)) in owned}
+        mine = {key: weight for weight in self.weights() if (key := id(weight.tensor)) in owned}
         if mine:
             self._optimizers.add(optimizer)
         for weight in mine.values():
             weight.zero()
         return bool(mine)
 
-    def _set(self, masked: Iterable[_MaskedWeight]) -> None:
+    def _set(self, masked: Iterable[MaskedWeight]) -> None:
         """Hold these weights, and no others."""
+        before = {(id(weight.module()), weight.name): weight for weight in self.weights()}
         for reference in self._modules:
             unmark(reference(), self)
         _holds.pop(id(self), None)
         self._masked, self._modules = {}, []
         for weight in masked:
+            known = before.pop((id(weight.module()), weight.name), weight)
+            if known.is_made and known is not weight:
+                known.replace(weight.bits)
+                weight = known
             self._add(weight)
             weight.begin()
+        for known in before.values():
+            known.free()
 
-    def _add(self, weight: _MaskedWeight) -> None:
+    def _add(self, weight: MaskedWeight) -> None:
         module = weight.module()
         if module is None:
             return
@@ -249,50 +201,70 @@ class Hold:
         own.append(weight)
         _holds[id(self)] = self
 
-    def _weights(self) -> Iterator[_MaskedWeight]:
-        return (weight for own in self._masked.values() for weight in own)
-
     def _forget(self, _: weakref.ReferenceType[nn.Module]) -> None:
         """A module is gone; with the last one goes the hold."""
         if all(reference() is None for reference in self._modules):
             _holds.pop(id(self), None)
 
 
-def _after_any_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+def _after_step(optimizer: torch.optim.Optimizer) -> None:
+    if _holds:
+        owned = owned_by(optimizer)
+        for hold in tuple(_holds.values()):
+            hold.after_step(optimizer, owned)
+
+
+def _after_average(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    """Mask averages as what they are averages of is masked now; the holds that came with their modules follow."""
+    held: dict[int, list[tuple[Hold, MaskedWeight]]] = defaultdict(list)
     for hold in tuple(_holds.values()):
-        hold.after_step(optimizer)
+        for masked in hold.weights():
+            held[id(masked.tensor)].append((hold, masked))
+    for average, weight in pairs:
+        for _, masked in held.get(id(weight), ()):
+            keep_only(average, masked.bits)
+        kept = [masked.bits for _, masked in held.get(id(weight), ())]
+        for hold, masked in held.get(id(average), ()):
+            if kept and hold.is_copy:
+                masked.replace(functools.reduce(torch.bitwise_and, kept))
 
 
-register_optimizer_step_post_hook(_after_any_step)  # for good: one that came and went could change a running loop
+def _hold_loaded(module: nn.Module, masks: Mapping[str, BoolArray]) -> None:
+    """Hold what a module had held when it was pickled."""
+    reference = weakref.ref(module)
+    Hold(None, [MaskedWeight(reference, name, mask) for name, mask in masks.items()])
 
 
-def _masked(model: nn.Module, masks: Masks) -> list[_MaskedWeight]:
+watching.watch(_after_step, _after_average)
+watch_loading(_hold_loaded)
+
+
+def _masked(model: nn.Module, masks: Masks) -> list[MaskedWeight]:
     """Every masked weight, once for each module that owns it."""
     known = weights(model)
     native = masks_to_native({weight.name: weight.layout for weight in known}, masks)
     by_id = {id(weight.tensor): native[weight.name] for weight in known if weight.name in native}
     return [
-        _MaskedWeight(weakref.ref(module), name, by_id[id(tensor)])
+        MaskedWeight(weakref.ref(module), name, by_id[id(tensor)])
         for module in model.modules()
         for name, tensor in (*module._parameters.items(), *module._buffers.items())
         if id(tensor) in by_id
     ]
 
 
-def _bits(mask: BoolArray, like: torch.Tensor) -> torch.Tensor:
-    """Integers of the size of the tensor's numbers: -1 = kept, 0 = pruned."""
-    return torch.from_numpy(mask).to(like.device, _BITS[like.element_size()]).neg_()
-
-
-def _and(tensor: torch.Tensor, bits: torch.Tensor) -> None:
-    tensor.detach().view(bits.dtype).bitwise_and_(bits)
-
-
-def _clear_state(optimizer: torch.optim.Optimizer, tensor: torch.Tensor | None, mask: BoolArray) -> None:
+def _clear_state(optimizer: torch.optim.Optimizer, tensor: torch.Tensor | None, steady: torch.Tensor) -> None:
+    """Begin anew with what the optimizer remembers of each element, but for the steady ones."""
     state: Mapping[str, Any] = {} if tensor is None else optimizer.state.get(tensor, {})
-    for slot in state.values():
+    for name, slot in state.items():
         if isinstance(slot, torch.Tensor) and tensor is not None and slot.shape == tensor.shape:
-            _and(slot, _bits(mask, slot))
+            suited = keep_only(slot, steady)
+            if name in _BEGIN and (initial := _setting(optimizer, tensor, _BEGIN[name])):
+                local(slot).masked_fill_(suited == 0, initial)
+
+
+def _setting(optimizer: torch.optim.Optimizer, tensor: torch.Tensor, name: str) -> float:
+    groups = (group for group in optimizer.param_groups if any(each is tensor for each in group["params"]))
+    return float(next(groups, {}).get(name, 0.0))
 
 
 def owned_by(optimizer: torch.optim.Optimizer) -> set[int]:
@@ -300,7 +272,7 @@ def owned_by(optimizer: torch.optim.Optimizer) -> set[int]:
     return {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
 
 
-def _require_owner(optimizer: torch.optim.Optimizer, masked: Iterable[_MaskedWeight]) -> None:
+def _require_owner(optimizer: torch.optim.Optimizer, masked: Iterable[MaskedWeight]) -> None:
     require_optimizer(optimizer)
     owned = owned_by(optimizer)
     if not any(id(weight.tensor) in owned for weight in masked):

@@ -141,7 +141,7 @@ class Pruned:
             VerificationError: the smaller model does not run or, unless the recipe allows it (``exact=False``), gives
                 other outputs, and is thrown away; or the masked model gives NaN.
         """
-        self._enforce()
+        self.enforce()
         example = self._example if example is None else example
         removal = self.plan(example)
         return self._smaller(removal, self._trials(example), example)
@@ -258,7 +258,7 @@ class Pruned:
             FileFormatError: the folder exists and holds something else.
             HoldError: since the masks were released, weights that they prune are not zero any more.
         """
-        self._enforce()
+        self.enforce()
         if revived := self._revived():
             raise HoldError(
                 f"{_places(revived)}, since the masks were released: weights and masks would contradict each other in "
@@ -273,7 +273,7 @@ class Pruned:
 
     def outcome(self, example: Any | None) -> Outcome:
         """What :meth:`report` is drawn from, for those who draw their own; arguments as for :meth:`summary`."""
-        self._enforce()
+        self.enforce()
         graph, removal = self._structure(example)
         return Outcome(
             recipe=self.recipe,
@@ -287,9 +287,22 @@ class Pruned:
             notes=self._notes(),
         )
 
-    def _enforce(self) -> None:
-        """While the masks hold, write their zeros where something else than an optimizer brought weights back."""
-        if self._hold is not None and self._revived():
+    def enforce(self, model: Any | None = None) -> None:
+        """Write the zeros of the masks, unless they were released.
+
+        For what passes no optimizer: a training loop that writes weights itself calls it after each step. Everything
+        here that reads the model does so by itself.
+
+        Args:
+            model: another model of the same architecture, such as a running average that a loop of one's own keeps;
+                this one if None.
+
+        Raises:
+            NoMatchError, ShapeMismatchError: ``model`` is another one. Nothing was changed.
+        """
+        if model is not None:
+            self.adapter.apply(model, self._masks)
+        elif self._hold is not None and self._revived():
             self.adapter.apply(self.model, self._masks)
 
     def _revived(self) -> dict[str, int]:

@@ -191,7 +191,7 @@ class Pruner(Pruned):
 
     def _rank(self, known: Sequence[Parameter] | None = None) -> dict[str, Array]:
         """The scores of now; ``known`` if the parameters have just been read."""
-        self._enforce()
+        self.enforce()
         parameters = self.parameters() if known is None else known
         require_numbers(parameters)
         needs = self.recipe.needs

@@ -13,7 +13,7 @@ import torch
 import secateur_keras as sk
 import secateur_torch as st
 from secateur import Neurons, OneShot, Recipe
-from secateur.errors import HoldError
+from secateur.errors import HoldError, SecateurError
 
 X = np.random.default_rng(0).normal(size=(32, 6)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(np.int64)
@@ -91,6 +91,56 @@ def test_after_release_a_folder_is_written_only_while_masks_and_weights_agree(si
     assert sorted((path.name, path.read_bytes()) for path in (tmp_path / "p").iterdir()) == before
     assert leaks(side.pruned) > 0, "release() lets weights be what they are"
     assert "note: weights that the masks prune are not zero any more" in str(side.pruned.summary())
+
+
+def zeros(model: Any) -> int:
+    """How many weights of the first layer's kernel are zero."""
+    kernel = model[0].weight.detach() if isinstance(model, torch.nn.Module) else model.layers[0].kernel
+    return int(np.count_nonzero(np.array(kernel) == 0.0))
+
+
+def train(side: Any) -> None:
+    if isinstance(side, KerasSide):
+        side.model.fit(X, Y, verbose=0)
+    else:
+        optimizer = torch.optim.SGD(side.model.parameters(), 0.1, momentum=0.9)
+        torch.nn.functional.cross_entropy(side.model(torch.tensor(X)), torch.tensor(Y)).backward()
+        optimizer.step()
+
+
+@pytest.fixture(params=[TorchSide, KerasSide])
+def sparse(request: pytest.FixtureRequest) -> Any:
+    return request.param(Recipe(0.5))
+
+
+def test_of_two_prunings_on_one_model_the_second_adds_to_the_first(sparse: Any) -> None:
+    """Each holds its own masks until it is released."""
+    side, first = sparse, zeros(sparse.model)
+    second = side.adapter.prune(side.model, Recipe(0.7), example=X)
+    both = zeros(side.model)
+    assert both > first
+    train(side)
+    assert leaks(side.pruned) == leaks(second) == 0
+    assert zeros(side.model) == both
+    second.release()
+    train(side)
+    assert leaks(side.pruned) == 0 < leaks(second)
+    assert first <= zeros(side.model) < both
+
+
+def test_a_model_is_released_when_nobody_has_kept_what_prune_returned(sparse: Any) -> None:
+    held = zeros(sparse.model)
+    sparse.adapter.release(sparse.model)
+    train(sparse)
+    assert zeros(sparse.model) < held
+
+
+def test_masks_of_one_model_are_not_written_into_another(side: Any) -> None:
+    other = (
+        torch.nn.Linear(6, 3) if side.adapter is st else keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    )
+    with pytest.raises(SecateurError):
+        side.pruned.enforce(other)
 
 
 def test_a_released_pruner_prunes_no_further() -> None:

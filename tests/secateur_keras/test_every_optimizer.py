@@ -19,6 +19,7 @@ from keras import layers, optimizers
 
 import keras_models
 import secateur_keras as sk
+from keras_training import Loop
 from secateur import Recipe
 from secateur.errors import HoldError
 from secateur_keras import backends
@@ -103,71 +104,6 @@ def test_masks_that_change_while_another_model_trains_hold_from_the_next_step() 
     assert leaks[:3] == [0.0, 0.0, 0.0] < leaks[3:]
 
 
-class Loop:
-    """A training loop of one's own, as Keras's guides write it for each backend."""
-
-    def __init__(self, model: keras.Model, optimizer: Any, compiled: bool) -> None:
-        self.model, self.optimizer = model, optimizer
-        self.loss = keras.losses.SparseCategoricalCrossentropy()
-        prepare = {"tensorflow": self._tensorflow, "jax": self._jax, "torch": self._torch}
-        self.step = prepare[BACKEND](compiled)
-
-    def _tensorflow(self, compiled: bool) -> Callable[..., Any]:
-        import tensorflow as tf
-
-        def step(x: Any, y: Any) -> None:
-            with tf.GradientTape() as tape:
-                loss = self.loss(y, self.model(x, training=True))
-            variables = self.model.trainable_variables
-            self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-
-        function = tf.function(step) if compiled else step
-        return lambda x, y: function(tf.constant(x), tf.constant(y))
-
-    def _torch(self, compiled: bool) -> Callable[..., Any]:
-        import torch
-
-        def step(x: Any, y: Any) -> None:
-            self.model.zero_grad()
-            self.loss(y, self.model(x, training=True)).backward()
-            variables = self.model.trainable_weights
-            with torch.no_grad():
-                self.optimizer.apply([variable.value.grad for variable in variables], variables)
-
-        return lambda x, y: step(torch.tensor(x), torch.tensor(y))
-
-    def _jax(self, compiled: bool) -> Callable[..., Any]:
-        import jax
-
-        if not self.optimizer.built:
-            self.optimizer.build(self.model.trainable_variables)
-
-        def objective(weights: Any, rest: Any, x: Any, y: Any) -> Any:
-            predictions, rest = self.model.stateless_call(weights, rest, x, training=True)
-            return self.loss(y, predictions), rest
-
-        def step(state: Any, x: Any, y: Any) -> Any:
-            weights, rest, slots = state
-            (_, rest), found = jax.value_and_grad(objective, has_aux=True)(weights, rest, x, y)
-            weights, slots = self.optimizer.stateless_apply(slots, found, weights)
-            return weights, rest, slots
-
-        function = jax.jit(step) if compiled else step
-
-        def run(x: Any, y: Any) -> None:
-            parts = self.model.trainable_variables, self.model.non_trainable_variables, self.optimizer.variables
-            after = function(tuple([variable.value for variable in part] for part in parts), x, y)
-            for variables, values in zip(parts, after, strict=True):
-                for variable, value in zip(variables, values, strict=True):
-                    variable.assign(value)
-
-        return run
-
-    def run(self, steps: int = 2) -> None:
-        for _ in range(steps):
-            self.step(*DATA)
-
-
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("built", [False, True])
 def test_masks_hold_in_a_loop_of_ones_own(compiled: bool, built: bool) -> None:
@@ -179,21 +115,21 @@ def test_masks_hold_in_a_loop_of_ones_own(compiled: bool, built: bool) -> None:
     loop = Loop(outer, optimizer, compiled)
     before = keras_models.snapshot(body)
     for _ in range(2):
-        loop.run(1)
+        loop.run(*DATA, steps=1)
         assert keras_models.leak(body, masks) == 0.0
     assert any((old != new).any() for old, new in zip(before, keras_models.snapshot(body), strict=True))
     kept.update(later := keras_models.random_masks(body, 1))
-    loop.run()
+    loop.run(*DATA)
     assert keras_models.leak(body, later) == 0.0
     kept.release()
-    loop.run()
+    loop.run(*DATA)
     assert keras_models.leak(body, later) > 0.0
 
 
 def test_a_function_that_was_compiled_before_is_warned_about_unless_the_masks_reach_it(recwarn: Any) -> None:
     model, optimizer = network(), optimizers.Adam(0.01)
     loop = Loop(model, optimizer, compiled=True)
-    loop.run()
+    loop.run(*DATA)
     if BACKEND == "torch":  # runs eagerly, so there is nothing to warn about
         _, masks = held(model)
     else:
@@ -201,11 +137,11 @@ def test_a_function_that_was_compiled_before_is_warned_about_unless_the_masks_re
             _, masks = held(model)
     if BACKEND != "jax":  # where the state has grown by the masks, so that JAX compiles again by itself
         loop = Loop(model, optimizer, compiled=True)
-    loop.run()
+    loop.run(*DATA)
     assert keras_models.leak(model, masks) == 0.0
     recwarn.clear()
     _, later = held(model, 1)  # only other numbers, which compiled functions read
-    loop.run()
+    loop.run(*DATA)
     assert keras_models.leak(model, later) == 0.0
     assert not [warning for warning in recwarn if "compile it again" in str(warning.message)]
 
@@ -355,7 +291,7 @@ def test_prune_takes_an_optimizer_and_refuses_one_of_other_variables() -> None:
     for old, new in zip(before, keras_models.snapshot(model), strict=True):
         np.testing.assert_array_equal(old, new)
     pruned = sk.prune(model, Recipe(0.5), optimizer=right)
-    Loop(model, right, compiled=True).run()
+    Loop(model, right, compiled=True).run(*DATA)
     assert keras_models.leak(model, pruned.adapter.canonical(model, pruned.masks)) == 0.0
 
 

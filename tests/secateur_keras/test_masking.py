@@ -178,6 +178,19 @@ def test_regrown_weights_start_without_momentum() -> None:
     assert np.abs(np.array(variable)[dead]).max() > 0.0
 
 
+@pytest.mark.parametrize("kind", [optimizers.Adagrad, optimizers.Ftrl])
+def test_regrown_weights_start_with_the_sums_that_the_optimizer_starts_with(kind: Callable[..., Any]) -> None:
+    model, data = network(), keras_models.classification()
+    optimizer = kind(0.01, initial_accumulator_value=0.5)
+    model.compile(optimizer, LOSS)
+    masks = keras_models.random_masks(model)
+    held = hold(model, masks)
+    model.fit(*data, verbose=0)
+    held.update({"hidden/kernel": np.ones_like(masks["hidden/kernel"])})
+    slot = optimizer._accumulators[optimizer._get_variable_index(model.get_layer("hidden").kernel)]
+    np.testing.assert_array_equal(np.array(slot)[~masks["hidden/kernel"].T], np.float32(0.5))
+
+
 def test_of_several_holds_each_counts_until_it_is_released_and_leaves_no_trace() -> None:
     model = network()
     model.compile("adam", LOSS)

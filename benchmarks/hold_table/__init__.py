@@ -1,0 +1,1 @@
+"""What holding masks costs, and where it holds: for ``benchmarks/hold.py``."""
