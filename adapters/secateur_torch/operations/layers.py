@@ -128,7 +128,7 @@ def batch_norm(call: Call, known: Known) -> Steps | None:
         settings = {"axes": (1,), "groups": call.input.shape[1]}
         chain = Chain(call.input).step("standardize", call.result.shape, settings, **given)
     else:
-        chain = Chain(call.input).step("normalize", call.result.shape, {"axis": 1}, **running, **given)
+        chain = Chain(call.input).step("normalize", call.result.shape, {"axis": 1}, **given, **running)
     return (chain if learned is not None else _affine(chain, **affine)).end(call.result)
 
 
