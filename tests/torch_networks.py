@@ -240,9 +240,21 @@ def _grouped_norm(draw: st.DrawFn, width: int) -> tuple[nn.Module, int]:
     return nn.Sequential(_convolution(draw, width, groups * each), norm, nn.SiLU()), groups * each
 
 
+def _standardised(draw: st.DrawFn, width: int) -> tuple[nn.Module, int]:
+    """A kernel less its mean, over its deviation."""
+
+    def forward(self: Block, x: torch.Tensor) -> torch.Tensor:
+        kernel = self.a.weight - self.a.weight.mean((1, 2, 3), keepdim=True)
+        kernel = kernel / (kernel.std((1, 2, 3), keepdim=True, unbiased=False) + 0.1)
+        return functional.conv2d(x, kernel, self.a.bias, padding=self.a.kernel_size[0] // 2).relu()
+
+    out = draw(st.integers(2, 5))
+    return Block(forward, a=nn.Conv2d(width, out, draw(st.sampled_from([1, 3])), bias=draw(st.booleans()))), out
+
+
 SPATIAL = [
     *(_plain, _plain, _residual, _residual, _concatenation, _separable, _grouped, _squeeze, _used_twice, _written),
-    *(_stateless, _transposed, _shuffled, _padded, _grouped_norm),
+    *(_stateless, _transposed, _shuffled, _padded, _grouped_norm, _standardised),
 ]
 
 

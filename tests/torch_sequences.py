@@ -9,6 +9,7 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 Made = tuple[nn.Module, int]
 
@@ -233,6 +234,68 @@ def _by_hand(draw: st.DrawFn, width: int) -> Made:
     return Function(draw(st.sampled_from([product, conv1d, turned, einsum, token, learned])), **parameters), out
 
 
+def _lengths(x: torch.Tensor) -> torch.Tensor:
+    """A length for each sequence, which depends on its numbers."""
+    return 1 + (x[:, 0, 0] > 0).long() * (x.shape[1] - 1)
+
+
+def _packed(draw: st.DrawFn, width: int) -> Made:
+    """Sequences of several lengths, through a recurrent layer."""
+    units, kind = draw(st.integers(2, 4)), draw(st.sampled_from([nn.LSTM, nn.GRU]))
+
+    def forward(self: Function, x: torch.Tensor) -> torch.Tensor:
+        given = pack_padded_sequence(self.first(x), _lengths(x), batch_first=True, enforce_sorted=False)
+        return pad_packed_sequence(self.layer(given)[0], batch_first=True, total_length=x.shape[1])[0]
+
+    first = nn.Linear(width, draw(st.integers(1, 4)))
+    layer = kind(first.out_features, units, num_layers=draw(st.integers(1, 2)), batch_first=True)
+    return Function(forward, first=first, layer=layer), units
+
+
+def _placed(draw: st.DrawFn, width: int) -> Made:
+    """Read and written at places that depend on data."""
+    out = draw(st.integers(2, 5))
+
+    def looked_up(self: Function, x: torch.Tensor) -> torch.Tensor:
+        y = self.layer(x)
+        return y[torch.arange(len(x)), _lengths(x) - 1][:, None] + y.roll(1, 1)
+
+    def gathered(self: Function, x: torch.Tensor) -> torch.Tensor:
+        y = self.layer(x).sigmoid()
+        return y.gather(1, x.argsort(1)[..., :1].expand(-1, -1, y.size(-1)))
+
+    def summed(self: Function, x: torch.Tensor) -> torch.Tensor:
+        y = self.layer(x)
+        return torch.zeros_like(y).index_add_(1, x[0, :, 0].argsort(), y) * y
+
+    def masked(self: Function, x: torch.Tensor) -> torch.Tensor:
+        y = self.layer(x).clone()
+        y[x[..., 0] > 0] = self.shift
+        y[:, 0] = y[:, -1].tanh()
+        return y
+
+    def routed(self: Function, x: torch.Tensor) -> torch.Tensor:
+        y = self.layer(x).flatten(0, 1)
+        result = y.new_zeros(y.shape)
+        mine = (x.flatten(0, 1)[:, 0] > 0).nonzero().flatten()
+        result[mine] = self.square(y[mine])
+        return result.view(*x.shape[:2], -1) + self.layer(x)
+
+    def heads(self: Function, x: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("bhti,hio->bto", torch.einsum("btf,hfi->bhti", x, self.wide).tanh(), self.narrow)
+
+    def normed(self: Function, x: torch.Tensor) -> torch.Tensor:
+        y = self.layer(x)
+        return functional.normalize(y, dim=-1) + y / (y.norm(dim=1, keepdim=True) + 0.5)
+
+    parts = {"layer": nn.Linear(width, out), "shift": nn.Parameter(torch.empty(out)), "square": nn.Linear(out, out)}
+    count, inner = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    parts["wide"] = nn.Parameter(torch.empty(count, width, inner))
+    parts["narrow"] = nn.Parameter(torch.empty(count, inner, out))
+    run = draw(st.sampled_from([looked_up, gathered, summed, masked, routed, heads, normed]))
+    return Function(run, **parts), out
+
+
 def _dense(draw: st.DrawFn, width: int) -> Made:
     out = draw(st.integers(2, 6))
     return nn.Sequential(nn.Linear(width, out), nn.GELU()), out
@@ -245,7 +308,7 @@ def _moved(draw: st.DrawFn, width: int) -> Made:
     return Function(lambda self, x: self.layer(x.transpose(1, 2)).roll(1, 2).transpose(1, 2), layer=layer), out
 
 
-BLOCKS = [_attention, _fused, _recurrent, _cell, _gate, _residual, _by_hand, _dense, _moved]
+BLOCKS = [_attention, _fused, _recurrent, _cell, _gate, _residual, _by_hand, _dense, _moved, _packed, _placed]
 
 
 @st.composite
