@@ -68,10 +68,11 @@ def _exported(
 
 
 def _open(argument: Any, images: bool) -> dict[int, Any] | None:
-    """Axes whose size stays open, as far as the code lets it."""
+    """Axes whose size stays open, as far as the code lets it; a size of 1 counts as fixed."""
     if not isinstance(argument, torch.Tensor):
         return None
-    return dict.fromkeys(range(argument.ndim if argument.ndim < 4 or images else 1), Dim.AUTO)
+    axes = range(argument.ndim if argument.ndim < 4 or images else 1)
+    return {axis: Dim.AUTO for axis in axes if argument.shape[axis] != 1}
 
 
 def finished(written: fx.GraphModule, model: nn.Module) -> nn.Module:
