@@ -34,7 +34,7 @@ class Compensation:
 
     Args:
         values: name of a bias or running mean -> its new numbers, in canonical layout, of its own dtype.
-        left: kernels for which it cannot be made up, and why.
+        left: kernels for which it cannot be made up -> why.
     """
 
     values: Mapping[str, Array]
@@ -64,7 +64,7 @@ def compensation(
         if isinstance(taker, str):
             left[name] = taker
         elif name not in means or not np.isfinite(means[name]).all():
-            left[name] = f"what it reads is {'infinite' if name in means else 'not known'}"
+            left[name] = f"what is read is {'infinite' if name in means else 'not known'}"
         else:
             lost = _lost(graph, name, axis, views[name], masks[name], means[name])
             changes[taker.parameter] = changes.get(taker.parameter, 0.0) + taker.sign * lost
@@ -104,17 +104,17 @@ def _taker(graph: Graph, kernel: str) -> _Taker | str:
     """What can hold a constant that is added to all that a kernel makes; else why nothing can."""
     uses = _uses(graph, kernel)
     if not uses or uses[0].kind not in ("linear", "convolution"):
-        return "it is no linear layer or convolution"
+        return "the kernel is that of no linear layer or convolution"
     if len({use.inputs for use in uses}) > 1 or (len(uses) > 1 and not _by_rows(uses)):
-        return "it is used in several places"
+        return "the kernel is used in several places"
     use = uses[0]
     if use.settings.get("transposed"):
         return "a transposed convolution adds up different numbers of its taps"
     bias = use.parameters.get("bias")
     if bias is None:
         mean = _mean_behind(graph, use)
-        return "it has no bias, and no batch normalisation right behind it" if mean is None else _Taker(mean, -1.0)
-    return _Taker(bias, 1.0) if _uses(graph, bias) == uses else "its bias is used in other places too"
+        return "there is no bias, and no batch normalisation right behind" if mean is None else _Taker(mean, -1.0)
+    return _Taker(bias, 1.0) if _uses(graph, bias) == uses else "the bias is used in other places too"
 
 
 def _by_rows(uses: Sequence[Operation]) -> bool:

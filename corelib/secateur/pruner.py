@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,7 +34,7 @@ from secateur.pruned import Pruned, count_nonzero
 from secateur.ranking import NeuronRanking, ranking, remedy
 from secateur.recipe import Recipe, Structured
 from secateur.report.collect import Outcome, sampled
-from secateur.report.words import what
+from secateur.report.words import first_of, what
 from secateur.schedules import OneShot
 from secateur.scoring import Statistics
 from secateur.selection import selection
@@ -182,12 +182,14 @@ class Pruner(Pruned):
             f"pruned in its place. To avoid that, {remedy(self.recipe.scope)}."
         )
 
+    def _lost_words(self) -> Iterator[str]:
+        """One line for all kernels for which means could not be made up for the same reason."""
+        for reason in dict.fromkeys(self._lost.values()):
+            kernels = [kernel for kernel, why in self._lost.items() if why == reason]
+            yield f"The means of removed units are lost where {reason}: {first_of(kernels, 8)}."
+
     def _notes(self) -> tuple[str, ...]:
-        lost = (
-            f"What {kernel} read of removed units on average is lost: {reason}."
-            for kernel, reason in self._lost.items()
-        )
-        return (*super()._notes(), *map(self._spared_words, self._spared), *lost)
+        return (*super()._notes(), *map(self._spared_words, self._spared), *self._lost_words())
 
     def _rank(self, known: Sequence[Parameter] | None = None) -> dict[str, Array]:
         """The scores of now; ``known`` if the parameters have just been read."""
