@@ -196,7 +196,10 @@ def test_what_is_added_inside_of_a_wrapped_model_may_go() -> None:
     y = layers.TimeDistributed(inner)(x)
     model = keras.Model(x, layers.Dense(2, name="head")(y + layers.Dense(6, name="outer")(y)))
     graph = sk.graph(model)
-    assert [kernels(graph, branch) for branch in find(graph)] == [["time_distributed/step/inner/kernel"], ["outer/kernel"]]
+    assert [kernels(graph, branch) for branch in find(graph)] == [
+        ["time_distributed/step/inner/kernel"],
+        ["outer/kernel"],
+    ]
     pruned = sk.prune(randomize(model), Recipe(0.99, Layers()))
     small = pruned.compact()
     assert pruned.max_error is not None and pruned.max_error < 1e-5
