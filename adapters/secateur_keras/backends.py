@@ -18,6 +18,7 @@ import numpy.typing as npt
 from secateur.errors import MissingDependencyError
 
 Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
 Pairs = Sequence[tuple[keras.Variable, keras.Variable]]
 Differentiable = Callable[..., Any]
 NativeStep = Callable[[Callable[[keras.Variable], bool]], None]
@@ -34,8 +35,12 @@ class _Backend:
         return np.asarray(tensor)
 
     def compiled(self, function: Differentiable) -> Differentiable:
-        """The same function, compiled where calling it eagerly would be slow."""
+        """The same function, compiled for a single run where calling it eagerly would be slow."""
         return function
+
+    def shapes(self, function: Differentiable, *arguments: Any) -> list[Shape]:
+        """The shapes of the tensors that the function gives, without computing them where that can be told."""
+        return [tuple(each.shape) for each in keras.tree.flatten(self.compiled(function)(*arguments))]
 
     def inference(self, model: keras.Model, function: Differentiable) -> Differentiable:
         """The same function, compiled as ``model.predict`` compiles the model's own."""
@@ -138,12 +143,25 @@ class _TensorFlow(_Backend):
 
 class _Jax(_Backend):
     def compiled(self, function: Differentiable) -> Differentiable:
+        """Without what makes many runs fast: it takes longer than one run."""
         import jax
 
-        return jax.jit(function)
+        quickly = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+        def run(*arguments: Any) -> Any:
+            return jax.jit(function).lower(*arguments).compile(compiler_options=quickly)(*arguments)
+
+        return run
+
+    def shapes(self, function: Differentiable, *arguments: Any) -> list[Shape]:
+        import jax
+
+        return [tuple(each.shape) for each in keras.tree.flatten(jax.eval_shape(function, *arguments))]
 
     def inference(self, model: keras.Model, function: Differentiable) -> Differentiable:
-        return function if model.run_eagerly or not model.jit_compile else self.compiled(function)
+        import jax
+
+        return function if model.run_eagerly or not model.jit_compile else jax.jit(function)
 
     def gradient(self, function: Differentiable) -> Differentiable:
         import jax
@@ -212,6 +230,7 @@ _BACKENDS = {"tensorflow": _TensorFlow, "jax": _Jax, "torch": _Torch}
 _current: _Backend = _BACKENDS.get(keras.backend.backend(), _Backend)()
 
 compiled = _current.compiled
+shapes = _current.shapes
 inference = _current.inference
 gradient = _current.gradient
 synchronise = _current.synchronise

@@ -7,7 +7,7 @@ losses, metrics) is thrown away, on every backend.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -31,14 +31,24 @@ def forward(
 
 def outputs_of(model: keras.Model, inputs: Any, training: bool = False) -> list[backends.Array]:
     """The model's outputs as NumPy arrays, one a tensor."""
+    run, arguments = _prepared(model, inputs, training)
+    return [backends.array(output) for output in keras.tree.flatten(backends.compiled(run)(*arguments))]
+
+
+def shapes_of(model: keras.Model, inputs: Any, training: bool = False) -> list[tuple[int, ...]]:
+    """The shapes of the model's outputs; raises what running it on inputs of these shapes would."""
+    run, arguments = _prepared(model, inputs, training)
+    return backends.shapes(run, *arguments)
+
+
+def _prepared(model: keras.Model, inputs: Any, training: bool) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """A function that runs the model, and its arguments: the numbers of the model's variables, and inputs."""
     backends.synchronise(model)
 
     def run(trainable: Any, non_trainable: Any, given: Any) -> Any:
         return forward(model, trainable, non_trainable, given, training)
 
-    state = values(model.trainable_variables), values(model.non_trainable_variables)
-    outputs = backends.compiled(run)(*state, backends.tensors(inputs))
-    return [backends.array(output) for output in keras.tree.flatten(outputs)]
+    return run, (values(model.trainable_variables), values(model.non_trainable_variables), backends.tensors(inputs))
 
 
 def _as_called(model: keras.Model, inputs: Any) -> Any:

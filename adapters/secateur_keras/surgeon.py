@@ -16,6 +16,7 @@ from secateur_keras import backends
 from secateur_keras.changes import changed, factors, instead
 from secateur_keras.cutting import cut
 from secateur_keras.functional import Symbolic, own_graph
+from secateur_keras.kinds.attention import weighs_by_itself
 from secateur_keras.naming import Weight, below, layer_paths, unique, weights
 from secateur_keras.outside import held, holder, is_table, table
 from secateur_keras.parameters import layouts
@@ -126,7 +127,10 @@ class Surgeon:
         call, changes = self._calls.get(id(node.operation)), self._changes.get(id(node.operation), {})
         if call is not None and changes:
             return call(*arguments, **keywords, **changes)
-        return self._clone(node.operation, given, loose)(*arguments, **keywords)
+        clone = self._clone(node.operation, given, loose)
+        if weighs_by_itself(node, clone):
+            return clone(*arguments, **{**keywords, "return_attention_scores": True})[0]
+        return clone(*arguments, **keywords)
 
     def _by_itself(self, variable: keras.Variable, tensor: Any) -> Any:
         """What became of a weight that no layer is called for, as a symbol of the graph that ``tensor`` is of."""
@@ -154,7 +158,7 @@ class Surgeon:
                 return self.rebuild(operation, nested, given)
             changes = self._changes_of(operation, given)
             clone = with_config(operation, changes if name in (None, operation.name) else {**changes, "name": name})
-            if isinstance(operation, keras.Layer):
+            if isinstance(operation, keras.Layer) and not _wraps_model(operation):
                 self._copies.append((operation, clone))
             self.clones[id(operation)] = clone
         return self.clones[id(operation)]
@@ -181,6 +185,11 @@ class Surgeon:
             return array.copy()
         sliced = cut(array, self._weights[id(before.variable)], after, self._plan)
         return sliced if name not in self._factors else (sliced * self._factors[name]).astype(sliced.dtype)
+
+
+def _wraps_model(layer: keras.Layer) -> bool:
+    """Whether it calls a model, the layers of which are rebuilt one by one."""
+    return any(own_graph(each) is not None for each in keras.tree.flatten(inner_layers(layer)))
 
 
 def _input(symbolic: Any, tensor: Any) -> Any:

@@ -20,7 +20,7 @@ from secateur.structure.removal import Plan
 from secateur_keras import backends
 from secateur_keras.comparing import require_one_graph
 from secateur_keras.functional import own_graph
-from secateur_keras.inference import outputs_of
+from secateur_keras.inference import shapes_of
 from secateur_keras.naming import Weight
 from secateur_keras.opening import opened
 from secateur_keras.randomness import untouched_randomness
@@ -131,7 +131,7 @@ def _trained_shapes(model: keras.Model, shapes: Sequence[Sequence[int]]) -> list
         for tensor, shape in zip(inputs.inputs, shapes, strict=True)
     ]
     packed = keras.tree.pack_sequence_as(inputs.input_structure, zeros)
-    return [output.shape for output in outputs_of(model, packed, training=True)]
+    return shapes_of(model, packed, training=True)
 
 
 def _traced_again(model: keras.Model, graph: Graph) -> Trace:

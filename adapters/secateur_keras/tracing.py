@@ -165,7 +165,7 @@ class _Reader:
                 self.outside[id(variable)] = weight_alone(step, weight)
 
     def _note_addition(self, node: Any, before: int) -> None:
-        """Remember which operation a sum is; those inside of layers are none that anything can take the place of."""
+        """Remember which operation a sum is; those inside of layers, but for models that they call, are none."""
         written = self._recorder.operations[before:]
         if type(node.operation).__name__ == "Add":
             self.additions.update(
@@ -173,8 +173,8 @@ class _Reader:
             )
             return
         self._recorder.operations[before:] = [
-            replace(each, settings={key: value for key, value in each.settings.items() if key != "adds"})
-            for each in written
+            each if before + index in self.additions else replace(each, settings=_without(each.settings, "adds"))
+            for index, each in enumerate(written)
         ]
 
     def _as_written(self, node: Any, step: Step) -> Sequence[int] | None:
@@ -233,6 +233,10 @@ class _Reader:
                 f"{node.operation.name!r} ({type(node.operation).__name__}) does not run as it was recorded in the "
                 f"call: {OPEN_SIZES} ({error})"
             ) from error
+
+
+def _without(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key != name}
 
 
 def _shapes_of(node: Any, function: Callable[..., Any], tensors: dict[int, Any]) -> tuple[Shape, ...]:

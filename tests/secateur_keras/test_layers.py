@@ -189,15 +189,21 @@ def test_a_model_without_skips_is_refused() -> None:
         sk.prune(model, HALF)
 
 
-def test_what_is_added_inside_of_a_wrapper_stays() -> None:
-    """No call could give way there."""
+def test_what_is_added_inside_of_a_wrapped_model_may_go() -> None:
     step = keras.Input((6,))
-    inner = keras.Model(step, step + layers.Dense(6, name="inner")(step))
+    inner = keras.Model(step, step + layers.Dense(6, name="inner")(step), name="step")
     x = keras.Input((3, 6))
     y = layers.TimeDistributed(inner)(x)
     model = keras.Model(x, layers.Dense(2, name="head")(y + layers.Dense(6, name="outer")(y)))
     graph = sk.graph(model)
-    assert [kernels(graph, branch) for branch in find(graph)] == [["outer/kernel"]]
+    assert [kernels(graph, branch) for branch in find(graph)] == [
+        ["time_distributed/step/inner/kernel"],
+        ["outer/kernel"],
+    ]
+    pruned = sk.prune(randomize(model), Recipe(0.99, Layers()))
+    small = pruned.compact()
+    assert pruned.max_error is not None and pruned.max_error < 1e-5
+    assert [weight.path.split("/")[-2] for weight in small.weights] == ["head", "head"]
 
 
 class Gain(keras.layers.Layer):

@@ -13,14 +13,17 @@ from secateur_keras.recording import Number, Outputs, Step
 
 
 def multi_head_attention(step: Step) -> Outputs | None:
-    """Queries, keys and values by head; all features of queries and keys stay, for their number sets the scale."""
+    """Queries, keys and values by head; all features of queries and keys stay, for their number sets the scale.
+
+    Those of values stay where flash attention is asked for, which takes no other number than the keys'.
+    """
     layer = step.operation
     projected, mask = _projections(step), _mask(step)
     if projected is None or mask is None:
         return None
     query, key, value = (_heads_first(step, tensor, layer._attention_axes) for tensor in projected)
-    if layer.value_dim == layer.key_dim and not layer.dropout:
-        value = frozen(step, value, [-1], "value_dim")  # what Keras then calls on JAX takes no other number
+    if layer._flash_attention:
+        value = frozen(step, value, [-1], "value_dim")
     combined, scores = _attend(step, query, key, value, mask)
     if any(step.shape(tensor) != shape for tensor, shape in zip(scores, step.shapes[1:], strict=True)):
         return None  # over several axes Keras itself gives the weights another shape than it says
@@ -39,6 +42,18 @@ def multi_head_attention(step: Step) -> Outputs | None:
         }
     )
     return (output, *scores)
+
+
+def weighs_by_itself(node: Any, clone: Any) -> bool:
+    """Whether a smaller layer must be asked for its weights: what it calls otherwise wants as many values as keys.
+
+    On JAX that is an error, on the others it is not; but a model is to run on all of them.
+    """
+    layer = node.operation
+    if not isinstance(layer, layers.MultiHeadAttention) or layer.value_dim == clone.value_dim:
+        return False
+    is_fused = not layer.dropout and len(node.outputs) == 1 and len(node.input_tensors[0].shape) == 3
+    return is_fused and clone.value_dim != clone.key_dim
 
 
 def grouped_query_attention(step: Step) -> Outputs | None:
