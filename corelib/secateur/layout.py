@@ -68,7 +68,7 @@ def masks_to_native(layouts: Mapping[str, Layout], masks: Mapping[str, BoolArray
     """
     _require_known(layouts, masks)
     return {
-        name: np.ascontiguousarray(layouts[name].to_native(_checked(name, mask, layouts[name].shape)))
+        name: np.asarray(layouts[name].to_native(_checked(name, mask, layouts[name].shape)), order="C")
         for name, mask in masks.items()
     }
 
