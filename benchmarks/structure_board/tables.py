@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.kernel_table.documents import replace_figures
+from benchmarks.structure_board import seconds
 
 Record = Mapping[str, Any]
 Rows = Sequence[Record]
@@ -29,14 +30,14 @@ def cell(row: Record | None) -> str:
     """A result in a few words: the parameters that are left, how far the outputs are off, and the time."""
     if row is None:
         return "–"
-    seconds = f"{row['seconds']['total']:.1f} s" if "seconds" in row else ""
+    total = f"{row['seconds']['total']:.2f} s" if "seconds" in row else ""
     if row["status"] in ("error", "crash", "timeout"):
-        return f"{row['status']} {seconds}".strip()
+        return f"{row['status']} {total}".strip()
     if row["status"] == "nothing":
-        return f"prunes nothing, {seconds}"
+        return f"prunes nothing, {total}"
     off = "other outputs" if row["difference"] is None else f"{row['difference']:.0e}"
     rebuilt = "*" if "torch.export" in (row.get("form") or "") else ""
-    return f"{'' if row['status'] == 'works' else 'wrong: '}{100 * row['share']:.0f} %{rebuilt}, {off}, {seconds}"
+    return f"{'' if row['status'] == 'works' else 'wrong: '}{100 * row['share']:.0f} %{rebuilt}, {off}, {total}"
 
 
 def show(console: Console, record: Record) -> None:
@@ -53,7 +54,7 @@ def show(console: Console, record: Record) -> None:
             shown.add_row(model, *(Text(cell(found.get(tool)), _style(found.get(tool))) for tool in tools))
         shown.add_section()
         shown.add_row("works", *(_counted(rows, tool) for tool in tools))
-        console.print(shown)
+        console.print(shown, *seconds.compared(rows), sep="\n")
 
 
 def write_document(path: Path, record: Record) -> None:
@@ -63,6 +64,7 @@ def write_document(path: Path, record: Record) -> None:
         rows = [row for row in record["rows"] if row["framework"] == framework]
         if rows:
             sections += [f"### {title}", _markdown(rows), *_failures(rows)]
+            sections += [f"#### Seconds, {title}", *seconds.compared(rows), seconds.table(rows)]
     replace_figures(path, "\n\n".join(sections))
 
 

@@ -60,7 +60,7 @@ class Layout:
 
 
 def masks_to_native(layouts: Mapping[str, Layout], masks: Mapping[str, BoolArray]) -> dict[str, BoolArray]:
-    """Masks in canonical layout -> the same in the framework's, C-contiguous.
+    """Masks in canonical layout -> the same in the framework's, C-contiguous; one that is so already is not copied.
 
     Raises:
         NoMatchError: a name that the model does not have.
@@ -68,7 +68,7 @@ def masks_to_native(layouts: Mapping[str, Layout], masks: Mapping[str, BoolArray
     """
     _require_known(layouts, masks)
     return {
-        name: np.array(layouts[name].to_native(_checked(name, mask, layouts[name].shape)), order="C")
+        name: np.asarray(layouts[name].to_native(_checked(name, mask, layouts[name].shape)), order="C")
         for name, mask in masks.items()
     }
 

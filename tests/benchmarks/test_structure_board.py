@@ -15,7 +15,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from benchmarks.structure_board import torch_judging
+from benchmarks.structure_board import seconds, torch_judging
 from benchmarks.structure_board.outcomes import verdict
 from benchmarks.structure_board.tables import cell
 
@@ -47,11 +47,12 @@ def test_tiny_models_of_both_frameworks_are_pruned_judged_and_written_down(tmp_p
     assert [(row["framework"], row["model"]) for row in found] == names
     for row in found:
         assert row["status"] == "works" and 0.2 < row["share"] < 0.6 and row["difference"] < 1e-6
-        assert {"trace", "solve", "remove", "total"} <= set(row["seconds"])
+        assert set(row["seconds"]) == {*seconds.STEPS, "total"}
+        assert all(each >= 0 for each in row["seconds"].values())
         assert row["form"] and row["max_error"] < 1e-6
     text = (tmp_path / "structure.md").read_text("utf-8")
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
-    assert text.count("| perceptron |") == 2 and "**2 of 2**" in text
+    assert text.count("| perceptron |") == 4 and "**2 of 2**" in text  # results and seconds, in both frameworks
 
     again = board(tmp_path, "--tools", "secateur", "--only", "^perceptron$", "--framework", "torch")
     assert again.returncode == 0, again.stderr[-4000:]
@@ -106,9 +107,32 @@ def test_layers_that_write_the_outputs_are_known() -> None:
     assert torch_judging.ends(model, torch.zeros(1, 4, dtype=torch.float64)) == [model[2]]
 
 
+def timed(model: str, tool: str, total: float, verify: float | None = None, status: str = "works") -> dict[str, Any]:
+    steps = {"trace": total / 2, "total": total} | ({} if verify is None else {"verify": verify})
+    return {"model": model, "tool": tool, "status": status, "seconds": steps}
+
+
+def test_it_is_told_on_which_models_the_peer_is_faster() -> None:
+    listed = [
+        *(timed("a", "secateur", 1.0, 0.25), timed("a", "peer", 0.5)),
+        *(timed("b", "secateur", 1.0, 0.75), timed("b", "peer", 0.5)),
+        *(timed("c", "secateur", 1.0, 0.25), timed("c", "peer", 2.0)),
+        *(timed("d", "secateur", 9.0, 0.25), timed("d", "peer", 2.0, status="wrong")),
+        *(timed("e", "secateur", 9.0, 0.25), {"model": "e", "tool": "peer", "status": "timeout"}),
+    ]
+    (told,) = seconds.compared(listed)
+    assert told.startswith("Of the 3 models that both Secateur and peer make smaller rightly, Secateur takes less time")
+    assert "for 1 in total, and for 2 without its verification; peer verifies nothing" in told
+    assert "longer for a (1.00 s, of which verifying 0.25 s; peer 0.50 s), b (" in told and "c (" not in told
+    lines = seconds.table(listed).splitlines()
+    assert lines[0] == "| model | secateur: trace + verify = total | peer: trace = total |"
+    assert lines[2] == "| a | 0.500 + 0.250 = **1.000** | 0.250 = **0.500** |" and lines[-1].endswith("| – |")
+    assert seconds.compared([timed("a", "secateur", 1.0, 0.25)]) == []
+
+
 def test_cells_tell_what_happened() -> None:
     row = {"share": 0.25, "difference": 2e-16, "seconds": {"total": 1.0}, "form": "the graph that torch.export writes"}
-    assert cell({**row, "status": "works"}) == "25 %*, 2e-16, 1.0 s"
-    assert cell({**row, "status": "wrong", "difference": None}) == "wrong: 25 %*, other outputs, 1.0 s"
-    assert cell({**row, "status": "nothing", "share": 1.0}) == "prunes nothing, 1.0 s"
+    assert cell({**row, "status": "works"}) == "25 %*, 2e-16, 1.00 s"
+    assert cell({**row, "status": "wrong", "difference": None}) == "wrong: 25 %*, other outputs, 1.00 s"
+    assert cell({**row, "status": "nothing", "share": 1.0}) == "prunes nothing, 1.00 s"
     assert cell({"status": "timeout"}) == "timeout" and cell(None) == "–"

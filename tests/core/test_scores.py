@@ -129,6 +129,31 @@ def test_reduce_in_slabs_gives_the_same(monkeypatch):
     assert all(np.array_equal(a, b) for a, b in zip(whole, parts, strict=True))
 
 
+@given(st.data(), st.sampled_from(NORMS), strategies.cuts)
+def test_reduce_together_gives_the_norm_over_all_arrays_side_by_side(data, norm, cut):
+    rows, dtype = data.draw(st.integers(1, 4)), data.draw(st.sampled_from([np.float32, np.float64]))
+    shapes = data.draw(st.lists(st.lists(st.integers(1, 5), max_size=2), min_size=1, max_size=3))
+    parts = [data.draw(strategies.arrays(dtypes=[dtype], shape=(rows, *shape))) for shape in shapes]
+    with strategies.cut(*cut):
+        found = scores.reduce_together(parts, norm)
+    joined = np.concatenate([part.reshape(rows, -1) for part in parts], axis=1)
+    assert found.dtype == np.float64
+    assert found.tolist() == naive.reduce(joined, 0, math.inf if norm == "inf" else norm)
+
+
+def test_reduce_together_takes_several_types_and_slabs_and_refuses_nan(monkeypatch):
+    generator = np.random.default_rng(0)
+    parts = [generator.standard_normal((40, 7)).astype(dtype) for dtype in (np.float16, np.float32, np.float64)]
+    joined = np.concatenate(parts, axis=1)
+    monkeypatch.setattr(slabs, "SLAB_BYTES", 4000)
+    for norm in NORMS:
+        assert np.array_equal(scores.reduce_together(parts, norm), scores.reduce(joined, 0, norm))
+    parts[1][3, 2] = np.nan
+    for norm in NORMS:
+        with pytest.raises(InvalidTensorError, match=r"the score holds NaN at index \(3, 2\)"):
+            scores.reduce_together(parts[1:], norm)
+
+
 def test_reduce_of_a_keras_kernel_along_axis_1_would_score_its_inputs():
     """The trap: Keras stores (inputs, neurons), the canonical view is (neurons, inputs)."""
     kernel = np.array([[1.0, 10.0, 100.0], [2.0, 20.0, 200.0]], np.float32)

@@ -17,7 +17,7 @@ import secateur_keras as sk
 import secateur_torch as st
 from secateur import Neurons, Recipe
 from secateur.errors import ExampleError, ShapeMismatchError, VerificationError
-from secateur.verification import TOLERANCES, largest_error, require_telling
+from secateur.verification import TOLERANCES, is_noise, largest_error, require_telling
 from strategies import shapes
 
 HALF = Recipe(0.5, granularity=Neurons(), scope="layer")
@@ -30,6 +30,16 @@ outputs = hnp.arrays(np.float64, shapes(min_side=1), elements=hyp.one_of(numbers
 def reach(output: np.ndarray, of: np.ndarray) -> float:
     """The largest magnitude of ``output`` where ``of`` is finite."""
     return float(np.abs(output[np.isfinite(of)]).max(initial=0.0))
+
+
+@given(hyp.integers(0, 99), hyp.sampled_from([(4, 4), (2, 3, 32, 32), (1, 70000)]), hyp.sampled_from("fd"))
+def test_random_numbers_are_noise_and_what_repeats_is_not(seed: int, shape: tuple[int, ...], kind: str) -> None:
+    noise = np.random.default_rng(seed).normal(size=shape).astype(kind)
+    assert is_noise(noise) and is_noise(1e-3 * noise) and is_noise(noise.T)
+    steps = np.arange(noise.size, dtype=kind).reshape(shape)
+    for telling_less in (np.zeros_like(noise), np.ones_like(noise), steps, -3 * steps, np.round(noise, 1)):
+        assert not is_noise(telling_less)
+    assert not is_noise(np.broadcast_to(noise[..., :1], shape)) and not is_noise(noise[..., :0])
 
 
 @given(hyp.lists(outputs, min_size=1, max_size=3), hyp.floats(0, 1e-6), hyp.data())

@@ -36,6 +36,39 @@ def held() -> tuple[nn.Sequential, Masks]:
     return model, st.prune(model, Recipe(0.5)).masks
 
 
+class Particular(nn.Linear):
+    """Has its own idea of what a copy is."""
+
+    def __init__(self) -> None:
+        super().__init__(6, 2)
+        self.words = {"a": [1]}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Particular:
+        twin = Particular()
+        memo[id(self)] = twin
+        twin.load_state_dict(self.state_dict())
+        twin.words["copied"] = [2]
+        return twin
+
+
+def test_what_is_copied_quickly_is_copied_as_deepcopy_does() -> None:
+    plain: Any = nn.Linear(6, 2)
+    plain.own = plain.same = []
+    plain.other = []
+    plain.words, plain.inner = {"a": [1]}, [plain, nn.Conv2d(2, 2, 1)]
+    model = nn.Sequential(plain, plain, Particular(), nn.LSTM(2, 3), nn.Conv2d(2, 2, 1))
+    twin = masking.free_copy(model)
+    assert twin[0] is twin[1] and twin[0] is not plain and twin[0].inner[0] is twin[0]
+    assert twin[0].own is twin[0].same and twin[0].own is not twin[0].other and twin[0].own is not plain.own
+    assert twin[0].words == {"a": [1]} and twin[0].words["a"] is not plain.words["a"]
+    assert twin[2].words["copied"] == [2] and "copied" not in model[2].words
+    assert twin[3]._flat_weights[0] is twin[3].weight_ih_l0
+    for (name, old), (other, new) in zip(model.named_parameters(), twin.named_parameters(), strict=True):
+        assert name == other and old is not new and torch.equal(old, new)
+    for old, new in zip(model.modules(), twin.modules(), strict=True):
+        assert vars(old).keys() == vars(new).keys() and old._forward_hooks is not new._forward_hooks
+
+
 def leaks(model: nn.Module, masks: Masks) -> bool:
     """Whether training moves a masked weight (masks in PyTorch's layout); every kept one must have moved."""
     before = {name: model.get_parameter(name).detach().clone() for name in masks}

@@ -157,6 +157,59 @@ def test_inputs_are_made_up_in_shape_and_type() -> None:
     assert all(torch.equal(drawn[name], again[name]) for name in given)
 
 
+class Residual(nn.Module):
+    """A convolutional network, of which the weights' shapes say all shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.second, self.head = nn.Conv2d(8, 8, 3, padding=1), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.norm(self.first(x)))
+        return self.head((x + self.second(x)).mean((2, 3)))
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(3)).double()
+
+
+@pytest.mark.parametrize(
+    ("make", "example", "large", "small"),
+    [
+        (Residual, noise(2, 3, 6, 6), 2, 1),  # traced, and compared once
+        (Residual, torch.ones(2, 3, 6, 6).double(), 3, 2),  # made-up numbers are compared too
+        (Scaled, noise(2, 5, 8), 2, 2),  # the small one is traced too, since code could read another size
+        (Scaled, torch.ones(2, 5, 8).double(), 3, 3),
+    ],
+)
+def test_nothing_is_run_twice(make: type[nn.Module], example: torch.Tensor, large: int, small: int) -> None:
+    torch.manual_seed(0)
+    model, ran = make().double(), [0, 0]
+    size = sum(weight.numel() for weight in model.parameters())
+
+    def count(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+        if type(module) is make:
+            ran[int(sum(weight.numel() for weight in module.parameters()) < size)] += 1
+
+    recipe = Recipe(0.5, Neurons(heads=False), Magnitude(), scope="layer", exclude=["q", "k"])
+    handle = nn.modules.module.register_module_forward_pre_hook(count)
+    try:
+        pruned = st.prune(model, recipe if make is Scaled else HALF, example=example)
+        pruned.compact()
+    finally:
+        handle.remove()
+    assert pruned.form == OWN and ran == [large, small]
+
+
+def test_random_numbers_need_no_other_ones() -> None:
+    model, adapter = Residual().double(), TorchAdapter()
+    graph = st.graph(model, noise(2, 3, 6, 6))
+    assert adapter.made_up(model, graph, noise(2, 3, 6, 6)) is None
+    drawn = adapter.made_up(model, graph, torch.arange(216.0).view(2, 3, 6, 6).double())
+    assert drawn is not None and drawn[0].shape == (2, 3, 6, 6)
+
+
 class Choosing(nn.Module):
     """Takes one of two paths by its numbers."""
 
