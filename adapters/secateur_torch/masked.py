@@ -34,6 +34,11 @@ class MaskedWeight:
         """The weight as it is now; None if it is gone."""
         return getattr(self.module(), self.name, None)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the weight is there, and all of it in this process."""
+        return self.tensor is not None and self.tensor.shape == self.bits.shape
+
     def zero(self) -> None:
         """Keep every bit where ``bits`` is -1, write +0.0 where it is 0."""
         tensor = self.tensor

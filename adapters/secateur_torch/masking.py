@@ -124,7 +124,8 @@ class Hold:
 
     def masks_of(self, module: nn.Module) -> dict[str, BoolArray]:
         """Name in the module -> mask, in PyTorch's layout."""
-        return {weight.name: weight.bits.cpu().numpy() != 0 for weight in self._masked[id(module)]}
+        found = {weight.name: weight for weight in self._masked[id(module)] if weight.is_whole}
+        return {name: weight.bits.cpu().numpy() != 0 for name, weight in found.items()}
 
     def update(self, masks: Masks) -> None:
         """Replace the masks and apply the new ones at once; momentum of dead and regrown weights starts anew."""
