@@ -28,7 +28,13 @@ def record(framework: str, backend: str, optimizer: str, mode: str, leaks: Seque
     if not (target := os.environ.get("SECATEUR_HOLD_TABLE")):
         return
     path = Path(target)
-    rows: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    rows = kept(path)
     found = {"leak": None, "steps": 0} if leaks is None else {"leak": max(leaks), "steps": len(leaks)}
     rows[" | ".join((framework, backend, optimizer, mode))] = found
     path.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n", "utf-8")
+
+
+def kept(path: Path) -> dict[str, Any]:
+    """The cells of a file, by framework, backend, optimizer and mode."""
+    rows: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return rows

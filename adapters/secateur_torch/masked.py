@@ -77,6 +77,12 @@ class MaskedWeight:
             torch.autograd.graph.increment_version(tensor.detach())
             write_zeros(array(tensor), self._mask)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the weight is there, and all of it in this process."""
+        tensor = self.tensor
+        return tensor is not None and tensor.shape == (self._mask if self._bits is None else self._bits).shape
+
     def zero(self) -> None:
         """Keep every bit where the mask is True, write +0.0 where it is False."""
         tensor = self.tensor

@@ -127,7 +127,7 @@ class Hold:
 
     def masks_of(self, module: nn.Module) -> dict[str, BoolArray]:
         """Name in the module -> mask, in PyTorch's layout."""
-        return {weight.name: weight.mask for weight in self._masked[id(module)]}
+        return {weight.name: weight.mask for weight in self._masked[id(module)] if weight.is_whole}
 
     def update(self, masks: Masks) -> None:
         """Replace the masks and apply the new ones at once; momentum of dead and regrown weights starts anew."""

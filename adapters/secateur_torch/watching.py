@@ -9,6 +9,7 @@ PyTorch has a hook on all optimizers, which runs after ``step`` of every class w
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -35,7 +36,7 @@ def watch_unseen(after_step: AfterStep) -> None:
     """The same for the classes of optimizers that exist by now, in what PyTorch's hook does not see."""
     for kind in _derived(Optimizer):
         for name in _WRITING:
-            if callable(vars(kind).get(name)):
+            if inspect.isfunction(vars(kind).get(name)):
                 _wrap(kind, name, lambda optimizer, *_: after_step(optimizer))
 
 

@@ -18,7 +18,7 @@ def measure(rounds: int, wall: bool) -> dict[str, Any]:
     x = generator.normal(size=(BATCH, LAYERS[0])).astype(np.float32)
     y = generator.integers(0, LAYERS[-1], BATCH)
     models = {"free": mlp(), "secateur": mlp()}
-    pruned = sk.prune(models["secateur"], Recipe(SPARSITY))
+    pruned = sk.prune(models["secateur"], Recipe(SPARSITY, scope="layer"))
     ways = {name: trains(model, x, y) for name, model in models.items()}
     found = compare(ways, 20, rounds, clock(wall))
     views = {parameter.name: parameter.view for parameter in pruned.parameters()}

@@ -47,7 +47,7 @@ def measure(case: str, rounds: int, wall: bool) -> dict[str, Any]:
     torch.manual_seed(0)
     make, steps = CASES[case]
     model, x, y = make()
-    masks = st.prune(twin := copy.deepcopy(model), Recipe(SPARSITY)).masks
+    masks = st.prune(twin := copy.deepcopy(model), Recipe(SPARSITY, scope="layer")).masks
     models = {
         "free": copy.deepcopy(model),
         "secateur": twin,

@@ -80,5 +80,6 @@ def test_keras_on_jax_cannot_fit_twice_with_an_average_pruned_or_not(pruned: boo
     if pruned:
         hold(model, keras_models.random_masks(model))
     model.fit(*DATA, verbose=0)
-    with pytest.raises(ValueError, match="donate the same buffer twice"):
+    with pytest.raises((ValueError, TypeError)) as caught:  # the second is raised as Keras cleans up after the first
         model.fit(*DATA, verbose=0)
+    assert any("donate the same buffer twice" in str(each) for each in (caught.value, caught.value.__context__))

@@ -457,6 +457,31 @@ def test_a_model_that_is_cast_after_pruning() -> None:
     assert leak(model, masks) == 0.0
 
 
+def test_a_weight_that_got_another_shape_is_named_an_error_at_the_next_step() -> None:
+    model = network()
+    st.prune(model, Recipe(0.5))
+    model[0].weight = nn.Parameter(torch.ones(6, 6))
+    model[0].bias = nn.Parameter(torch.ones(6))
+    model[2].weight = nn.Parameter(torch.ones(2, 6))
+    with pytest.raises(HoldError, match=r"shape \(6, 6\) now, its mask \(12, 6\)"):
+        train(model, torch.optim.SGD(model.parameters(), 0.1))
+
+
+def test_a_mask_changes_where_it_is_and_frees_what_was_captured_with_it() -> None:
+    """As a CUDA graph reads it again at each replay."""
+    model = network()
+    hold = masking.hold(model, {"0.weight": np.zeros((12, 6), bool), "2.weight": np.zeros((2, 12), bool)})
+    bits = [weight.bits for weight in hold.weights()]
+    places = [each.data_ptr() for each in bits]
+    hold.update({"0.weight": np.ones((12, 6), bool)})
+    assert [bool(each.all()) for each in bits] == [True, True]
+    hold.update({"0.weight": np.zeros((12, 6), bool)})
+    assert next(hold.weights()).bits.data_ptr() == places[0]
+    assert not bits[0].any()
+    hold.release()
+    assert bits[0].all()
+
+
 def test_shared_and_frozen_weights() -> None:
     model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6), nn.Linear(6, 2))
     model[2].weight = model[0].weight
