@@ -11,6 +11,7 @@ from __future__ import annotations
 from secateur import distributions, errors, masks, schedules, scores, thresholds
 from secateur.errors import SecateurError
 from secateur.recipe import (
+    ERK,
     Blocks,
     Bytes,
     Flops,
@@ -23,35 +24,47 @@ from secateur.recipe import (
     Neurons,
     Parameters,
     Percentile,
+    PerLayer,
     Recipe,
+    Sensitivity,
     Sparsity,
     Taylor,
+    Uniform,
     Weights,
 )
-from secateur.schedules import Cubic, Linear, OneShot
+from secateur.schedules import Cosine, Cubic, Exponential, Iterative, Linear, OneCycle, OneShot, Polynomial
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ERK",
     "Blocks",
     "Bytes",
+    "Cosine",
     "Cubic",
+    "Exponential",
     "Flops",
     "Gradient",
     "Heads",
+    "Iterative",
     "KSigma",
     "Latency",
     "Layers",
     "Linear",
     "Magnitude",
     "Neurons",
+    "OneCycle",
     "OneShot",
     "Parameters",
+    "PerLayer",
     "Percentile",
+    "Polynomial",
     "Recipe",
     "SecateurError",
+    "Sensitivity",
     "Sparsity",
     "Taylor",
+    "Uniform",
     "Weights",
     "distributions",
     "errors",

@@ -93,7 +93,8 @@ class Pruner(Pruned):
         self._ranking = ranking(recipe, self.parameters(), self._graph)
         if isinstance(self._ranking, NeuronRanking):
             self._coupling = self._ranking.coupling
-        self._selection = selection(recipe, self._ranking, self._stopwatch())
+        owners = {parameter.name: parameter.layer for parameter in self.parameters()}
+        self._selection = selection(recipe, self._ranking, self._stopwatch(), owners)
         self._scores: Mapping[str, Array] = {}
         self._kept: dict[str, BoolArray] | None = None
         self._budgets: Sequence[int] | None = None
@@ -141,7 +142,7 @@ class Pruner(Pruned):
         kept, spared = self._selection.keep(scores, fraction, budgets, self._kept, training=self.step > 0)
         self._hold_masks(self._ranking.masks(kept), optimizer)
         self._budgets, self._kept, self._scores, self._reached = budgets, kept, scores, fraction
-        self.thresholds = _thresholds(scores, kept, self.recipe.scope)
+        self.thresholds = _thresholds(scores, kept, self.recipe.competing)
         self.timing = self._selection.timing if fraction == 1.0 else None
         self._tell(spared)
 
@@ -163,7 +164,7 @@ class Pruner(Pruned):
         best = what(self.recipe).removesuffix("s")
         return (
             f"At step {self._spared[name]} the recipe would have emptied {name}. Its best {best} stays, and others are "
-            f"pruned in its place. To avoid that, {remedy(self.recipe.scope)}."
+            f"pruned in its place. To avoid that, {remedy(self.recipe.competing)}."
         )
 
     def _notes(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ def test_every_part_of_a_recipe_is_told() -> None:
         "score": "mean |gradient|",
         "target": "percentile 50",
         "scope": "within each layer",
-        "schedule": "cubic",
+        "schedule": "Cubic: begin 0, end 10 (steps)",
         "exclude": "head*, stem",
     }
 

@@ -4,12 +4,15 @@ from secateur.recipe.costs import Bytes, Flops, Latency, Parameters
 from secateur.recipe.granularity import Blocks, Heads, Layers, Neurons, Structured, Units, Weights
 from secateur.recipe.recipe import Recipe
 from secateur.recipe.score import Gradient, Magnitude, Taylor
-from secateur.recipe.targets import KSigma, Percentile, Sparsity
+from secateur.recipe.sharing import ERK, Global, Sensitivity, Uniform
+from secateur.recipe.targets import KSigma, Percentile, PerLayer, Sparsity
 
 __all__ = [
+    "ERK",
     "Blocks",
     "Bytes",
     "Flops",
+    "Global",
     "Gradient",
     "Heads",
     "KSigma",
@@ -18,11 +21,14 @@ __all__ = [
     "Magnitude",
     "Neurons",
     "Parameters",
+    "PerLayer",
     "Percentile",
     "Recipe",
+    "Sensitivity",
     "Sparsity",
     "Structured",
     "Taylor",
+    "Uniform",
     "Units",
     "Weights",
 ]

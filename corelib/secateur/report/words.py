@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from typing import Any
 
 from secateur.recipe import (
+    ERK,
     Blocks,
     Bytes,
     Flops,
+    Global,
     Gradient,
     Heads,
     KSigma,
@@ -18,15 +21,18 @@ from secateur.recipe import (
     Neurons,
     Parameters,
     Percentile,
+    PerLayer,
     Recipe,
+    Sensitivity,
     Sparsity,
     Structured,
     Taylor,
+    Uniform,
     Units,
     Weights,
 )
 from secateur.report.formats import number
-from secateur.schedules import OneShot
+from secateur.schedules import OneShot, Schedule
 from secateur.structure.coupling import Frozen
 from secateur.structure.sets import Slice
 
@@ -37,6 +43,9 @@ _TARGETS: dict[type, Callable[[Any], str]] = {
     Percentile: lambda target: (
         f"percentile {target.q:g}"
         + (f" of the fitted {target.distribution} distribution" if target.distribution else "")
+    ),
+    PerLayer: lambda target: (
+        "the lowest " + ", ".join(f"{100 * value:g} % of {name}" for name, value in target.sparsities.items())
     ),
     KSigma: lambda target: f"mean {'+' if target.k >= 0 else '−'} {abs(target.k):g} σ",
     **dict.fromkeys(
@@ -57,6 +66,11 @@ _KINDS: dict[type, tuple[str, str]] = {
     Layers: ("residual branch", "residual branches"),
 }
 _SCOPES = {"model": "over the whole model", "layer": "within each layer"}
+_ALLOCATIONS: dict[type, str] = {
+    Uniform: "the same sparsity in every layer",
+    ERK: "Erdős–Rényi kernels",
+    Sensitivity: "the same increase of the loss in every layer",
+}
 _NORMS: dict[int | str, str] = {1: "sum of", 2: "Euclidean norm of", "inf": "largest", "mean": "mean"}
 
 
@@ -72,17 +86,30 @@ def what(recipe: Recipe) -> str:
 
 def recipe_words(recipe: Recipe) -> dict[str, str]:
     """The recipe as a list of facts."""
-    once = isinstance(recipe.schedule, OneShot)
+    once = recipe.schedule == OneShot()
     facts = {
         "granularity": what(recipe) + _limits(recipe),
         "score": SCORES[type(recipe.score)],
         "target": target_words(recipe),
         "scope": _SCOPES[recipe.scope],
-        "schedule": "at once" if once else type(recipe.schedule).__name__.lower(),
+        **({} if isinstance(recipe.allocation, Global) else {"allocation": _ALLOCATIONS[type(recipe.allocation)]}),
+        "schedule": "at once" if once else _schedule(recipe.schedule),
     }
     patterns = {"include": recipe.include, "exclude": recipe.exclude}
     chosen = {name: ", ".join(some) for name, some in patterns.items() if some and tuple(some) != ("*",)}
     return facts | chosen
+
+
+def _divided(recipe: Recipe) -> str:
+    return "" if isinstance(recipe.allocation, Global) else f", {_ALLOCATIONS[type(recipe.allocation)]}"
+
+
+def _schedule(schedule: Schedule) -> str:
+    """``Cubic(begin=0, end=20, every=1)``, in steps or epochs, without what is as always."""
+    told = {field.name: getattr(schedule, field.name) for field in fields(schedule)}  # type: ignore[arg-type]
+    usual = {field.name: field.default for field in fields(schedule)}  # type: ignore[arg-type]
+    shown = ", ".join(f"{name} {value}" for name, value in told.items() if name != "unit" and value != usual[name])
+    return f"{type(schedule).__name__}: {shown} ({schedule.unit}s)"
 
 
 def _limits(recipe: Recipe) -> str:
@@ -102,7 +129,7 @@ def reason(recipe: Recipe, threshold: float | None) -> str:
         slices = _slices(kind) if isinstance(kind, Units) else "of"
         score = f"the {_NORMS[kind.norm]} {score} over all weights {slices} the {_KINDS[type(kind)][0]}"
     reached = "is lowest" if threshold is None else f"is {number(threshold)} or less"
-    return f"{score} {reached}: {target_words(recipe)} {_SCOPES[recipe.scope]}"
+    return f"{score} {reached}: {target_words(recipe)} {_SCOPES[recipe.scope]}{_divided(recipe)}"
 
 
 def _slices(kind: Units) -> str:
