@@ -18,7 +18,7 @@ except ImportError as error:
 
 import numpy.typing as npt
 
-from secateur import pruner
+from secateur import loading, pruner
 from secateur.adapter import Parameter
 from secateur.pruned import Pruned
 from secateur.recipe import Recipe
@@ -83,7 +83,7 @@ def load(folder: str | Path, model: keras.Model | None = None, example: Any | No
             None to rebuild it from the folder, which needs no code unless the model has layers of your own.
         example: an input for a later ``compact()``.
     """
-    return pruner.load(_ADAPTER, folder, model, example, counterparts)
+    return loading.load(_ADAPTER, folder, model, example, counterparts)
 
 
 def parameters(model: keras.Model, example: Any | None = None) -> list[Parameter]:

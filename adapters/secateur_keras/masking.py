@@ -83,6 +83,10 @@ class Hold:
         self._set(model, to_native(model, masks))
         apply(model, masks)
 
+    def forget(self, step: int) -> None:
+        """As :class:`secateur.adapter.Hold`: a learning rate that is a schedule goes on from ``step``."""
+        optimizers.forget([weight for reference in self._weights if (weight := reference.variable()) is not None], step)
+
     def release(self) -> None:
         """Stop holding and leave optimizers as they were found. Weights keep their values."""
         optimizers.drop(self)

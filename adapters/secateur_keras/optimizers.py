@@ -80,6 +80,26 @@ def trains(optimizer: Optimizer, variable: keras.Variable) -> bool:
     return optimizer._var_key(variable) in optimizer._trainable_variables_indices
 
 
+def forget(variables: Sequence[keras.Variable], step: int) -> None:
+    """Make every optimizer that trains any of these as if new, but for its count of steps, which becomes ``step``."""
+    for optimizer in tuple(_built):
+        if not inner(optimizer) and any(trains(optimizer, variable) for variable in variables):
+            for model in _trained_by(optimizer):
+                backends.synchronise(model)
+            optimizer._iterations.assign(step)
+            for variable in optimizer._trainable_variables:
+                for slot in remembered(optimizer, variable).values():
+                    slot.assign(keras.ops.zeros(slot.shape, slot.dtype))
+            for variable, average in _averages(optimizer):
+                average.assign(variable.value)
+
+
+def _averages(optimizer: Optimizer) -> list[tuple[keras.Variable, keras.Variable]]:
+    """Weights and their moving averages, where the optimizer makes any."""
+    averages = optimizer._model_variables_moving_average if optimizer.use_ema else []
+    return list(zip(optimizer._trainable_variables, averages, strict=True)) if averages else []
+
+
 def applied(optimizer: Optimizer) -> int:
     """How many batches' gradients an optimizer has taken, those that it only accumulates and skips among them."""
     below = inner(optimizer)

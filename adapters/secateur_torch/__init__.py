@@ -18,7 +18,7 @@ except ImportError as error:
 
 import numpy.typing as npt
 
-from secateur import pruner
+from secateur import loading, pruner
 from secateur.adapter import Parameter
 from secateur.pruned import Pruned
 from secateur.recipe import Recipe
@@ -79,7 +79,7 @@ def load(folder: str | Path, model: torch.nn.Module | None = None, example: Any 
             ``torch.nn`` layers in ``Sequential`` containers, which the folder describes by itself.
         example: an input for a later ``compact()``.
     """
-    return pruner.load(_ADAPTER, folder, model, example)
+    return loading.load(_ADAPTER, folder, model, example)
 
 
 def parameters(model: torch.nn.Module, example: Any | None = None) -> list[Parameter]:

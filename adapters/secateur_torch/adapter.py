@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from secateur_torch import (
     statistics,
     surgery,
     tracing,
+    writing,
 )
 
 Array = npt.NDArray[Any]
@@ -37,6 +38,7 @@ class TorchAdapter:
 
     framework = "torch"
     backend = "torch"
+    keeps_gradients = True
 
     def parameters(self, model: nn.Module, graph: Graph | None = None) -> list[Parameter]:
         """See :func:`secateur_torch.parameters.parameters`."""
@@ -61,6 +63,14 @@ class TorchAdapter:
     def made_up(self, model: nn.Module, graph: Graph, example: Any | None) -> Any | None:
         """See :func:`secateur_torch.fitting.made_up`."""
         return fitting.made_up(model, graph, example)
+
+    def step_gradients(self, model: nn.Module) -> dict[str, Array]:
+        """See :func:`secateur_torch.writing.step_gradients`."""
+        return writing.step_gradients(model)
+
+    def write(self, model: nn.Module, values: Mapping[str, Array]) -> None:
+        """See :func:`secateur_torch.writing.write`."""
+        writing.write(model, values)
 
     def apply(self, model: nn.Module, masks: Masks) -> None:
         """See :func:`secateur_torch.masking.apply`."""

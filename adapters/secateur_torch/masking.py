@@ -142,6 +142,14 @@ class Hold:
                 _clear_state(optimizer, weight.tensor, steady)
         self._set(masked)
 
+    def forget(self, step: int) -> None:
+        """Drop what optimizers remember of their weights; a learning rate is its scheduler's affair."""
+        for optimizer in self._optimizers:
+            optimizer.state.clear()
+            if isinstance(optimizer, torch.optim.Adagrad):  # the only one that does not begin anew by itself
+                groups = [dict(group) for group in optimizer.param_groups]
+                optimizer.state.update(torch.optim.Adagrad(groups).state)
+
     def release(self) -> None:
         """Stop holding. Weights keep their values."""
         self._set(())

@@ -12,8 +12,10 @@ from secateur import distributions, errors, masks, schedules, scores, thresholds
 from secateur.errors import SecateurError
 from secateur.recipe import (
     ERK,
+    SET,
     Blocks,
     Bytes,
+    DynamicSurgery,
     Flops,
     Gradient,
     Heads,
@@ -26,6 +28,7 @@ from secateur.recipe import (
     Percentile,
     PerLayer,
     Recipe,
+    RigL,
     Sensitivity,
     Sparsity,
     Taylor,
@@ -38,10 +41,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ERK",
+    "SET",
     "Blocks",
     "Bytes",
     "Cosine",
     "Cubic",
+    "DynamicSurgery",
     "Exponential",
     "Flops",
     "Gradient",
@@ -60,6 +65,7 @@ __all__ = [
     "Percentile",
     "Polynomial",
     "Recipe",
+    "RigL",
     "SecateurError",
     "Sensitivity",
     "Sparsity",

@@ -51,9 +51,22 @@ def require_numbers(parameters: Sequence[Parameter]) -> None:
     kernels.refuse_nan([Named(parameter.name, parameter.view) for parameter in parameters])
 
 
-def require_data(recipe: Recipe, data: Any | None, statistics: Statistics | None) -> None:
-    """Raises MissingDataError if what the recipe's score is computed from can come from neither."""
-    name, needs = type(recipe.score).__name__, recipe.score.needs
+def require_data(
+    recipe: Recipe, data: Any | None, statistics: Statistics | None, keeps_gradients: bool = False
+) -> None:
+    """Raises MissingDataError if what the recipe is computed from can come from neither.
+
+    ``keeps_gradients``: whether a training step leaves its gradients, which then do for weights that come back.
+    """
+    _require_needs(recipe, type(recipe.score).__name__, recipe.score.needs, data, statistics)
+    growth = recipe.regrowth
+    if growth is not None and (data is not None or statistics is not None or not keeps_gradients):
+        _require_needs(recipe, type(growth).__name__, growth.needs, data, statistics)
+
+
+def _require_needs(
+    recipe: Recipe, name: str, needs: Sequence[str], data: Any | None, statistics: Statistics | None
+) -> None:
     known = () if statistics is None else [statistic for statistic, _ in _items(statistics, "statistics")]
     missing = [need for need in needs if need not in known]
     if not missing:
@@ -62,10 +75,10 @@ def require_data(recipe: Recipe, data: Any | None, statistics: Statistics | None
         raise MissingDataError(f"statistics lack {', '.join(missing)}, which {name} needs")
     if data is None:
         raise MissingDataError(f"{name} is computed from gradients: pass data=(x, y) or a data loader, and loss=")
-    if recipe.schedule != OneShot() and not is_repeatable(data):
+    if (recipe.schedule != OneShot() or recipe.regrowth is not None) and not is_repeatable(data):
         raise MissingDataError(
-            f"{name} with {recipe.schedule} reads data at every update, but a generator can be read once; pass "
-            "arrays or a data loader"
+            f"{name} with {recipe.regrowth or recipe.schedule} reads data at every update, but a generator can be read "
+            "once; pass arrays or a data loader"
         )
 
 

@@ -11,7 +11,8 @@ from typing import Any, Protocol, TypeVar
 from secateur.errors import FileFormatError, NoMatchError, RecipeError
 from secateur.recipe.allocation import SCOPES, Array, BoolArray, allocate, budgets
 from secateur.recipe.costs import COST_TARGETS, Latency, ModelTarget
-from secateur.recipe.granularity import GRANULARITIES, Granularity, Layers, Structured, Units, Weights
+from secateur.recipe.granularity import GRANULARITIES, Blocks, Granularity, Layers, Structured, Units, Weights
+from secateur.recipe.regrowth import REGROWTHS, Regrowth
 from secateur.recipe.score import SCORES, Magnitude, Score
 from secateur.recipe.serial import decode, encode
 from secateur.recipe.sharing import ALLOCATIONS, ERK, WORDS, Allocation, Global
@@ -52,6 +53,8 @@ class Recipe:
         exclude: patterns of those that must not be. A pattern that matches nothing is an error.
         allocation: how the model's total is divided over its layers: ``"global"`` by one ranking, ``"uniform"``,
             ``"erk"`` (:class:`ERK`), or the :class:`Sensitivity` that an adapter's ``sensitivity`` measured.
+        regrowth: which pruned weights come back in training: :class:`SET`, :class:`RigL` or :class:`DynamicSurgery`;
+            None: what is pruned stays pruned.
 
     ``Recipe(0.9)`` prunes 90 % of the weights, by magnitude, over the whole model, at once.
     """
@@ -64,6 +67,7 @@ class Recipe:
     include: Sequence[str] = ("*",)
     exclude: Sequence[str] = ()
     allocation: Allocation | str = field(default_factory=Global)
+    regrowth: Regrowth | None = None
 
     def __post_init__(self) -> None:
         if is_real(self.target):
@@ -73,13 +77,15 @@ class Recipe:
         if isinstance(self.allocation, str):
             object.__setattr__(self, "allocation", WORDS.get(self.allocation, self.allocation))
         for name, kinds in _PARTS.items():
-            _check_kind(name, getattr(self, name), kinds)
+            if name not in _OPTIONAL or getattr(self, name) is not None:
+                _check_kind(name, getattr(self, name), kinds)
         if self.scope not in SCOPES:
             raise RecipeError(f"scope {self.scope!r}: use 'model' (one ranking for all layers) or 'layer' (one each)")
         for name in ("include", "exclude"):
             object.__setattr__(self, name, _patterns(name, getattr(self, name)))
         _check_costs(self.target, self.granularity, self.scope)
         _check_allocation(self)
+        _check_regrowth(self)
 
     @property
     def competing(self) -> str:
@@ -144,7 +150,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only, ready for JSON."""
-        parts = {name: encode(getattr(self, name)) for name in _PARTS}
+        parts = {name: None if (part := getattr(self, name)) is None else encode(part) for name in _PARTS}
         return {**parts, "scope": self.scope, "include": list(self.include), "exclude": list(self.exclude)}
 
     @classmethod
@@ -158,7 +164,8 @@ class Recipe:
         if not isinstance(document, dict) or not expected - {*_LATER} <= {*document} <= expected:
             raise FileFormatError(f"a recipe needs exactly the fields {', '.join(sorted(expected))}")
         document = {**_LATER, **document}
-        parts = {name: decode(document[name], kinds, name) for name, kinds in _PARTS.items()}
+        given = {name: kinds for name, kinds in _PARTS.items() if name not in _OPTIONAL or document[name] is not None}
+        parts = {name: decode(document[name], kinds, name) for name, kinds in given.items()}
         try:
             return cls(**parts, **{name: document[name] for name in ("scope", "include", "exclude")})
         except (RecipeError, TypeError) as error:
@@ -175,8 +182,10 @@ _PARTS: dict[str, dict[str, type]] = {
     "score": SCORES,
     "schedule": SCHEDULES,
     "allocation": ALLOCATIONS,
+    "regrowth": REGROWTHS,
 }
-_LATER: dict[str, Any] = {"allocation": encode(Global())}
+_OPTIONAL = ("regrowth",)
+_LATER: dict[str, Any] = {"allocation": encode(Global()), "regrowth": None}
 """What recipes of the first files did not have yet."""
 
 
@@ -232,6 +241,19 @@ def _check_allocation(recipe: Recipe) -> None:
         raise RecipeError(f"{told} divides numbers of elements over layers, which {kind} does not have to give")
     if isinstance(allocation, ERK) and isinstance(kind, Units):
         raise RecipeError(f"{told} goes by the sides of kernels: use granularity=Weights() or Blocks()")
+
+
+def _check_regrowth(recipe: Recipe) -> None:
+    if recipe.regrowth is None:
+        return
+    name = type(recipe.regrowth).__name__
+    if not isinstance(recipe.granularity, Weights | Blocks):
+        raise RecipeError(
+            f"{name} lets single weights or blocks come back: a unit of {recipe.granularity} has neither inputs nor "
+            "readers once it is pruned, so that no gradient reaches it; use granularity=Weights()"
+        )
+    if recipe.schedule.rewind is not None:
+        raise RecipeError(f"{name} changes the masks that rewinding has just made: use one of the two")
 
 
 def _patterns(name: str, given: Any) -> tuple[str, ...]:
