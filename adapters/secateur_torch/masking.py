@@ -148,7 +148,8 @@ class Hold:
             optimizer.state.clear()
             if isinstance(optimizer, torch.optim.Adagrad):  # the only one that does not begin anew by itself
                 groups = [dict(group) for group in optimizer.param_groups]
-                optimizer.state.update(torch.optim.Adagrad(groups).state)
+                start = optimizer.defaults["initial_accumulator_value"]
+                optimizer.state.update(torch.optim.Adagrad(groups, initial_accumulator_value=start).state)
 
     def release(self) -> None:
         """Stop holding. Weights keep their values."""

@@ -20,8 +20,8 @@ from secateur.errors import FileFormatError
 
 Array = npt.NDArray[Any]
 
-STATE, ARRAYS = "progress.json", "progress.safetensors"
-_PARTS = ("kept", "recorded", "values")
+FILE = "progress.safetensors"
+_PARTS, _STATE = ("kept", "recorded", "values"), "state"
 
 
 @dataclass
@@ -51,14 +51,13 @@ class Progress:
     values: dict[str, Array] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
-        """Add two files to a folder."""
+        """Add a file to a folder."""
         from safetensors.numpy import save_file
 
         arrays = {f"{part}/{name}": array for part in _PARTS for name, array in getattr(self, part).items()}
         about = {name: json.dumps([array.dtype.name, array.shape]) for name, array in arrays.items()}
-        save_file({name: _bits(array) for name, array in arrays.items()}, folder / ARRAYS, metadata=about)
-        plain = {name: value for name, value in vars(self).items() if name not in _PARTS}
-        (folder / STATE).write_text(json.dumps(plain), "utf-8")
+        about[_STATE] = json.dumps({name: value for name, value in vars(self).items() if name not in _PARTS})
+        save_file({name: _bits(array) for name, array in arrays.items()}, folder / FILE, metadata=about)
 
     def renamed(self, names: Mapping[str, str]) -> Progress:
         """With the names of the model at hand."""
@@ -72,20 +71,19 @@ def read(folder: Path) -> Progress:
     """What :meth:`Progress.write` wrote.
 
     Raises:
-        FileFormatError: a file is missing or damaged.
+        FileFormatError: the file is missing or damaged.
     """
     from safetensors import SafetensorError, safe_open
 
     parts: dict[str, dict[str, Array]] = {part: {} for part in _PARTS}
     try:
-        plain = json.loads((folder / STATE).read_text("utf-8"))
-        with safe_open(folder / ARRAYS, framework="numpy") as file:
+        with safe_open(folder / FILE, framework="numpy") as file:
             about = file.metadata() or {}
             for key in file.keys():  # noqa: SIM118 - not a mapping
                 part, _, name = key.partition("/")
                 dtype, shape = json.loads(about[key])
                 parts[part][name] = file.get_tensor(key).view(_dtype(dtype)).reshape(shape)
-        return Progress(**{**plain, **parts})
+        return Progress(**{**json.loads(about[_STATE]), **parts})
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise FileFormatError(
             f"{folder} does not tell where a training stands ({error}): resume from what a Pruner's save() wrote in "

@@ -60,7 +60,9 @@ def test_random_numbers_follow_from_seed_step_and_layer_alone() -> None:
     wanted = np.random.PCG64(np.random.SeedSequence([0, 1, 0])).random_raw(600) >> np.uint64(11)
     dead = np.flatnonzero(~kept["a"])
     assert set(np.flatnonzero(back)) == set(dead[np.argsort(wanted[dead])[-90:]])
-    assert np.flatnonzero(back)[:4].tolist() == [3, 13, 33, 39], "the stream has changed: old trainings would not resume"
+    assert np.flatnonzero(back)[:4].tolist() == [3, 13, 33, 39], (
+        "the stream has changed: old trainings would not resume"
+    )
 
 
 def test_the_share_of_rigl_falls_with_a_cosine() -> None:
