@@ -99,7 +99,7 @@ class Pruner(Pruned):
                 example = first_inputs(data)
         require_rows(example)
         require_example(recipe, example)
-        super().__init__(adapter, model, recipe, example, _trace(adapter, model, recipe, example))
+        super().__init__(adapter, model, recipe, example, trace(adapter, model, recipe, example))
         if branching := self._branching():
             warnings.warn(branching, stacklevel=2)
         self._dense, self._dense_nonzero = sampled(self.parameters()), count_nonzero(self.parameters())
@@ -338,7 +338,7 @@ def prune(
     )
 
 
-def _trace(adapter: Adapter, model: Any, recipe: Recipe, example: Any | None) -> Graph | None:
+def trace(adapter: Adapter, model: Any, recipe: Recipe, example: Any | None) -> Graph | None:
     """The structure: required for what goes as one; for weights only to rank ties in the order of the forward pass."""
     try:
         return adapter.graph(model, example)

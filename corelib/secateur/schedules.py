@@ -29,6 +29,10 @@ class Schedule(Protocol):
     def rewind(self) -> int | None:
         """The step whose weights come back after each pruning; None if weights train on."""
 
+    @property
+    def last(self) -> int:
+        """The step at which the final sparsity is reached."""
+
     def fraction(self, step: int, sparsity: float = 0.0) -> float:
         """The share of the final sparsity after ``step`` training steps; some schedules need to know that sparsity."""
 
@@ -123,6 +127,11 @@ class OneShot(Timed):
         if self.at < 0:
             raise OutOfRangeError(f"OneShot(at={self.at}): a training step is 0 or more")
 
+    @property
+    def last(self) -> int:
+        """See :class:`Schedule`."""
+        return self.at
+
     def fraction(self, step: int, sparsity: float = 0.0) -> float:
         """0.0 before ``at``, then 1.0."""
         return 1.0 if step >= self.at else 0.0
@@ -162,6 +171,11 @@ class Ramp(Span):
         object.__setattr__(self, "initial", real(f"{name}'s initial", self.initial))
         if not 0.0 <= self.initial <= 1.0:
             raise OutOfRangeError(f"{name}(initial={self.initial}): give a share of the final sparsity, 0 to 1")
+
+    @property
+    def last(self) -> int:
+        """See :class:`Schedule`."""
+        return self.end
 
     def fraction(self, step: int, sparsity: float = 0.0) -> float:
         """0.0 before ``begin``, 1.0 from ``end`` on; between them as the schedule says."""
@@ -303,6 +317,11 @@ class Iterative(Timed):
                 f"Iterative(every={self.every}, rewind={self.rewind}): give 0 (initialisation) or a {self.unit} before "
                 "the first pruning"
             )
+
+    @property
+    def last(self) -> int:
+        """See :class:`Schedule`."""
+        return self.rounds * self.every
 
     def fraction(self, step: int, sparsity: float = 0.0) -> float:
         """(1 - (1 - sparsity) ** (round / rounds)) / sparsity, and 1.0 from the last round on."""
