@@ -13,7 +13,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import naive
-from secateur import ERK, KSigma, Neurons, Parameters, PerLayer, Recipe, Sensitivity, Uniform
+import secateur_keras as sk
+import secateur_torch as st_torch
+from agreement.pairs import dense_pair
+from secateur import (
+    ERK,
+    Cosine,
+    Cubic,
+    Exponential,
+    KSigma,
+    Linear,
+    Neurons,
+    OneCycle,
+    Parameters,
+    PerLayer,
+    Recipe,
+    Sensitivity,
+    Uniform,
+)
 from secateur.errors import (
     NoMatchError,
     OutOfRangeError,
@@ -153,6 +170,41 @@ SCAN = Sensitivity(["a"], [0.5], [[1.0]], 0.5)
 def test_what_cannot_be_divided_is_refused_in_words(make: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         make()
+
+
+@given(layers(), allocations, st.integers(1, 6), st.sampled_from([Cubic, Cosine, OneCycle, Exponential, Linear]))
+def test_masks_are_nested_on_the_way_and_exact_at_its_end(
+    scores: dict[str, np.ndarray], allocation: Any, every: int, kind: Any
+) -> None:
+    recipe = Recipe(0.8, allocation=allocation, schedule=kind(0, 12, every))
+    random = np.random.default_rng(every)
+    budgets, size = recipe.budgets(scores), sum(score.size for score in scores.values())
+    kept = {name: np.ones(score.shape, np.bool_) for name, score in scores.items()}
+    for step in (step for step in range(13) if recipe.schedule.due(step)):
+        moved = {name: score * random.uniform(0, 2, score.shape) for name, score in scores.items()}
+        share = recipe.schedule.fraction(step, sum(budgets) / size)
+        now = recipe.allocate(moved, [math.floor(share * count + 0.5) for count in budgets], kept)
+        assert all((now[name] <= kept[name]).all() for name in scores)
+        kept = now
+    assert sum(int((~flags).sum()) for flags in kept.values()) == math.floor(0.8 * size + 0.5)
+
+
+@pytest.mark.parametrize(
+    "recipe", [Recipe(0.7, allocation="erk"), Recipe({"0": 0.5, "*": 0.9}), Recipe(0.7, allocation="uniform")]
+)
+def test_both_frameworks_divide_and_prune_alike(recipe: Recipe) -> None:
+    pair = dense_pair((6, 12, 10, 3), ties=True)
+    named = recipe
+    if isinstance(recipe.target, PerLayer):
+        first = next(iter(sk.prune(pair.keras_model, Recipe(0.1)).masks)).split("/")[0]
+        named = Recipe({first: 0.5, "*": 0.9})
+    ours = st_torch.prune(pair.torch_model, recipe, example=pair.torch_example)
+    theirs = sk.prune(pair.keras_model, named)
+    for mask, other in zip(ours.masks.values(), theirs.masks.values(), strict=True):
+        np.testing.assert_array_equal(mask, other.T)
+    if not isinstance(recipe.target, PerLayer):
+        assert sum(int((~mask).sum()) for mask in ours.masks.values()) == math.floor(0.7 * 222 + 0.5)
+    assert str(ours.summary())
 
 
 def test_a_threshold_finds_the_total_and_the_allocation_divides_it() -> None:

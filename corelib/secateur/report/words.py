@@ -32,7 +32,7 @@ from secateur.recipe import (
     Weights,
 )
 from secateur.report.formats import number
-from secateur.schedules import OneShot, Schedule
+from secateur.schedules import OneShot
 from secateur.structure.coupling import Frozen
 from secateur.structure.sets import Slice
 
@@ -93,7 +93,8 @@ def recipe_words(recipe: Recipe) -> dict[str, str]:
         "target": target_words(recipe),
         "scope": _SCOPES[recipe.scope],
         **({} if isinstance(recipe.allocation, Global) else {"allocation": _ALLOCATIONS[type(recipe.allocation)]}),
-        "schedule": "at once" if once else _schedule(recipe.schedule),
+        "schedule": "at once" if once else _timed(recipe.schedule),
+        **({} if recipe.regrowth is None else {"regrowth": _timed(recipe.regrowth)}),
     }
     patterns = {"include": recipe.include, "exclude": recipe.exclude}
     chosen = {name: ", ".join(some) for name, some in patterns.items() if some and tuple(some) != ("*",)}
@@ -104,12 +105,14 @@ def _divided(recipe: Recipe) -> str:
     return "" if isinstance(recipe.allocation, Global) else f", {_ALLOCATIONS[type(recipe.allocation)]}"
 
 
-def _schedule(schedule: Schedule) -> str:
-    """``Cubic(begin=0, end=20, every=1)``, in steps or epochs, without what is as always."""
-    told = {field.name: getattr(schedule, field.name) for field in fields(schedule)}  # type: ignore[arg-type]
-    usual = {field.name: field.default for field in fields(schedule)}  # type: ignore[arg-type]
-    shown = ", ".join(f"{name} {value}" for name, value in told.items() if name != "unit" and value != usual[name])
-    return f"{type(schedule).__name__}: {shown} ({schedule.unit}s)"
+def _timed(part: Any) -> str:
+    """A schedule or a regrowth: ``Cubic: begin 0, end 20 (steps)``, without what is as always."""
+    told = [
+        f"{field.name} {value}"
+        for field in fields(part)
+        if field.name != "unit" and (value := getattr(part, field.name)) != field.default
+    ]
+    return f"{type(part).__name__}: {', '.join(told)} ({part.unit}s)"
 
 
 def _limits(recipe: Recipe) -> str:
