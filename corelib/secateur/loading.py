@@ -72,7 +72,7 @@ def _check_masks(folder: Path, masks: Mapping[str, BoolArray], parameters: Seque
 def interrupted(
     adapter: Adapter, folder: Path, model: Any, recipe: Recipe, counterparts: Counterparts | None
 ) -> tuple[dict[str, BoolArray], Progress]:
-    """Masks and progress of a saved training, whose weights are read into the model.
+    """Masks and progress of a saved training; its weights are still to be read.
 
     Raises:
         FileFormatError: the folder is damaged, foreign, of no training, of another model or under another recipe;
@@ -85,5 +85,4 @@ def interrupted(
     if saved != recipe:
         raise FileFormatError(f"{folder} was saved under another recipe, {saved}: resume with that one")
     _check_masks(folder, masks, adapter.parameters(model))
-    adapter.read_model(folder, model)
     return masks, state.renamed(names)

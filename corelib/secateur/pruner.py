@@ -123,7 +123,7 @@ class Pruner(Pruned):
         if saved is None:
             self._begin(optimizer)
         else:
-            self._continue(*saved, optimizer)
+            self._continue(Path(str(resume)), *saved, optimizer)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """As :meth:`Pruned.__deepcopy__`, for what :func:`prune` returned. Raises CopyError in a training loop."""
@@ -170,7 +170,7 @@ class Pruner(Pruned):
         scores = self._rank()
         masks: dict[str, BoolArray] = {}
         if self._schedule.fraction(0) < 1.0 or self._growth is not None:
-            final, _ = self._selection.keep(scores, 1.0, self._selection.budgets(scores))
+            final = self._rehearsed(scores)
             masks = self._ranking.masks(final)
             if self._growth is not None:
                 self._growth.require_room(final)
@@ -180,6 +180,16 @@ class Pruner(Pruned):
             self._end_round()
         else:
             self._hold_masks({name: np.ones_like(mask) for name, mask in masks.items()}, optimizer)
+
+    def _rehearsed(self, scores: dict[str, Array]) -> dict[str, BoolArray]:
+        """What the final target keeps by the scores of now, with nothing emptied if these can still move."""
+        budgets = self._selection.budgets(scores)
+        final, _ = self._selection.keep(scores, 1.0, budgets)
+        if self._schedule.fraction(0) == 1.0:
+            return final
+        spared, _ = self._selection.keep(scores, 1.0, budgets, training=True)
+        gone, without = (sum(int(np.count_nonzero(~each)) for each in kept.values()) for kept in (final, spared))
+        return spared if gone == without else final
 
     def _record(self) -> None:
         """Remember the weights to which the schedule rewinds."""
@@ -236,9 +246,11 @@ class Pruner(Pruned):
         if self._after_round is not None:
             self._after_round(self)
 
-    def _continue(self, masks: dict[str, BoolArray], saved: Progress, optimizer: Any | None) -> None:
+    def _continue(self, folder: Path, masks: dict[str, BoolArray], saved: Progress, optimizer: Any | None) -> None:
         """Stand where a saved training stood."""
-        self._hold_masks(masks, optimizer)
+        self._hold_masks({name: np.ones_like(mask) for name, mask in masks.items()}, optimizer)  # refuses a wrong one
+        self.adapter.read_model(folder, self.model)
+        self._hold_masks(masks)
         self.step, self.rounds, self._round_began = saved.step, saved.rounds, saved.round_began
         self._reached, self._budgets, self._spared = saved.reached, saved.budgets, saved.spared
         self._kept, self._recorded = saved.kept or None, saved.recorded

@@ -14,7 +14,7 @@ from torch import nn
 import secateur_keras as sk
 import secateur_torch as st
 from secateur import SET, Cubic, DynamicSurgery, Iterative, KSigma, Neurons, Recipe, RigL, progress
-from secateur.errors import FileFormatError
+from secateur.errors import FileFormatError, HoldError
 from secateur.progress import Progress
 
 X = np.random.default_rng(0).normal(size=(32, 6)).astype(np.float32)
@@ -138,6 +138,9 @@ def test_what_cannot_be_resumed_is_refused_and_changes_nothing(tmp_path: Path) -
     narrow = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 2))
     with pytest.raises(FileFormatError, match=r"mask of shape \(12, 6\)"):
         torch_pruner(narrow, torch.optim.SGD(narrow.parameters(), 0.1), RECIPES["cubic"], resume=tmp_path / "saved")
+    foreign = torch.optim.SGD(narrow.parameters(), 0.1)
+    with pytest.raises(HoldError, match="owns none"):
+        torch_pruner(other, foreign, RECIPES["cubic"], resume=tmp_path / "saved")
     (tmp_path / "saved" / progress.FILE).write_bytes(b"no tensors")
     with pytest.raises(FileFormatError, match="does not tell"):
         torch_pruner(other, new, RECIPES["cubic"], resume=tmp_path / "saved")
