@@ -36,6 +36,7 @@ from secateur.recipe import Recipe, Structured
 from secateur.regrowing import regrower
 from secateur.report.collect import Outcome, sampled
 from secateur.report.words import what
+from secateur.rounds import Rounds
 from secateur.schedules import OneShot
 from secateur.scoring import Statistics
 from secateur.selection import selection
@@ -50,7 +51,6 @@ class Pruner(Pruned):
 
     Attributes:
         step: optimizer steps seen since the pruner was made, or the training that it resumes began.
-        rounds: how often the schedule has pruned.
 
     Args:
         adapter: the framework's adapter.
@@ -103,7 +103,7 @@ class Pruner(Pruned):
         if branching := self._branching():
             warnings.warn(branching, stacklevel=2)
         self._dense, self._dense_nonzero = sampled(self.parameters()), count_nonzero(self.parameters())
-        self.step, self.rounds, self._round_began, self._after_round = 0, 0, 0, after_round
+        self.step, self._rounds, self._after_round = 0, Rounds(self._schedule.rewind), after_round
         if statistics is not None:
             self.statistics = given_statistics(adapter, model, self.parameters(), statistics)
         self._follows = optimizer is not None or recipe.schedule != OneShot() or growth is not None
@@ -118,7 +118,6 @@ class Pruner(Pruned):
         self._budgets: Sequence[int] | None = None
         self._reached = 0.0
         self._spared: dict[str, int] = {}
-        self._recorded: dict[str, Array] = {}
         self._growth, self._regrower = growth, regrower(recipe, growth, self._ranking, self._gather)
         if saved is None:
             self._begin(optimizer)
@@ -140,12 +139,17 @@ class Pruner(Pruned):
         return self._reached == 1.0
 
     @property
+    def rounds(self) -> int:
+        """How often the schedule has pruned."""
+        return self._rounds.count
+
+    @property
     def round_step(self) -> int:
         """Steps since the schedule last pruned: what a learning rate that restarts with each round depends on.
 
         After a rewinding to step k it starts from k.
         """
-        return self.step - self._round_began
+        return self.step - self._rounds.began
 
     def is_due(self, step: int) -> bool:
         """Whether anything happens after ``step`` training steps: masks change, or weights are recorded."""
@@ -160,7 +164,7 @@ class Pruner(Pruned):
         for _ in range(steps):
             self.step += 1
             if self._hold is not None:
-                self._record()
+                self._rounds.record(self.step, self.parameters)
                 if self._changes_masks(self.step):
                     self._prune(self._rank())
                     self._end_round()
@@ -174,7 +178,7 @@ class Pruner(Pruned):
             masks = self._ranking.masks(final)
             if self._growth is not None:
                 self._growth.require_room(final)
-        self._record()
+        self._rounds.record(0, self.parameters)
         if self._schedule.due(0):
             self._prune(scores, optimizer)
             self._end_round()
@@ -191,12 +195,6 @@ class Pruner(Pruned):
         gone, without = (sum(int(np.count_nonzero(~each)) for each in kept.values()) for kept in (final, spared))
         return spared if gone == without else final
 
-    def _record(self) -> None:
-        """Remember the weights to which the schedule rewinds."""
-        if self.step == self._schedule.rewind:
-            stored = (parameter for parameter in self.parameters() if not parameter.refusal)
-            self._recorded = {parameter.name: np.array(parameter.view, order="C") for parameter in stored}
-
     def _prune(self, scores: dict[str, Array], optimizer: Any | None = None) -> None:
         """Prune what the schedule asks for at this step; in mid-training nothing is emptied."""
         budgets = self._selection.budgets(scores) if self._budgets is None else self._budgets
@@ -204,7 +202,8 @@ class Pruner(Pruned):
         kept, spared = self._selection.keep(scores, fraction, budgets, self._kept, training=self.step > 0)
         kept = self._regrown(scores, kept)
         self._hold_masks(self._ranking.masks(kept), optimizer)
-        self._revive()
+        if self._regrower is not None:
+            self.adapter.write(self.model, self._regrower.revived(self._masks))
         self._budgets, self._kept, self._scores, self._reached = budgets, kept, scores, fraction
         self.thresholds = _thresholds(scores, kept, self.recipe.competing)
         self.timing = self._selection.timing if fraction == 1.0 else None
@@ -226,34 +225,22 @@ class Pruner(Pruned):
             return kept
         return self._regrower.regrown(self.step, parameters, scores, kept, self.statistics)
 
-    def _revive(self) -> None:
-        """Write the values with which weights come back, where they do not start at zero."""
-        if self._regrower is not None and self._regrower.values:
-            values = self._regrower.values.items()
-            kept = {name: np.where(self._masks[name], each, each.dtype.type(0)) for name, each in values}
-            self.adapter.write(self.model, kept)
-
     def _end_round(self) -> None:
         """If the schedule has pruned at this step: rewind where it says so, and tell the user."""
-        if not self._schedule.due(self.step):
-            return
-        self.rounds += 1
-        self._round_began = self.step - (self._schedule.rewind or 0)
-        if self._schedule.rewind is not None and self._hold is not None:
-            self.adapter.write(self.model, self._recorded)
-            self.adapter.apply(self.model, self._masks)
-            self._hold.forget(self._schedule.rewind)
-        if self._after_round is not None:
-            self._after_round(self)
+        if self._schedule.due(self.step):
+            self._rounds.end(self.step, self.adapter, self.model, self._masks, self._hold)
+            if self._after_round is not None:
+                self._after_round(self)
 
     def _continue(self, folder: Path, masks: dict[str, BoolArray], saved: Progress, optimizer: Any | None) -> None:
         """Stand where a saved training stood."""
         self._hold_masks({name: np.ones_like(mask) for name, mask in masks.items()}, optimizer)  # refuses a wrong one
         self.adapter.read_model(folder, self.model)
         self._hold_masks(masks)
-        self.step, self.rounds, self._round_began = saved.step, saved.rounds, saved.round_began
+        self.step = saved.step
+        self._rounds = Rounds(self._schedule.rewind, saved.rounds, saved.round_began, saved.recorded)
         self._reached, self._budgets, self._spared = saved.reached, saved.budgets, saved.spared
-        self._kept, self._recorded = saved.kept or None, saved.recorded
+        self._kept = saved.kept or None
         self._dense, self._dense_nonzero = (), None
         if self._regrower is not None:
             self._regrower.values = saved.values
@@ -262,19 +249,19 @@ class Pruner(Pruned):
         if self._follows:
             Progress(
                 step=self.step,
-                rounds=self.rounds,
-                round_began=self._round_began,
+                rounds=self._rounds.count,
+                round_began=self._rounds.began,
                 reached=self._reached,
                 budgets=self._budgets,
                 spared=self._spared,
                 kept=self._kept or {},
-                recorded=self._recorded,
+                recorded=dict(self._rounds.recorded),
                 values={} if self._regrower is None else self._regrower.values,
             ).write(folder)
 
     def _gather(self, needs: Sequence[str]) -> Statistics:
-        """Statistics of the model as it is: given ones, those of the data, or else of the last training step."""
-        if self._given:
+        """Statistics of the model as it is: known ones, those of the data, or else of the last training step."""
+        if self._given or all(need in self.statistics for need in needs):
             return self.statistics
         if self._data is None:
             return {need: self.adapter.step_gradients(self.model) for need in needs}

@@ -54,6 +54,9 @@ class Regrower(Protocol):
             statistics: what the recipe's score needs.
         """
 
+    def revived(self, masks: Masks) -> dict[str, Array]:
+        """Parameter -> its numbers under these masks, where something comes back with a value of its own."""
+
 
 def regrower(recipe: Recipe, regrowth: Regrowth | None, ranking: Ranking, gather: Gather) -> Regrower | None:
     """What carries out the recipe's regrowth; None where it has none.
@@ -94,6 +97,10 @@ class Exchanging:
             growth = self._ranking.scores(parameters, Gradient(), {"mean_abs_gradient": gradients})
         return self._regrowth.exchange(step, scores, kept, growth)
 
+    def revived(self, masks: Masks) -> dict[str, Array]:
+        """As :class:`Regrower`: what comes back is zero."""
+        return {}
+
 
 class Operating:
     """:class:`secateur.recipe.regrowth.DynamicSurgery`: the values of pruned weights are kept here, and train."""
@@ -126,6 +133,10 @@ class Operating:
         ranked = self._regrowth.ranked(self._ranking.scores(dense, self._recipe.score, statistics), kept)
         found, _ = sparing(self._recipe, self._ranking, ranked, self._gone(kept), None)
         return found
+
+    def revived(self, masks: Masks) -> dict[str, Array]:
+        """As :class:`Regrower`: kept weights have the bits that they had."""
+        return {name: np.where(masks[name], each, each.dtype.type(0)) for name, each in self.values.items()}
 
     def _gone(self, kept: Kept) -> list[int]:
         """How many elements are pruned in each ranking."""
