@@ -85,7 +85,7 @@ class Hold:
 
     def forget(self, step: int) -> None:
         """As :class:`secateur.adapter.Hold`: a learning rate that is a schedule goes on from ``step``."""
-        optimizers.forget([weight for reference in self._weights if (weight := reference.variable()) is not None], step)
+        optimizers.forget(self._required().trainable_variables, step)
 
     def release(self) -> None:
         """Stop holding and leave optimizers as they were found. Weights keep their values."""

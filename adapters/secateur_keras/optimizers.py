@@ -81,23 +81,19 @@ def trains(optimizer: Optimizer, variable: keras.Variable) -> bool:
 
 
 def forget(variables: Sequence[keras.Variable], step: int) -> None:
-    """Make every optimizer that trains any of these as if new, but for its count of steps, which becomes ``step``."""
+    """Have optimizers start anew with these variables, but for their count of steps, which becomes ``step``."""
     for optimizer in tuple(_built):
-        if not inner(optimizer) and any(trains(optimizer, variable) for variable in variables):
+        own = [] if inner(optimizer) else [variable for variable in variables if trains(optimizer, variable)]
+        if own:
             for model in _trained_by(optimizer):
                 backends.synchronise(model)
             optimizer._iterations.assign(step)
-            for variable in optimizer._trainable_variables:
-                for slot in remembered(optimizer, variable).values():
-                    slot.assign(keras.ops.zeros(slot.shape, slot.dtype))
-            for variable, average in _averages(optimizer):
-                average.assign(variable.value)
-
-
-def _averages(optimizer: Optimizer) -> list[tuple[keras.Variable, keras.Variable]]:
-    """Weights and their moving averages, where the optimizer makes any."""
-    averages = optimizer._model_variables_moving_average if optimizer.use_ema else []
-    return list(zip(optimizer._trainable_variables, averages, strict=True)) if averages else []
+        for variable in own:
+            for slot in remembered(optimizer, variable).values():
+                slot.assign(keras.ops.zeros(slot.shape, slot.dtype))
+            if optimizer.use_ema:
+                index = optimizer._get_variable_index(variable)
+                optimizer._model_variables_moving_average[index].assign(variable.value)
 
 
 def applied(optimizer: Optimizer) -> int:

@@ -76,6 +76,18 @@ def test_a_torch_model_is_rewound_and_its_optimizer_starts_anew(optimizer: str, 
     require_rewound(numbers(model), recorded, pruner.masks)
 
 
+def test_an_optimizer_of_two_models_forgets_one_of_them() -> None:
+    model, other = torch_network(), torch_network()
+    optimizer = torch.optim.Adam([*model.parameters(), *other.parameters()], 0.01)
+    pruner = st.Pruner(model, Recipe(0.5, schedule=Iterative(rounds=1, every=1, rewind=0)), optimizer)
+    for each in (model, other):
+        nn.functional.cross_entropy(each(torch.tensor(X)), torch.tensor(Y)).backward()
+    optimizer.step()
+    assert pruner.rounds == 1
+    assert not any(tensor in optimizer.state for tensor in model.parameters())
+    assert all(tensor in optimizer.state for tensor in other.parameters())
+
+
 def keras_network(optimizer: Any) -> keras.Model:
     keras.utils.set_random_seed(0)
     layers = keras.layers
@@ -106,6 +118,19 @@ class Recorder(keras.callbacks.Callback):
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()
         self.seen.append({item.name: np.array(item.view) for item in sk.parameters(self.model)})
+
+
+def test_averages_of_keras_start_again_from_the_rewound_weights() -> None:
+    model = keras_network(keras.optimizers.SGD(0.1, momentum=0.9, use_ema=True, ema_momentum=0.5))
+    averages: list[bool] = []
+
+    def compare(_: sk.Pruner) -> None:
+        pairs = zip(model.trainable_variables, model.optimizer._model_variables_moving_average, strict=True)
+        averages.extend(bool(keras.ops.all(variable.value == average.value)) for variable, average in pairs)
+
+    recipe = Recipe(0.5, schedule=Iterative(rounds=1, every=2, rewind=1))
+    model.fit(X, Y, batch_size=8, verbose=0, callbacks=[sk.Pruner(recipe, after_round=compare)])
+    assert averages == [True] * len(model.trainable_variables)
 
 
 @pytest.mark.parametrize("rewind", [0, 3])
@@ -156,5 +181,7 @@ def test_epochs_in_both_frameworks() -> None:
     train_torch(model, optimizer, 6)
     assert (pruner.rounds, pruner.round_step) == (1, 0)
     callback, twin = sk.Pruner(recipe), keras_network("sgd")
+    with pytest.raises(RecipeError, match="steps_per_epoch=len"):
+        twin.fit(((X, Y) for _ in range(3)), verbose=0, callbacks=[callback])
     twin.fit(X, Y, batch_size=11, epochs=2, verbose=0, callbacks=[callback])
     assert (callback.rounds, callback.round_step, callback.step) == (1, 0, 6)
