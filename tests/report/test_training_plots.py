@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
-from secateur import Cosine, Cubic, Exponential, Iterative, Linear, OneCycle, OneShot, Polynomial, Sensitivity
+from secateur import Cosine, Cubic, Exponential, Iterative, Linear, OneCycle, OneShot, Polynomial, Recipe, Sensitivity
 from secateur.errors import RecipeError
-from secateur.report import schedule_figure, sensitivity_figure
+from secateur.report import Outcome, details, schedule_figure, sensitivity_figure
 
 SCHEDULES: list[Any] = [
     OneShot(),
@@ -45,6 +46,16 @@ def test_many_schedules_share_one_axis_and_long_ones_are_thinned() -> None:
         schedule_figure([Cubic(0, 5), Cubic(0, 5, unit="epoch")])
     with pytest.raises(RecipeError, match="nothing"):
         schedule_figure([])
+
+
+def test_the_report_of_a_training_draws_its_schedule() -> None:
+    recipe = Recipe(0.5, schedule=Iterative(2, 10))
+    kept = {"a": np.array([True, False, False, False])}
+    told = details(Outcome(recipe=recipe, parameters=(), masks={}, kept=kept, scores={"a": np.ones(4)}))
+    (curve,) = told.curves
+    assert (curve.x, curve.x_label, curve.y_label) == ((0, 10, 20), "training step", "share of the final sparsity")
+    assert curve.y == pytest.approx((0.0, (1 - 0.25**0.5) / 0.75, 1.0))
+    assert details(Outcome(recipe=Recipe(0.5), parameters=(), masks={})).curves == ()
 
 
 def test_a_scan_is_drawn_from_the_dense_loss_on() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from secateur.errors import RecipeError
@@ -14,6 +14,7 @@ from secateur.schedules import Schedule
 
 MOST = 400
 """Points of a curve that are drawn."""
+SHARE = "share of the final sparsity"
 
 
 def schedule_figure(schedules: Schedule | Sequence[Schedule], sparsity: float = 0.9) -> Any:
@@ -36,7 +37,8 @@ def schedule_figure(schedules: Schedule | Sequence[Schedule], sparsity: float = 
         told = " and ".join(f"{unit}s" for unit in sorted(units)) or "nothing"
         raise RecipeError(f"schedules in {told} cannot share an axis: give some of one unit")
     end = max(1, *(schedule.last for schedule in listed))
-    curves = [_curve(schedule, sparsity, end) for schedule in listed]
+    shares = [schedule_curve(schedule, sparsity, end) for schedule in listed]
+    curves = [replace(each, y=tuple(sparsity * y for y in each.y), y_label="sparsity") for each in shares]
     return curves_figure(curves).update_traces(line_shape="hv", mode="lines")
 
 
@@ -57,13 +59,13 @@ def sensitivity_figure(scan: Sensitivity) -> Any:
     )
 
 
-def _curve(schedule: Schedule, sparsity: float, end: int) -> Curve:
-    """What holds from each time at which masks are made."""
+def schedule_curve(schedule: Schedule, sparsity: float, end: int = 0) -> Curve:
+    """The share of the final sparsity that holds from each time at which masks are made, as far as ``end`` at least."""
     times = [step for step in range(schedule.last + 1) if schedule.due(step)]
     times = [*times[:: len(times) // MOST + 1], schedule.last]
-    points = {step: sparsity * schedule.fraction(step, sparsity) for step in times}
-    points = {0: 0.0, **points, end: points[schedule.last]}
-    return Curve(_name(schedule), tuple(points), tuple(points.values()), f"training {schedule.unit}", "sparsity")
+    points = {step: schedule.fraction(step, sparsity) for step in times}
+    points = {0: 0.0, **points, max(end, schedule.last): points[schedule.last]}
+    return Curve(_name(schedule), tuple(points), tuple(points.values()), f"training {schedule.unit}", SHARE)
 
 
 def _name(schedule: Any) -> str:
