@@ -14,7 +14,7 @@ import numpy.typing as npt
 from secateur.adapter import Masks, Parameter, Smaller
 from secateur.structure.graph import Graph
 from secateur.structure.removal import Plan
-from secateur_keras import carrying, files, masking, parameters, reading, statistics, surgery, timing, tracing, writing
+from secateur_keras import carrying, files, masking, parameters, reading, statistics, steps, surgery, timing, tracing
 
 Array = npt.NDArray[Any]
 BoolArrays = dict[str, npt.NDArray[np.bool_]]
@@ -54,16 +54,16 @@ class KerasAdapter:
         return None if example is None else tracing.made_up_like(model, graph, example)
 
     def step_gradients(self, model: keras.Model) -> dict[str, Array]:
-        """See :func:`secateur_keras.writing.step_gradients`."""
-        return writing.step_gradients(model)
-
-    def write(self, model: keras.Model, values: Mapping[str, Array]) -> None:
-        """See :func:`secateur_keras.writing.write`."""
-        writing.write(model, values)
+        """See :func:`secateur_keras.steps.step_gradients`."""
+        return steps.step_gradients(model)
 
     def apply(self, model: keras.Model, masks: Masks) -> None:
         """See :func:`secateur_keras.masking.apply`."""
         masking.apply(model, masks)
+
+    def assign(self, model: keras.Model, values: Mapping[str, Array]) -> None:
+        """See :func:`secateur_keras.parameters.assign`."""
+        parameters.assign(model, values)
 
     def native(self, model: keras.Model, masks: Masks) -> BoolArrays:
         """See :func:`secateur_keras.parameters.to_native`."""

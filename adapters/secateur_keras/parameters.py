@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +17,7 @@ from secateur_keras import backends
 from secateur_keras.layouts import layout
 from secateur_keras.naming import Weight, require_model, weights
 
+Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -38,6 +42,15 @@ def parameters(model: keras.Model, graph: Graph | None = None) -> list[Parameter
     if graph is None:
         return list(found.values())
     return [found[name] for name in dict.fromkeys([*(name for name in graph.parameters if name in found), *found])]
+
+
+def assign(model: keras.Model, values: Mapping[str, Array]) -> None:
+    """Write whole weights: numbers in canonical layout, of the weight's own dtype."""
+    backends.synchronise(model)
+    for weight, form in layouts(model):
+        if weight.name in values:
+            wide = np.promote_types(values[weight.name].dtype, np.float32)  # not every backend takes bfloat16
+            weight.variable.assign(np.array(form.to_native(values[weight.name]), dtype=wide, order="C"))
 
 
 def layouts(model: keras.Model) -> list[tuple[Weight, Layout]]:

@@ -24,9 +24,9 @@ from secateur_torch import (
     optimizers,
     parameters,
     statistics,
+    steps,
     surgery,
     tracing,
-    writing,
 )
 
 Array = npt.NDArray[Any]
@@ -65,16 +65,16 @@ class TorchAdapter:
         return fitting.made_up(model, graph, example)
 
     def step_gradients(self, model: nn.Module) -> dict[str, Array]:
-        """See :func:`secateur_torch.writing.step_gradients`."""
-        return writing.step_gradients(model)
-
-    def write(self, model: nn.Module, values: Mapping[str, Array]) -> None:
-        """See :func:`secateur_torch.writing.write`."""
-        writing.write(model, values)
+        """See :func:`secateur_torch.steps.step_gradients`."""
+        return steps.step_gradients(model)
 
     def apply(self, model: nn.Module, masks: Masks) -> None:
         """See :func:`secateur_torch.masking.apply`."""
         masking.apply(model, masks)
+
+    def assign(self, model: nn.Module, values: Mapping[str, Array]) -> None:
+        """See :func:`secateur_torch.parameters.assign`."""
+        parameters.assign(model, values)
 
     def native(self, model: nn.Module, masks: Masks) -> dict[str, BoolArray]:
         """See :func:`secateur_torch.parameters.to_native`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +21,11 @@ from secateur.errors import (
 )
 from secateur.layout import Layout, masks_to_canonical, masks_to_native
 from secateur.structure.graph import Graph, ParameterShape
-from secateur_torch.arrays import array
+from secateur_torch.arrays import array, from_array
 from secateur_torch.layouts import layout
 from secateur_torch.parametrized import Computed, computed
 
+Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
 
 RANKABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -83,6 +85,15 @@ def weights(model: nn.Module) -> list[Weight]:
                 _check_dtype(name, tensor)
                 listed.setdefault(id(tensor), weight)
     return list(listed.values())
+
+
+def assign(model: nn.Module, values: Mapping[str, Array]) -> None:
+    """Write whole weights, in place: numbers in canonical layout, of the weight's own dtype."""
+    with torch.no_grad():
+        for weight in weights(model):
+            if weight.name in values:
+                native = np.array(weight.layout.to_native(values[weight.name]), order="C")
+                weight.tensor.copy_(from_array(native))
 
 
 def to_native(model: nn.Module, masks: Masks) -> dict[str, BoolArray]:

@@ -141,11 +141,11 @@ class Adapter(Protocol):
         Raises MissingDataError: the framework keeps none, or there are none.
         """
 
-    def write(self, model: Any, values: Mapping[str, Array]) -> None:
-        """Write these numbers (canonical layout) into the weights and running statistics of those names."""
-
     def apply(self, model: Any, masks: Masks) -> None:
         """Write exact zeros where a mask (canonical layout) is False. Other weights keep their bits."""
+
+    def assign(self, model: Any, values: Mapping[str, Array]) -> None:
+        """Write whole parameters or running statistics: numbers in canonical layout, of the parameter's own dtype."""
 
     def native(self, model: Any, masks: Masks) -> dict[str, npt.NDArray[np.bool_]]:
         """The masks in each parameter's own layout, C-contiguous."""

@@ -203,7 +203,7 @@ class Pruner(Pruned):
         kept = self._regrown(scores, kept)
         self._hold_masks(self._ranking.masks(kept), optimizer)
         if self._regrower is not None:
-            self.adapter.write(self.model, self._regrower.revived(self._masks))
+            self.adapter.assign(self.model, self._regrower.revived(self._masks))
         self._budgets, self._kept, self._scores, self._reached = budgets, kept, scores, fraction
         self.thresholds = _thresholds(scores, kept, self.recipe.competing)
         self.timing = self._selection.timing if fraction == 1.0 else None

@@ -41,6 +41,6 @@ class Rounds:
         self.count += 1
         self.began = step - (self.rewind or 0)
         if self.rewind is not None and hold is not None:
-            adapter.write(model, self.recorded)
+            adapter.assign(model, self.recorded)
             adapter.apply(model, masks)
             hold.forget(self.rewind)

@@ -95,7 +95,7 @@ def _masked_loss(
         adapter.apply(model, masked)
         return _loss(evaluate, model, f"the model with {layer} pruned")
     finally:
-        adapter.write(model, before)
+        adapter.assign(model, before)
 
 
 def _loss(evaluate: Evaluate, model: Any, what: str) -> float:
