@@ -143,3 +143,21 @@ def ks_distance(cdf: Any, values: Sequence[float]) -> float:
         at, before = sum(v <= value for v in values), sum(v < value for v in values)
         gaps += [abs(at / len(values) - cdf(value)), abs(before / len(values) - cdf(value))]
     return max(gaps)
+
+
+def erk(shapes: Sequence[tuple[int, ...]], keep: int) -> list[float]:
+    """How much each layer keeps, as the loop of Evci et al. 2020 finds it: layers above density 1 are made dense."""
+    dense: set[int] = set()
+    while True:
+        raw = [sum(shape) / math.prod(shape) for shape in shapes]
+        others = [index for index in range(len(shapes)) if index not in dense]
+        divisor = sum(raw[index] * math.prod(shapes[index]) for index in others)
+        left = keep - sum(math.prod(shapes[index]) for index in dense)
+        epsilon = left / divisor if others else 0.0
+        over = {index for index in others if raw[index] * epsilon > 1.0}
+        if not over:
+            return [
+                float(math.prod(shape)) if index in dense else epsilon * raw[index] * math.prod(shape)
+                for index, shape in enumerate(shapes)
+            ]
+        dense |= over

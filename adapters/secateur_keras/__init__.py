@@ -5,7 +5,7 @@ The names are the same in :mod:`secateur_torch`; what they do is defined once, i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ except ImportError as error:
 
 import numpy.typing as npt
 
-from secateur import pruner
+from secateur import loading, pruner
+from secateur import sensitivity as scanning
 from secateur.adapter import Parameter
 from secateur.pruned import Pruned
-from secateur.recipe import Recipe
+from secateur.recipe import Recipe, Sensitivity
 from secateur.structure.graph import Graph
 from secateur_keras.adapter import KerasAdapter
 from secateur_keras.distillation import distiller
@@ -29,7 +30,18 @@ from secateur_keras.files import counterparts
 from secateur_keras.masking import release
 from secateur_keras.training import Pruner
 
-__all__ = ["Pruned", "Pruner", "distiller", "graph", "load", "parameters", "prune", "release", "statistics"]
+__all__ = [
+    "Pruned",
+    "Pruner",
+    "distiller",
+    "graph",
+    "load",
+    "parameters",
+    "prune",
+    "release",
+    "sensitivity",
+    "statistics",
+]
 
 _ADAPTER = KerasAdapter()
 
@@ -86,7 +98,36 @@ def load(folder: str | Path, model: keras.Model | None = None, example: Any | No
             None to rebuild it from the folder, which needs no code unless the model has layers of your own.
         example: an input for a later ``compact()``.
     """
-    return pruner.load(_ADAPTER, folder, model, example, counterparts)
+    return loading.load(_ADAPTER, folder, model, example, counterparts)
+
+
+def sensitivity(
+    model: keras.Model,
+    evaluate: Callable[[keras.Model], Any],
+    recipe: Recipe,
+    sparsities: Sequence[float] = scanning.SPARSITIES,
+    data: Any | None = None,
+    loss: Any | None = None,
+    example: Any | None = None,
+    cache: str | Path | None = None,
+) -> Sensitivity:
+    """Measure how the loss grows as each layer is pruned by itself, for ``Recipe(..., allocation=sensitivity)``.
+
+    Args:
+        model: a trained model; it is left as found.
+        evaluate: model -> a number that grows as the model gets worse: a loss, or the share of wrong answers. On data
+            that no test uses.
+        recipe: which layers, by which score; target and schedule do not matter.
+        sparsities: at which each layer is pruned: ascending, above 0 and below 1.
+        data: for scores that need gradients, as for :func:`prune`.
+        loss: for the same: a Keras loss; None for the one that the model was compiled with.
+        example: as for :func:`prune`.
+        cache: a JSON file that keeps the losses of each layer, for as long as weights, recipe, sparsities and the loss
+            of the dense model are the same.
+    """
+    return scanning.sensitivity(
+        _ADAPTER, model, evaluate, recipe, sparsities, data=data, loss=loss, example=example, cache=cache
+    )
 
 
 def parameters(model: keras.Model, example: Any | None = None) -> list[Parameter]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from secateur.adapter import Masks, Parameter, Smaller
 from secateur.structure.graph import Graph
 from secateur.structure.removal import Plan
-from secateur_keras import carrying, files, masking, parameters, reading, statistics, surgery, timing, tracing
+from secateur_keras import carrying, files, masking, parameters, reading, statistics, steps, surgery, timing, tracing
 
 Array = npt.NDArray[Any]
 BoolArrays = dict[str, npt.NDArray[np.bool_]]
@@ -24,6 +24,7 @@ class KerasAdapter:
     """Keras 3 on the active backend: ``tensorflow``, ``jax`` or ``torch``."""
 
     framework = "keras"
+    keeps_gradients = False
 
     def __init__(self) -> None:
         self.backend = str(keras.backend.backend())
@@ -51,6 +52,10 @@ class KerasAdapter:
     def made_up(self, model: keras.Model, graph: Graph, example: Any | None) -> Any | None:
         """See :func:`secateur_keras.tracing.made_up_like`; without an example, outputs are those of a made-up one."""
         return None if example is None else tracing.made_up_like(model, graph, example)
+
+    def step_gradients(self, model: keras.Model) -> dict[str, Array]:
+        """See :func:`secateur_keras.steps.step_gradients`."""
+        return steps.step_gradients(model)
 
     def apply(self, model: keras.Model, masks: Masks) -> None:
         """See :func:`secateur_keras.masking.apply`."""

@@ -90,6 +90,10 @@ class Hold:
         self._set(model, to_native(model, masks))
         apply(model, masks)
 
+    def forget(self, step: int) -> None:
+        """As :class:`secateur.adapter.Hold`: a learning rate that is a schedule goes on from ``step``."""
+        optimizers.forget(self._required().trainable_variables, step)
+
     def release(self) -> None:
         """Stop holding and leave optimizers as they were found. Weights keep their values."""
         optimizers.drop(self)

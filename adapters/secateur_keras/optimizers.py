@@ -88,6 +88,22 @@ def trains(optimizer: Optimizer, variable: keras.Variable) -> bool:
     return optimizer._var_key(variable) in optimizer._trainable_variables_indices
 
 
+def forget(variables: Sequence[keras.Variable], step: int) -> None:
+    """Have optimizers start anew with these variables, but for their count of steps, which becomes ``step``."""
+    for optimizer in tuple(_built):
+        own = [] if inner(optimizer) else [variable for variable in variables if trains(optimizer, variable)]
+        if own:
+            for model in _trained_by(optimizer):
+                backends.synchronise(model)
+            optimizer._iterations.assign(step)
+        for variable in own:
+            for slot in remembered(optimizer, variable).values():
+                slot.assign(keras.ops.zeros(slot.shape, slot.dtype))
+            if optimizer.use_ema:
+                index = optimizer._get_variable_index(variable)
+                optimizer._model_variables_moving_average[index].assign(variable.value)
+
+
 def applied(optimizer: Optimizer) -> int:
     """How many batches' gradients an optimizer has taken, those that it only accumulates and skips among them."""
     below = inner(optimizer)

@@ -49,9 +49,7 @@ def assign(model: keras.Model, values: Mapping[str, Array]) -> None:
     backends.synchronise(model)
     for weight, form in layouts(model):
         if weight.name in values:
-            wide = np.promote_types(
-                values[weight.name].dtype, np.float32
-            )  # not every backend takes bfloat16 from NumPy
+            wide = np.promote_types(values[weight.name].dtype, np.float32)  # not every backend takes bfloat16
             weight.variable.assign(np.array(form.to_native(values[weight.name]), dtype=wide, order="C"))
 
 

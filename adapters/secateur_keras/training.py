@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from secateur.scoring import Statistics
 from secateur_keras import backends, optimizers
 from secateur_keras.adapter import KerasAdapter
 from secateur_keras.distillation import student
+from secateur_keras.files import counterparts
 
 
 class Pruner(keras.callbacks.Callback):
@@ -32,6 +34,13 @@ class Pruner(keras.callbacks.Callback):
         loss: for the same; None for the loss that the model was compiled with.
         example: an input, needed only if the model does not know its own input shape.
         statistics: statistics that are known already, instead of ``data``.
+        steps_per_epoch: batches in an epoch, if the recipe counts epochs; None for what ``fit`` knows.
+        after_round: called with this callback after each pruning of the schedule. Where weights are rewound, or the
+            learning rate starts again with each round (``Iterative``), let a ``LearningRateScheduler`` depend on
+            :attr:`round_step`. A learning rate that is a schedule of Keras's starts again with a rewinding by itself.
+        resume: a folder that ``pruner.save(folder)`` wrote in the middle of this training, in another process perhaps:
+            weights, masks and the place in the schedule are taken over. The optimizer's own state comes with the model,
+            from ``keras.models.load_model``.
     """
 
     def __init__(
@@ -41,10 +50,15 @@ class Pruner(keras.callbacks.Callback):
         loss: Any | None = None,
         example: Any | None = None,
         statistics: Statistics | None = None,
+        steps_per_epoch: int | None = None,
+        after_round: Callable[[Pruner], Any] | None = None,
+        resume: str | Path | None = None,
     ) -> None:
         super().__init__()
         self.recipe = recipe
-        self._options = {"data": data, "loss": loss, "example": example, "statistics": statistics}
+        self._options: dict[str, Any] = {"data": data, "loss": loss, "example": example, "statistics": statistics}
+        self._options |= {"resume": resume, "counterparts": counterparts}
+        self._steps_per_epoch, self._after_round = steps_per_epoch, after_round
         self._session: pruner.Pruner | None = None
         self._batches = 0
         self._applied = 0
@@ -70,7 +84,13 @@ class Pruner(keras.callbacks.Callback):
         trained = student(self.model)
         if self._session is None:
             self._session = pruner.Pruner(
-                KerasAdapter(), trained, self.recipe, optimizer=self.model.optimizer, **self._options
+                KerasAdapter(),
+                trained,
+                self.recipe,
+                optimizer=self.model.optimizer,
+                steps_per_epoch=self._steps_per_epoch or self.params.get("steps"),
+                after_round=self._round_ended,
+                **self._options,
             )
         elif self._session.model is not trained:
             raise HoldError("this pruner already belongs to another model; make a new one")
@@ -84,9 +104,14 @@ class Pruner(keras.callbacks.Callback):
         """Follow the training; with ``steps_per_execution`` several batches end at once."""
         steps, self._batches = self._steps(batch + 1), batch + 1
         session = self.pruned
-        if any(session.recipe.schedule.due(session.step + step) for step in range(1, steps + 1)):
+        if any(session.is_due(session.step + step) for step in range(1, steps + 1)):
             backends.synchronise(self.model)
         session.advance(steps)
+
+    def _round_ended(self, session: pruner.Pruner) -> None:
+        self._session, self._applied = session, optimizers.applied(self.model.optimizer)
+        if self._after_round is not None:
+            self._after_round(self)
 
     def _steps(self, end: int) -> int:
         """Batches since the last call. Of an execution that the data do not fill, Keras tells the end that it had if
@@ -119,6 +144,16 @@ class Pruner(keras.callbacks.Callback):
     def step(self) -> int:
         """Training batches seen so far."""
         return self.pruned.step
+
+    @property
+    def rounds(self) -> int:
+        """How often the schedule has pruned."""
+        return self.pruned.rounds
+
+    @property
+    def round_step(self) -> int:
+        """See :attr:`secateur.pruner.Pruner.round_step`."""
+        return self.pruned.round_step
 
     @property
     def finished(self) -> bool:

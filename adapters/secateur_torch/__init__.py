@@ -5,7 +5,7 @@ The names are the same in :mod:`secateur_keras`; what they do is defined once, i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,29 @@ except ImportError as error:
 
 import numpy.typing as npt
 
-from secateur import pruner
+from secateur import loading, pruner
+from secateur import sensitivity as scanning
 from secateur.adapter import Parameter
 from secateur.pruned import Pruned
-from secateur.recipe import Recipe
+from secateur.recipe import Recipe, Sensitivity
 from secateur.structure.graph import Graph
 from secateur_torch.adapter import TorchAdapter
 from secateur_torch.distillation import Distillation
 from secateur_torch.masking import release
 from secateur_torch.training import Pruner
 
-__all__ = ["Distillation", "Pruned", "Pruner", "graph", "load", "parameters", "prune", "release", "statistics"]
+__all__ = [
+    "Distillation",
+    "Pruned",
+    "Pruner",
+    "graph",
+    "load",
+    "parameters",
+    "prune",
+    "release",
+    "sensitivity",
+    "statistics",
+]
 
 _ADAPTER = TorchAdapter()
 
@@ -82,7 +94,36 @@ def load(folder: str | Path, model: torch.nn.Module | None = None, example: Any 
             ``torch.nn`` layers in ``Sequential`` containers, which the folder describes by itself.
         example: an input for a later ``compact()``.
     """
-    return pruner.load(_ADAPTER, folder, model, example)
+    return loading.load(_ADAPTER, folder, model, example)
+
+
+def sensitivity(
+    model: torch.nn.Module,
+    evaluate: Callable[[torch.nn.Module], Any],
+    recipe: Recipe,
+    sparsities: Sequence[float] = scanning.SPARSITIES,
+    data: Any | None = None,
+    loss: Any | None = None,
+    example: Any | None = None,
+    cache: str | Path | None = None,
+) -> Sensitivity:
+    """Measure how the loss grows as each layer is pruned by itself, for ``Recipe(..., allocation=sensitivity)``.
+
+    Args:
+        model: a trained model; it is left as found.
+        evaluate: model -> a number that grows as the model gets worse: a loss, or the share of wrong answers. On data
+            that no test uses.
+        recipe: which layers, by which score; target and schedule do not matter.
+        sparsities: at which each layer is pruned: ascending, above 0 and below 1.
+        data: for scores that need gradients, as for :func:`prune`.
+        loss: for the same: a callable ``loss(outputs, labels)``.
+        example: as for :func:`prune`.
+        cache: a JSON file that keeps the losses of each layer, for as long as weights, recipe, sparsities and the loss
+            of the dense model are the same.
+    """
+    return scanning.sensitivity(
+        _ADAPTER, model, evaluate, recipe, sparsities, data=data, loss=loss, example=example, cache=cache
+    )
 
 
 def parameters(model: torch.nn.Module, example: Any | None = None) -> list[Parameter]:

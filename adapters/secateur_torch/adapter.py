@@ -26,6 +26,7 @@ from secateur_torch import (
     optimizers,
     parameters,
     statistics,
+    steps,
     surgery,
     tracing,
 )
@@ -39,6 +40,7 @@ class TorchAdapter:
 
     framework = "torch"
     backend = "torch"
+    keeps_gradients = True
 
     def parameters(self, model: nn.Module, graph: Graph | None = None) -> list[Parameter]:
         """See :func:`secateur_torch.parameters.parameters`."""
@@ -63,6 +65,10 @@ class TorchAdapter:
     def made_up(self, model: nn.Module, graph: Graph, example: Any | None) -> Any | None:
         """See :func:`secateur_torch.fitting.made_up`."""
         return fitting.made_up(model, graph, example)
+
+    def step_gradients(self, model: nn.Module) -> dict[str, Array]:
+        """See :func:`secateur_torch.steps.step_gradients`."""
+        return steps.step_gradients(model)
 
     def apply(self, model: nn.Module, masks: Masks) -> None:
         """See :func:`secateur_torch.masking.apply`."""

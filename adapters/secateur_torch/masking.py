@@ -144,6 +144,20 @@ class Hold:
                     _clear_state(optimizer, weight.tensor, steady)
         self._set(masked)
 
+    def forget(self, step: int) -> None:
+        """Drop what optimizers remember of the model's weights; a learning rate is its scheduler's affair."""
+        model = None if self._model is None else self._model()
+        own = {id(tensor) for tensor in model.parameters()} if model is not None else set()
+        for optimizer in self._optimizers:
+            gone = [tensor for tensor in optimizer.state if id(tensor) in own]
+            for tensor in gone:
+                del optimizer.state[tensor]
+            if isinstance(optimizer, torch.optim.Adagrad):  # the only one that does not begin anew by itself
+                start = optimizer.defaults["initial_accumulator_value"]
+                groups = [dict(group) for group in optimizer.param_groups]
+                fresh = torch.optim.Adagrad(groups, initial_accumulator_value=start).state
+                optimizer.state.update({tensor: fresh[tensor] for tensor in gone})
+
     def release(self) -> None:
         """Stop holding. Weights keep their values."""
         self._set(())

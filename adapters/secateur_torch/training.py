@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 import weakref
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,12 +27,21 @@ class Pruner(pruner.Pruner):
         model: the model that trains.
         recipe: what to prune, and when: steps of its schedule are steps of ``optimizer``.
         optimizer: the optimizer that trains the model.
-        data: for scores that need gradients: ``(x, y)`` or a data loader, read again at every update.
+        data: for scores that need gradients: ``(x, y)`` or a data loader, read again at every update. Weights come back
+            (``RigL``, ``DynamicSurgery``) by the gradients of the training step itself if there is none.
         loss: for the same: a callable ``loss(outputs, labels)``.
         example: an input, needed to prune neurons and to compact; the first batch of ``data`` if None.
         statistics: statistics that are known already, instead of ``data``.
+        steps_per_epoch: optimizer steps in an epoch, ``len(loader)``, if the recipe counts epochs.
+        after_round: called with the pruner after each pruning of the schedule. Where weights are rewound, or the
+            learning rate starts again with each round (``Iterative``), restart a scheduler here, or let it depend on
+            :attr:`round_step`: ``LambdaLR(optimizer, lambda _: rate(pruner.round_step))``.
+        resume: a folder that ``pruner.save(folder)`` wrote in the middle of this training, in another process perhaps:
+            weights, masks and the place in the schedule are taken over. Load the optimizer's own state as ever
+            (``optimizer.load_state_dict``), and that of your learning-rate scheduler and random numbers.
 
     Raises:
+        FileFormatError: ``resume`` is no such folder, or of another model or recipe.
         HoldError: ``optimizer`` is none, or owns none of the masked weights. Nothing was changed.
 
     Example:
@@ -55,6 +66,9 @@ class Pruner(pruner.Pruner):
         loss: Any | None = None,
         example: Any | None = None,
         statistics: Statistics | None = None,
+        steps_per_epoch: int | None = None,
+        after_round: Callable[[Pruner], Any] | None = None,
+        resume: str | Path | None = None,
     ) -> None:
         require_optimizer(optimizer)
         super().__init__(
@@ -66,6 +80,9 @@ class Pruner(pruner.Pruner):
             loss=loss,
             example=example,
             statistics=statistics,
+            steps_per_epoch=steps_per_epoch,
+            after_round=after_round,
+            resume=resume,
         )
         self._watch = _Watch(optimizer)
         if isinstance(self._hold, Hold) and not self.finished:

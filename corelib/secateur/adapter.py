@@ -85,6 +85,12 @@ class Hold(Protocol):
     def update(self, masks: Masks) -> None:
         """Replace the masks (canonical layout) and apply the new ones at once."""
 
+    def forget(self, step: int) -> None:
+        """Make the optimizers that train held weights as if new: no momenta, averages or counts of steps.
+
+        Where an optimizer's own learning rate depends on its count of steps, the count becomes ``step``.
+        """
+
     def release(self) -> None:
         """Stop holding and leave the optimizer as it was found. Weights keep their values."""
 
@@ -94,6 +100,8 @@ class Adapter(Protocol):
 
     framework: str
     backend: str
+    keeps_gradients: bool
+    """Whether :meth:`step_gradients` can tell any."""
 
     def parameters(self, model: Any, graph: Graph | None = None) -> list[Parameter]:
         """All weights and running statistics; in the order of first use in ``graph`` if given, else of definition.
@@ -127,6 +135,12 @@ class Adapter(Protocol):
 
         Floating-point numbers are standard normal. What an ``embedding`` of the graph reads directly are whole numbers
         below the table's number of entries. Other whole numbers and booleans are those of the example.
+        """
+
+    def step_gradients(self, model: Any) -> dict[str, Array]:
+        """Parameter name -> gradient of the training step that has just been made, in canonical layout.
+
+        Raises MissingDataError: the framework keeps none, or there are none.
         """
 
     def apply(self, model: Any, masks: Masks) -> None:

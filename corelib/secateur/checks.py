@@ -14,6 +14,7 @@ from secateur.arrays import Named, as_array
 from secateur.batches import is_repeatable
 from secateur.errors import ExampleError, MissingDataError, NoMatchError, RecipeError, ShapeMismatchError
 from secateur.recipe import Latency, Recipe
+from secateur.recipe.granularity import COMPENSATION
 from secateur.schedules import OneShot
 from secateur.scoring import Statistics
 from secateur.statistics import ACTIVATIONS
@@ -52,24 +53,38 @@ def require_numbers(parameters: Sequence[Parameter]) -> None:
     kernels.refuse_nan([Named(parameter.name, parameter.view) for parameter in parameters])
 
 
-def require_data(recipe: Recipe, data: Any | None, statistics: Statistics | None) -> None:
-    """Raises MissingDataError if what the recipe's score or compensation is computed from can come from neither."""
+def require_data(
+    recipe: Recipe, data: Any | None, statistics: Statistics | None, keeps_gradients: bool = False
+) -> None:
+    """Raises MissingDataError if what the recipe is computed from can come from neither.
+
+    ``keeps_gradients``: whether a training step leaves its gradients, which then do for weights that come back.
+    """
+    gradients, growth = "gradients: pass data=(x, y) or a data loader, and loss=", recipe.regrowth
+    _require_needs(recipe, type(recipe.score).__name__, recipe.score.needs, data, statistics, gradients)
+    if growth is not None and (data is not None or statistics is not None or not keeps_gradients):
+        _require_needs(recipe, type(growth).__name__, growth.needs, data, statistics, gradients)
+    if recipe.compensates:
+        name = f"{type(recipe.granularity).__name__}(compensate=True)"
+        read = "what layers read: pass data=, inputs with or without labels"
+        _require_needs(recipe, name, (COMPENSATION,), data, statistics, read)
+
+
+def _require_needs(
+    recipe: Recipe, name: str, needs: Sequence[str], data: Any | None, statistics: Statistics | None, source: str
+) -> None:
     known = () if statistics is None else [statistic for statistic, _ in _items(statistics, "statistics")]
-    missing = [need for need in recipe.needs if need not in known]
+    missing = [need for need in needs if need not in known]
     if not missing:
         return
-    is_scored = any(need in recipe.score.needs for need in missing)
-    name = type(recipe.score).__name__ if is_scored else f"{type(recipe.granularity).__name__}(compensate=True)"
     if statistics is not None:
         raise MissingDataError(f"statistics lack {', '.join(missing)}, which {name} needs")
-    if data is None and not is_scored:
-        raise MissingDataError(f"{name} is computed from what layers read: pass data=, inputs with or without labels")
     if data is None:
-        raise MissingDataError(f"{name} is computed from gradients: pass data=(x, y) or a data loader, and loss=")
-    if recipe.schedule != OneShot() and not is_repeatable(data):
+        raise MissingDataError(f"{name} is computed from {source}")
+    if (recipe.schedule != OneShot() or recipe.regrowth is not None) and not is_repeatable(data):
         raise MissingDataError(
-            f"{name} with {recipe.schedule} reads data at every update, but a generator can be read once; pass "
-            "arrays or a data loader"
+            f"{name} with {recipe.regrowth or recipe.schedule} reads data at every update, but a generator can be read "
+            "once; pass arrays or a data loader"
         )
 
 

@@ -24,9 +24,6 @@ Array = npt.NDArray[Any]
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
-STATISTIC = "input_mean"
-"""What is gathered for it: see :data:`secateur.statistics.ACTIVATIONS`."""
-
 
 @dataclass(frozen=True, eq=False)
 class Compensation:

@@ -270,6 +270,10 @@ class Pruned:
             storage.write(
                 fresh, self.adapter.framework, self.recipe, self._masks, None if removal is None else removal.to_dict()
             )
+            self._write_progress(fresh)
+
+    def _write_progress(self, folder: Path) -> None:
+        """Add where a training stands, if one goes on."""
 
     def outcome(self, example: Any | None) -> Outcome:
         """What :meth:`report` is drawn from, for those who draw their own; arguments as for :meth:`summary`."""

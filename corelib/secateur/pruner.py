@@ -16,7 +16,6 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from secateur import storage
 from secateur.adapter import Adapter, Parameter
 from secateur.batches import first_inputs, is_repeatable
 from secateur.checks import (
@@ -27,14 +26,19 @@ from secateur.checks import (
     require_recipe,
     require_rows,
 )
-from secateur.compensation import STATISTIC, Compensation, compensation
-from secateur.errors import CopyError, ExampleError, FileFormatError, RecipeError, TraceError
+from secateur.compensation import Compensation, compensation
+from secateur.errors import CopyError, ExampleError, RecipeError, TraceError
 from secateur.latency import Stopwatch
+from secateur.loading import Counterparts, interrupted
+from secateur.progress import Progress
 from secateur.pruned import Pruned, count_nonzero
 from secateur.ranking import NeuronRanking, ranking, remedy
 from secateur.recipe import Recipe, Structured
+from secateur.recipe.granularity import COMPENSATION
+from secateur.regrowing import regrower
 from secateur.report.collect import Outcome, sampled
 from secateur.report.words import first_of, what
+from secateur.rounds import Rounds
 from secateur.schedules import OneShot
 from secateur.scoring import Statistics
 from secateur.selection import selection
@@ -48,7 +52,7 @@ class Pruner(Pruned):
     """Prunes step by step while training goes on; the adapter's own loop calls :meth:`advance` after each step.
 
     Attributes:
-        step: optimizer steps seen since the pruner was made.
+        step: optimizer steps seen since the pruner was made, or the training that it resumes began.
 
     Args:
         adapter: the framework's adapter.
@@ -61,6 +65,14 @@ class Pruner(Pruned):
         example: an input for tracing and verification; the first batch of ``data`` if None.
         statistics: statistics that are known already, instead of ``data``: statistic -> parameter name -> array in
             canonical layout.
+        steps_per_epoch: optimizer steps in an epoch, for a schedule or a regrowth that counts epochs.
+        after_round: called with the pruner after each pruning of the schedule, to restart a learning rate for example.
+        resume: a folder that :meth:`save` wrote in the middle of a training, of this model under this recipe: its
+            weights, masks and the place in the schedule are taken over. The optimizer's own state is its user's affair.
+        counterparts: as for :func:`secateur.loading.load`.
+
+    Raises:
+        FileFormatError: ``resume`` is no such folder, or was saved from another model or under another recipe.
     """
 
     def __init__(
@@ -74,36 +86,48 @@ class Pruner(Pruned):
         loss: Any | None = None,
         example: Any | None = None,
         statistics: Statistics | None = None,
+        steps_per_epoch: int | None = None,
+        after_round: Callable[[Any], Any] | None = None,
+        resume: str | Path | None = None,
+        counterparts: Counterparts | None = None,
     ) -> None:
         require_recipe(recipe)
         adapter.parameters(model)  # refuses a model without weights; only the trace knows all of their roles
-        require_data(recipe, data, statistics)
+        require_data(recipe, data, statistics, adapter.keeps_gradients)
+        self._schedule = recipe.schedule.in_steps(steps_per_epoch)
+        growth = None if recipe.regrowth is None else recipe.regrowth.in_steps(steps_per_epoch)
+        saved = None if resume is None else interrupted(adapter, Path(resume), model, recipe, counterparts)
         if example is None and data is not None:
             with adapter.reading(data):
                 example = first_inputs(data)
         require_rows(example)
         require_example(recipe, example)
-        super().__init__(adapter, model, recipe, example, _trace(adapter, model, recipe, example))
+        super().__init__(adapter, model, recipe, example, trace(adapter, model, recipe, example))
         if branching := self._branching():
             warnings.warn(branching, stacklevel=2)
         parameters = self.parameters()
         self._dense, self._dense_nonzero = sampled(parameters), count_nonzero(parameters)
-        self.step = 0
+        self.step, self._rounds, self._after_round = 0, Rounds(self._schedule.rewind), after_round
         if statistics is not None:
             self.statistics = given_statistics(adapter, model, parameters, statistics)
-        self._follows = optimizer is not None or recipe.schedule != OneShot()
+        self._follows = optimizer is not None or recipe.schedule != OneShot() or growth is not None
         self._data, self._loss, self._given = data, loss, statistics is not None
         self._ranking = ranking(recipe, parameters, self._graph)
         if isinstance(self._ranking, NeuronRanking):
             self._coupling = self._ranking.coupling
-        self._selection = selection(recipe, self._ranking, self._stopwatch())
+        owners = {parameter.name: parameter.layer for parameter in parameters}
+        self._selection = selection(recipe, self._ranking, self._stopwatch(), owners)
         self._scores: Mapping[str, Array] = {}
         self._kept: dict[str, BoolArray] | None = None
         self._budgets: Sequence[int] | None = None
         self._reached = 0.0
         self._spared: dict[str, int] = {}
         self._lost: dict[str, str] = {}
-        self._begin(self._rank(parameters), optimizer)
+        self._growth, self._regrower = growth, regrower(recipe, growth, self._ranking, self._gather)
+        if saved is None:
+            self._begin(self._rank(parameters), optimizer)
+        else:
+            self._continue(Path(str(resume)), *saved, optimizer)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """As :meth:`Pruned.__deepcopy__`, for what :func:`prune` returned. Raises CopyError in a training loop."""
@@ -119,38 +143,77 @@ class Pruner(Pruned):
         """Whether the schedule has reached its final sparsity."""
         return self._reached == 1.0
 
+    @property
+    def rounds(self) -> int:
+        """How often the schedule has pruned."""
+        return self._rounds.count
+
+    @property
+    def round_step(self) -> int:
+        """Steps since the schedule last pruned: what a learning rate that restarts with each round depends on.
+
+        After a rewinding to step k it starts from k.
+        """
+        return self.step - self._rounds.began
+
+    def is_due(self, step: int) -> bool:
+        """Whether anything happens after ``step`` training steps: masks change, or weights are recorded."""
+        return self._changes_masks(step) or step == self._schedule.rewind
+
+    def _changes_masks(self, step: int) -> bool:
+        grows = self._growth is not None and self._kept is not None and self._growth.due(step)
+        return self._schedule.due(step) or grows
+
     def advance(self, steps: int = 1) -> None:
         """Count optimizer steps, and prune further at each that the schedule has due, unless released."""
         for _ in range(steps):
             self.step += 1
-            if self.recipe.schedule.due(self.step) and self._hold is not None:
-                self._prune(self._rank())
+            if self._hold is not None:
+                self._rounds.record(self.step, self.parameters)
+                if self._changes_masks(self.step):
+                    self._prune(self._rank())
+                    self._end_round()
 
     def _begin(self, scores: dict[str, Array], optimizer: Any | None) -> None:
         """Prune at step 0 if that is due. Rehearse what is not, so that what cannot work fails before training."""
-        schedule = self.recipe.schedule
         masks: dict[str, BoolArray] = {}
-        if schedule.fraction(0) < 1.0:
-            final, _ = self._selection.keep(scores, 1.0, self._selection.budgets(scores))
+        if self._schedule.fraction(0) < 1.0 or self._growth is not None:
+            final = self._rehearsed(scores)
             masks = self._ranking.masks(final)
-        if schedule.due(0):
+            if self._growth is not None:
+                self._growth.require_room(final)
+        self._rounds.record(0, self.parameters)
+        if self._schedule.due(0):
             self._prune(scores, optimizer)
+            self._end_round()
         else:
             self._hold_masks({name: np.ones_like(mask) for name, mask in masks.items()}, optimizer)
+
+    def _rehearsed(self, scores: dict[str, Array]) -> dict[str, BoolArray]:
+        """What the final target keeps by the scores of now, with nothing emptied if these can still move."""
+        budgets = self._selection.budgets(scores)
+        final, _ = self._selection.keep(scores, 1.0, budgets)
+        if self._schedule.fraction(0) == 1.0:
+            return final
+        spared, _ = self._selection.keep(scores, 1.0, budgets, training=True)
+        gone, without = (sum(int(np.count_nonzero(~each)) for each in kept.values()) for kept in (final, spared))
+        return spared if gone == without else final
 
     def _prune(self, scores: dict[str, Array], optimizer: Any | None = None) -> None:
         """Prune what the schedule asks for at this step; in mid-training nothing is emptied."""
         budgets = self._selection.budgets(scores) if self._budgets is None else self._budgets
-        fraction = self.recipe.schedule.fraction(self.step)
+        fraction = self._fraction(scores, budgets)
         kept, spared = self._selection.keep(scores, fraction, budgets, self._kept, training=self.step > 0)
+        kept = self._regrown(scores, kept)
         masks = self._ranking.masks(kept)
         made_up = self._compensation(masks)
         self._hold_masks(masks, optimizer)
-        if made_up.values:
-            self.adapter.assign(self.model, made_up.values)
+        written = made_up.values if self._regrower is None else self._regrower.revived(self._masks)
+        if written:
+            self.adapter.assign(self.model, written)
         self._lost |= made_up.left
         self._budgets, self._kept, self._scores, self._reached = budgets, kept, scores, fraction
-        self.thresholds = _thresholds(scores, kept, self.recipe.scope)
+        self.thresholds = _thresholds(scores, kept, self.recipe.competing)
         self.timing = self._selection.timing if fraction == 1.0 else None
         self._tell(spared)
 
@@ -158,8 +221,66 @@ class Pruner(Pruned):
         """What makes up for what these masks remove of the model as it is; nothing unless the recipe asks for it."""
         if not self.recipe.compensates or not isinstance(self._ranking, NeuronRanking):
             return Compensation({}, {})
-        means = self.statistics.get(STATISTIC, {})
+        means = self.statistics.get(COMPENSATION, {})
         return compensation(self._ranking.graph, self._ranking.coupling, self.parameters(), masks, means)
+
+    def _fraction(self, scores: Mapping[str, Array], budgets: Sequence[int]) -> float:
+        """What the schedule asks for; between its times, what it last asked for."""
+        if not self._schedule.due(self.step):
+            return self._reached
+        return self._schedule.fraction(self.step, sum(budgets) / sum(score.size for score in scores.values()))
+
+    def _regrown(self, scores: dict[str, Array], kept: dict[str, BoolArray]) -> dict[str, BoolArray]:
+        """As many kept elements as before, others if weights come back at this step."""
+        if self._regrower is None or self._growth is None:
+            return kept
+        parameters = self.parameters()
+        self._regrower.observe(parameters, self._masks, kept)
+        if self.step == 0 or not self._growth.due(self.step):
+            return kept
+        return self._regrower.regrown(self.step, parameters, scores, kept, self.statistics)
+
+    def _end_round(self) -> None:
+        """If the schedule has pruned at this step: rewind where it says so, and tell the user."""
+        if self._schedule.due(self.step):
+            self._rounds.end(self.step, self.adapter, self.model, self._masks, self._hold)
+            if self._after_round is not None:
+                self._after_round(self)
+
+    def _continue(self, folder: Path, masks: dict[str, BoolArray], saved: Progress, optimizer: Any | None) -> None:
+        """Stand where a saved training stood."""
+        self._hold_masks({name: np.ones_like(mask) for name, mask in masks.items()}, optimizer)  # refuses a wrong one
+        self.adapter.read_model(folder, self.model)
+        self._hold_masks(masks)
+        self.step = saved.step
+        self._rounds = Rounds(self._schedule.rewind, saved.rounds, saved.round_began, saved.recorded)
+        self._reached, self._budgets, self._spared = saved.reached, saved.budgets, saved.spared
+        self._kept = saved.kept or None
+        self._dense, self._dense_nonzero = (), None
+        if self._regrower is not None:
+            self._regrower.values = saved.values
+
+    def _write_progress(self, folder: Path) -> None:
+        if self._follows:
+            Progress(
+                step=self.step,
+                rounds=self._rounds.count,
+                round_began=self._rounds.began,
+                reached=self._reached,
+                budgets=self._budgets,
+                spared=self._spared,
+                kept=self._kept or {},
+                recorded=dict(self._rounds.recorded),
+                values={} if self._regrower is None else self._regrower.values,
+            ).write(folder)
+
+    def _gather(self, needs: Sequence[str]) -> Statistics:
+        """Statistics of the model as it is: known ones, those of the data, or else of the last training step."""
+        if self._given or all(need in self.statistics for need in needs):
+            return self.statistics
+        if self._data is None:
+            return {need: self.adapter.step_gradients(self.model) for need in needs}
+        return self.adapter.statistics(self.model, self._data, self._loss, needs)
 
     def _stopwatch(self) -> Stopwatch | None:
         """What a target in time is measured with."""
@@ -179,7 +300,7 @@ class Pruner(Pruned):
         best = what(self.recipe).removesuffix("s")
         return (
             f"At step {self._spared[name]} the recipe would have emptied {name}. Its best {best} stays, and others are "
-            f"pruned in its place. To avoid that, {remedy(self.recipe.scope)}."
+            f"pruned in its place. To avoid that, {remedy(self.recipe.competing)}."
         )
 
     def _lost_words(self) -> Iterator[str]:
@@ -229,65 +350,17 @@ def prune(
         RecipeError: the recipe has a schedule over training steps, which a single call cannot follow.
     """
     require_recipe(recipe)
-    if recipe.schedule != OneShot():
+    if recipe.schedule != OneShot() or recipe.regrowth is not None:
         raise RecipeError(
-            f"{recipe.schedule} prunes over training steps, which prune() does not see; use a Pruner, or leave the "
-            "schedule out"
+            f"{recipe.regrowth or recipe.schedule} prunes over training steps, which prune() does not see; use a "
+            "Pruner, or leave schedule and regrowth out"
         )
     return Pruner(
         adapter, model, recipe, optimizer=optimizer, data=data, loss=loss, example=example, statistics=statistics
     )
 
 
-def load(
-    adapter: Adapter,
-    folder: str | Path,
-    model: Any | None = None,
-    example: Any | None = None,
-    counterparts: Callable[[Path, Any], Mapping[str, str]] | None = None,
-) -> Pruned:
-    """Restore what :meth:`Pruned.save` wrote, and hold its masks.
-
-    Args:
-        adapter: the framework's adapter.
-        folder: the saved folder.
-        model: a model of the original architecture, whose weights are replaced; None if the folder holds all of it.
-        example: an input for a later :meth:`Pruned.compact`.
-        counterparts: tells from folder and model which names of weights and layers in the folder are others in the
-            model; for frameworks that make up names.
-
-    Raises:
-        FileFormatError: the folder is damaged, foreign, or of another model; nothing was changed.
-    """
-    folder = Path(folder)
-    recipe, masks = storage.read(folder, adapter.framework)
-    target = adapter.read_model(folder, None) if model is None else model
-    if counterparts is not None:
-        recipe, masks = _renamed(recipe, masks, counterparts(folder, target))
-    _check_masks(folder, masks, adapter.parameters(target))
-    filled = target if model is None else adapter.read_model(folder, model)
-    restored = Pruned(adapter, filled, recipe, example, None)
-    restored._hold_masks(masks)
-    return restored
-
-
-def _renamed(
-    recipe: Recipe, masks: Mapping[str, BoolArray], names: Mapping[str, str]
-) -> tuple[Recipe, dict[str, BoolArray]]:
-    """With the names of the model at hand, patterns that are a whole name included."""
-    include, exclude = ([names.get(each, each) for each in patterns] for patterns in (recipe.include, recipe.exclude))
-    renamed = {names.get(name, name): mask for name, mask in masks.items()}
-    return (dataclasses.replace(recipe, include=include, exclude=exclude) if names else recipe), renamed
-
-
-def _check_masks(folder: Path, masks: Mapping[str, BoolArray], parameters: Sequence[Parameter]) -> None:
-    shapes = {parameter.name: parameter.view.shape for parameter in parameters}
-    for name, mask in masks.items():
-        if shapes.get(name) != mask.shape:
-            raise FileFormatError(f"{folder} has a mask of shape {mask.shape} for {name}, the model {shapes.get(name)}")
-
-
-def _trace(adapter: Adapter, model: Any, recipe: Recipe, example: Any | None) -> Graph | None:
+def trace(adapter: Adapter, model: Any, recipe: Recipe, example: Any | None) -> Graph | None:
     """The structure: required for what goes as one; for weights only to rank ties in the order of the forward pass."""
     try:
         return adapter.graph(model, example)

@@ -69,9 +69,9 @@ def ranking(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph | None
     """
     kind = recipe.granularity
     if isinstance(kind, Blocks):
-        return BlockRanking(_chosen(recipe, parameters), kind, _shapes(parameters), recipe.scope)
+        return BlockRanking(_chosen(recipe, parameters), kind, _shapes(parameters), recipe.competing)
     if not isinstance(kind, Structured):
-        return WeightRanking(_chosen(recipe, parameters), recipe.scope)
+        return WeightRanking(_chosen(recipe, parameters), recipe.competing)
     words = "residual branch" if isinstance(kind, Layers) else "head" if isinstance(kind, Heads) else "neuron"
     if graph is None:
         raise ExampleError(
@@ -85,7 +85,7 @@ def ranking(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph | None
         raise NoMatchError(
             f"no {words} of the chosen layers can be removed ({reasons}); choose other layers or Weights()"
         )
-    return NeuronRanking(graph, coupling, kind, recipe.scope)
+    return NeuronRanking(graph, coupling, kind, recipe.competing)
 
 
 def _branches(kind: Layers, graph: Graph, left_out: Sequence[str]) -> BranchRanking:

@@ -56,12 +56,17 @@ class Selection(Protocol):
         """
 
 
-def selection(recipe: Recipe, ranking: Ranking, stopwatch: Stopwatch | None = None) -> Selection:
-    """How this recipe selects among what competes; only a :class:`Latency` needs the stopwatch."""
+def selection(
+    recipe: Recipe, ranking: Ranking, stopwatch: Stopwatch | None = None, owners: Mapping[str, str] | None = None
+) -> Selection:
+    """How this recipe selects among what competes; only a :class:`Latency` needs the stopwatch.
+
+    Owners (parameter -> its layer) serve patterns that name layers.
+    """
     if isinstance(ranking, NeuronRanking) and stopwatch is not None and isinstance(recipe.target, Latency):
         return ByTime(recipe, ranking, stopwatch)
     among = candidates(recipe, ranking)
-    return ByCount(recipe, ranking) if among is None else ByTurn(recipe, among)
+    return ByCount(recipe, ranking, owners) if among is None else ByTurn(recipe, among)
 
 
 class ByCount:
@@ -69,13 +74,14 @@ class ByCount:
 
     timing: Timing | None = None
 
-    def __init__(self, recipe: Recipe, ranking: Ranking) -> None:
+    def __init__(self, recipe: Recipe, ranking: Ranking, owners: Mapping[str, str] | None = None) -> None:
         self._recipe = recipe
         self._ranking = ranking
+        self._owners = owners
 
     def budgets(self, scores: Mapping[str, Array]) -> list[int]:
         """See :meth:`secateur.recipe.Recipe.budgets`."""
-        return self._recipe.budgets(scores)
+        return self._recipe.budgets(scores, self._owners)
 
     def keep(
         self,

@@ -144,6 +144,26 @@ def test_what_is_known_before_training_is_refused_before_training() -> None:
             Shrinking(Recipe(0.99, schedule=schedule))
 
 
+@pytest.mark.parametrize("schedule", [Linear(0, 4), OneShot(at=3)])
+def test_the_weights_of_the_start_decide_nothing_that_is_due_later(schedule: Any) -> None:
+    """A wide layer begins with smaller weights; what counts is whether training has moved them."""
+    training = Shrinking(Recipe(0.5), at=99)
+    layers = [torch.nn.Linear(6, 8), torch.nn.Linear(8, 3)]
+    model = torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1])
+    with torch.no_grad():
+        layers[0].weight.mul_(1e-3)
+    training.model, training.optimizer = model, torch.optim.SGD(model.parameters(), 0.0)
+    with pytest.raises(EmptyLayerError, match="would prune all 48 weights"):
+        st.prune(model, Recipe(0.7))
+    training.pruner = st.Pruner(model, Recipe(0.7, schedule=schedule), training.optimizer)
+    with torch.no_grad():
+        layers[0].weight.mul_(1e3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        training.run(5)
+    assert training.pruner.finished and training.pruner.sparsity == pytest.approx(0.7, abs=0.5 / 72)
+
+
 def test_a_threshold_that_asks_for_everything_in_mid_training_leaves_the_best() -> None:
     training = Shrinking(Recipe(KSigma(1.0), scope="layer", schedule=OneShot(at=2)))
     with torch.no_grad():

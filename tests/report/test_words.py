@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from secateur.recipe import Bytes, Flops, Gradient, KSigma, Neurons, Parameters, Percentile, Recipe, Taylor
+from secateur.recipe import SET, Bytes, Flops, Gradient, KSigma, Neurons, Parameters, Percentile, Recipe, Taylor
 from secateur.report.words import reason, recipe_words
-from secateur.schedules import Cubic
+from secateur.schedules import Cubic, Iterative
 
 
 def test_every_part_of_a_recipe_is_told() -> None:
@@ -18,7 +18,7 @@ def test_every_part_of_a_recipe_is_told() -> None:
         "score": "mean |gradient|",
         "target": "percentile 50",
         "scope": "within each layer",
-        "schedule": "cubic",
+        "schedule": "Cubic: begin 0, end 10 (steps)",
         "exclude": "head*, stem",
     }
 
@@ -62,3 +62,12 @@ def test_costs_and_what_layers_keep(units: Neurons, expected: str) -> None:
     assert facts["granularity"] == expected
     assert facts["target"] == "the lowest, until 50 % of the floating-point operations are gone"
     assert recipe_words(Recipe(Bytes(0.5), units))["target"] == "the lowest, until 50 % of the bytes are gone"
+
+
+def test_allocations_and_dictionaries_are_told() -> None:
+    told = recipe_words(Recipe(0.9, allocation="erk", schedule=Iterative(3, 100, rewind=0)))
+    assert told["allocation"] == "Erdős–Rényi kernels"
+    assert told["schedule"] == "Iterative: rounds 3, every 100, rewind 0 (steps)"
+    assert recipe_words(Recipe({"conv*": 0.5, "*": 0.9}))["target"] == "the lowest 50 % of conv*, 90 % of *"
+    assert "the same sparsity in every layer" in reason(Recipe(0.9, allocation="uniform"), 0.5)
+    assert recipe_words(Recipe(0.9, regrowth=SET(0, 9, 1)))["regrowth"] == "SET: begin 0, end 9, every 1 (steps)"

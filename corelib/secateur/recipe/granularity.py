@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from secateur.errors import OutOfRangeError, RecipeError
 from secateur.scalars import is_real, sides, whole
 
+COMPENSATION = "input_mean"
+"""The statistic that ``compensate=True`` is computed from."""
+
 NORMS = (1, 2, "inf", "mean")
 
 SLICES = ("out", "in", "bias", "norm")

@@ -11,10 +11,21 @@ from typing import Any, Protocol, TypeVar
 from secateur.errors import FileFormatError, NoMatchError, RecipeError
 from secateur.recipe.allocation import SCOPES, Array, BoolArray, allocate, budgets
 from secateur.recipe.costs import COST_TARGETS, Latency, ModelTarget
-from secateur.recipe.granularity import GRANULARITIES, Granularity, Layers, Structured, Units, Weights
+from secateur.recipe.granularity import (
+    COMPENSATION,
+    GRANULARITIES,
+    Blocks,
+    Granularity,
+    Layers,
+    Structured,
+    Units,
+    Weights,
+)
+from secateur.recipe.regrowth import REGROWTHS, Regrowth
 from secateur.recipe.score import SCORES, Magnitude, Score
 from secateur.recipe.serial import decode, encode
-from secateur.recipe.targets import TARGETS, Sparsity, Target
+from secateur.recipe.sharing import ALLOCATIONS, ERK, WORDS, Allocation, Global
+from secateur.recipe.targets import TARGETS, PerLayer, Sparsity, Target
 from secateur.scalars import is_real
 from secateur.schedules import SCHEDULES, OneShot, Schedule
 
@@ -40,37 +51,56 @@ class Recipe:
 
     Args:
         target: how much: a :class:`Sparsity`, :class:`Percentile` or :class:`KSigma` of the elements, a number is a
-            sparsity; or with whole units :class:`Parameters`, :class:`Flops`, :class:`Bytes` or :class:`Latency` of the
-            model.
+            sparsity, a dictionary of patterns and sparsities is a :class:`PerLayer`; or with whole units
+            :class:`Parameters`, :class:`Flops`, :class:`Bytes` or :class:`Latency` of the model.
         granularity: what is pruned as one: :class:`Weights`, :class:`Blocks`, :class:`Neurons`,
             :class:`Heads` or :class:`Layers`.
         score: what ranks the weights: :class:`Magnitude`, :class:`Gradient` or :class:`Taylor`.
         scope: ``"model"``: everything competes with everything; ``"layer"``: the target holds in each layer by itself.
-        schedule: when, for pruning during training: :class:`OneShot`, :class:`Linear` or :class:`Cubic`.
+        schedule: when, for pruning during training: one of :mod:`secateur.schedules`.
         include: patterns (``fnmatch``) of layer or parameter names that may be pruned.
         exclude: patterns of those that must not be. A pattern that matches nothing is an error.
+        allocation: how the model's total is divided over its layers: ``"global"`` by one ranking, ``"uniform"``,
+            ``"erk"`` (:class:`ERK`), or the :class:`Sensitivity` that an adapter's ``sensitivity`` measured.
+        regrowth: which pruned weights come back in training: :class:`SET`, :class:`RigL` or :class:`DynamicSurgery`;
+            None: what is pruned stays pruned.
 
     ``Recipe(0.9)`` prunes 90 % of the weights, by magnitude, over the whole model, at once.
     """
 
-    target: Target | ModelTarget | float
+    target: Target | ModelTarget | PerLayer | Mapping[str, float] | float
     granularity: Granularity = field(default_factory=Weights)
     score: Score = field(default_factory=Magnitude)
     scope: str = "model"
     schedule: Schedule = field(default_factory=OneShot)
     include: Sequence[str] = ("*",)
     exclude: Sequence[str] = ()
+    allocation: Allocation | str = field(default_factory=Global)
+    regrowth: Regrowth | None = None
 
     def __post_init__(self) -> None:
         if is_real(self.target):
             object.__setattr__(self, "target", Sparsity(self.target))  # type: ignore[arg-type]
+        elif isinstance(self.target, Mapping):
+            object.__setattr__(self, "target", PerLayer(self.target))
+        if isinstance(self.allocation, str):
+            object.__setattr__(self, "allocation", WORDS.get(self.allocation, self.allocation))
         for name, kinds in _PARTS.items():
-            _check_kind(name, getattr(self, name), kinds)
+            if name not in _OPTIONAL or getattr(self, name) is not None:
+                _check_kind(name, getattr(self, name), kinds)
         if self.scope not in SCOPES:
             raise RecipeError(f"scope {self.scope!r}: use 'model' (one ranking for all layers) or 'layer' (one each)")
         for name in ("include", "exclude"):
             object.__setattr__(self, name, _patterns(name, getattr(self, name)))
         _check_costs(self.target, self.granularity, self.scope)
+        _check_allocation(self)
+        _check_regrowth(self)
+
+    @property
+    def competing(self) -> str:
+        """Within what elements compete once the numbers are known: ``"model"``, or ``"layer"``."""
+        by_layer = self.scope == "layer" or isinstance(self.target, PerLayer) or not isinstance(self.allocation, Global)
+        return "layer" if by_layer else "model"
 
     @property
     def compensates(self) -> bool:
@@ -80,7 +110,7 @@ class Recipe:
     @property
     def needs(self) -> tuple[str, ...]:
         """The statistics that are gathered: those of the score, and of the compensation."""
-        return (*self.score.needs, *(("input_mean",) if self.compensates else ()))
+        return (*self.score.needs, *((COMPENSATION,) if self.compensates else ()))
 
     def select(self, candidates: Iterable[NamedT]) -> list[NamedT]:
         """The candidates that the patterns leave to be pruned, in their order.
@@ -105,16 +135,27 @@ class Recipe:
             raise NoMatchError("include and exclude together leave no layer to prune; loosen one of them")
         return chosen
 
-    def budgets(self, scores: Mapping[str, Array]) -> list[int]:
-        """How many elements the target prunes, for each of the rankings that the scope makes of the layers' scores.
+    def budgets(self, scores: Mapping[str, Array], owners: Mapping[str, str] | None = None) -> list[int]:
+        """How many elements the target prunes, in each ranking of :attr:`competing`.
+
+        Args:
+            scores: layer -> one score an element, in the model's order.
+            owners: parameter -> the layer that owns it, which patterns of :class:`PerLayer` may name as well.
 
         Raises:
             RecipeError: the target is a share of a model's cost, which scores do not tell.
+            NoMatchError: a pattern or a scanned layer that matches none of the scores.
+            UnreachableTargetError: a sensitivity was scanned for less than the target.
         """
-        target = Sparsity(self.target) if isinstance(self.target, (int, float)) else self.target
+        target: Any = self.target
         if isinstance(target, ModelTarget):
             raise RecipeError(f"{target} is met on a traced model: scores alone do not tell how many units it takes")
-        return budgets(scores, target, self.scope)
+        if isinstance(target, PerLayer):
+            return target.pruned({layer: score.size for layer, score in scores.items()}, owners or {})
+        found = budgets(scores, target, self.scope)
+        if isinstance(self.allocation, str | Global):
+            return found
+        return self.allocation.pruned({layer: score.shape for layer, score in scores.items()}, sum(found))
 
     def allocate(
         self,
@@ -124,11 +165,11 @@ class Recipe:
         protected: Mapping[str, BoolArray] | None = None,
     ) -> dict[str, BoolArray]:
         """Layer -> which elements stay; see :func:`secateur.recipe.allocation.allocate`."""
-        return allocate(scores, pruned, self.scope, kept, protected)
+        return allocate(scores, pruned, self.competing, kept, protected)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only, ready for JSON."""
-        parts = {name: encode(getattr(self, name)) for name in _PARTS}
+        parts = {name: None if (part := getattr(self, name)) is None else encode(part) for name in _PARTS}
         return {**parts, "scope": self.scope, "include": list(self.include), "exclude": list(self.exclude)}
 
     @classmethod
@@ -139,9 +180,11 @@ class Recipe:
             FileFormatError: a field is missing, unknown or out of range.
         """
         expected = {*_PARTS, "scope", "include", "exclude"}
-        if not isinstance(document, dict) or set(document) != expected:
+        if not isinstance(document, dict) or not expected - {*_LATER} <= {*document} <= expected:
             raise FileFormatError(f"a recipe needs exactly the fields {', '.join(sorted(expected))}")
-        parts = {name: decode(document[name], kinds, name) for name, kinds in _PARTS.items()}
+        document = {**_LATER, **document}
+        given = {name: kinds for name, kinds in _PARTS.items() if name not in _OPTIONAL or document[name] is not None}
+        parts = {name: decode(document[name], kinds, name) for name, kinds in given.items()}
         try:
             return cls(**parts, **{name: document[name] for name in ("scope", "include", "exclude")})
         except (RecipeError, TypeError) as error:
@@ -157,7 +200,12 @@ _PARTS: dict[str, dict[str, type]] = {
     "granularity": GRANULARITIES,
     "score": SCORES,
     "schedule": SCHEDULES,
+    "allocation": ALLOCATIONS,
+    "regrowth": REGROWTHS,
 }
+_OPTIONAL = ("regrowth",)
+_LATER: dict[str, Any] = {"allocation": encode(Global()), "regrowth": None}
+"""What recipes of the first files did not have yet."""
 
 
 def _check_kind(name: str, value: object, kinds: dict[str, type]) -> None:
@@ -193,6 +241,38 @@ def _check_costs(target: object, granularity: Granularity, scope: str) -> None:
         raise RecipeError(
             f"{granularity} lets layers make up for each other, which scope='layer' forbids: use scope='model'"
         )
+
+
+def _check_allocation(recipe: Recipe) -> None:
+    """Refuse to divide a total that there is not, or over what has no sides or no number to be divided."""
+    kind, target, allocation = recipe.granularity, recipe.target, recipe.allocation
+    divided = isinstance(target, PerLayer) or not isinstance(allocation, Global)
+    if not divided:
+        return
+    told = f"{type(target).__name__}" if isinstance(target, PerLayer) else f"allocation {type(allocation).__name__}"
+    if recipe.scope == "layer":
+        raise RecipeError(f"{told} tells how much goes in each layer, and so does scope='layer': leave the scope out")
+    if isinstance(target, PerLayer) and not isinstance(allocation, Global):
+        raise RecipeError(f"PerLayer leaves nothing to divide by {allocation}: give a number, or no allocation")
+    if isinstance(target, ModelTarget):
+        raise RecipeError(f"{target} is met unit by unit, so {told} has no total to divide: give a Sparsity")
+    if isinstance(kind, Layers) or (isinstance(kind, Units) and kind.is_limited):
+        raise RecipeError(f"{told} divides numbers of elements over layers, which {kind} does not have to give")
+    if isinstance(allocation, ERK) and isinstance(kind, Units):
+        raise RecipeError(f"{told} goes by the sides of kernels: use granularity=Weights() or Blocks()")
+
+
+def _check_regrowth(recipe: Recipe) -> None:
+    if recipe.regrowth is None:
+        return
+    name = type(recipe.regrowth).__name__
+    if not isinstance(recipe.granularity, Weights | Blocks):
+        raise RecipeError(
+            f"{name} lets single weights or blocks come back: a unit of {recipe.granularity} has neither inputs nor "
+            "readers once it is pruned, so that no gradient reaches it; use granularity=Weights()"
+        )
+    if recipe.schedule.rewind is not None:
+        raise RecipeError(f"{name} changes the masks that rewinding has just made: use one of the two")
 
 
 def _patterns(name: str, given: Any) -> tuple[str, ...]:

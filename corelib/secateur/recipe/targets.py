@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from secateur import distributions, masks, thresholds
-from secateur.errors import OutOfRangeError, RecipeError
+from secateur.errors import NoMatchError, OutOfRangeError, RecipeError
 from secateur.scalars import real
 
 Arrays = Sequence[npt.NDArray[Any]]
@@ -121,4 +122,60 @@ class KSigma:
         return _above(scores, self.threshold(scores))
 
 
-TARGETS: dict[str, type] = {"Sparsity": Sparsity, "Percentile": Percentile, "KSigma": KSigma}
+@dataclass(frozen=True)
+class PerLayer:
+    """A sparsity for each layer: patterns (``fnmatch``) of layer or parameter names; the first that fits counts.
+
+    Args:
+        sparsities: pattern -> 0 <= sparsity < 1. ``"*"``, as the last one, stands for all other layers; without it
+            they stay whole. ``floor(sparsity * n + 0.5)`` of a layer's n elements are pruned.
+
+    Raises:
+        RecipeError: no mapping of patterns to numbers, or an empty one.
+        OutOfRangeError: a sparsity outside 0 <= sparsity < 1; the message names its pattern.
+    """
+
+    sparsities: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        given = self.sparsities
+        if not isinstance(given, Mapping) or not given or not all(isinstance(pattern, str) for pattern in given):
+            raise RecipeError(f"PerLayer({given!r}): give patterns and their sparsities, such as {{'conv*': 0.5}}")
+        checked = {pattern: real(f"the sparsity of {pattern!r}", sparsity) for pattern, sparsity in given.items()}
+        for pattern, sparsity in checked.items():
+            if not 0.0 <= sparsity < 1.0:
+                raise OutOfRangeError(f"the sparsity {sparsity!r} of {pattern!r} is outside 0 <= sparsity < 1")
+        object.__setattr__(self, "sparsities", checked)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.sparsities.items()))
+
+    def pruned(self, sizes: Mapping[str, int], owners: Mapping[str, str]) -> list[int]:
+        """How many elements go in each layer.
+
+        Args:
+            sizes: layer or parameter -> number of its elements, in the model's order.
+            owners: parameter -> the layer that owns it, where that has another name.
+
+        Raises:
+            NoMatchError: a pattern that matches none of them.
+        """
+        names = {name: (name, owners.get(name, name)) for name in sizes}
+        for pattern in self.sparsities:
+            if not any(fnmatchcase(each, pattern) for both in names.values() for each in both):
+                raise NoMatchError(
+                    f"pattern {pattern!r} of PerLayer matches none of what is pruned: {', '.join(sizes)}"
+                )
+        return [math.floor(self._of(names[name]) * size + 0.5) for name, size in sizes.items()]
+
+    def _of(self, names: tuple[str, str]) -> float:
+        fitting = (value for key, value in self.sparsities.items() if any(fnmatchcase(name, key) for name in names))
+        return next(fitting, 0.0)
+
+
+TARGETS: dict[str, type] = {
+    "Sparsity": Sparsity,
+    "Percentile": Percentile,
+    "KSigma": KSigma,
+    "PerLayer": PerLayer,
+}

@@ -22,6 +22,7 @@ from secateur.report.picture import read_runs, write_picture
 from secateur.report.pruning_page import write_report
 from secateur.report.runs import Agreement, DemoReport, DemoRun, RunNumbers
 from secateur.report.tensorboard import write_events
+from secateur.report.training_plots import schedule_figure, sensitivity_figure
 from secateur.report.words import recipe_words
 
 __all__ = [
@@ -46,6 +47,8 @@ __all__ = [
     "measured",
     "read_runs",
     "recipe_words",
+    "schedule_figure",
+    "sensitivity_figure",
     "write_demo_report",
     "write_events",
     "write_picture",

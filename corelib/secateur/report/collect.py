@@ -16,8 +16,10 @@ import numpy.typing as npt
 from secateur.adapter import Masks, Parameter, prunable
 from secateur.recipe import Gradient, Magnitude, Recipe, Structured
 from secateur.report.measure import distribution, kept_map, with_after
-from secateur.report.numbers import Coupled, Details, Distribution, LayerRow, Removal
+from secateur.report.numbers import Coupled, Curve, Details, Distribution, LayerRow, Removal
+from secateur.report.training_plots import schedule_curve
 from secateur.report.words import reason, what
+from secateur.schedules import OneShot
 from secateur.structure.branches import kernels
 from secateur.structure.cost import Cost, layer_costs
 from secateur.structure.coupling import Coupling, Frozen
@@ -119,7 +121,17 @@ def details(outcome: Outcome) -> Details:
         frozen=(*_held_back(outcome), *_never_run(outcome)),
         notes=tuple(outcome.notes),
         coupled=_coupled(outcome),
+        curves=_planned(outcome),
     )
+
+
+def _planned(outcome: Outcome) -> tuple[Curve, ...]:
+    """When a training prunes; nothing for what was pruned at once."""
+    if outcome.recipe.schedule == OneShot():
+        return ()
+    size = sum(flags.size for flags in outcome.kept.values())
+    gone = sum(int(np.count_nonzero(~flags)) for flags in outcome.kept.values())
+    return (schedule_curve(outcome.recipe.schedule, gone / max(1, size)),)
 
 
 def _coupled(outcome: Outcome) -> tuple[Coupled, ...]:

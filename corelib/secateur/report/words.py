@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from typing import Any
 
 from secateur.recipe import (
+    ERK,
     Blocks,
     Bytes,
     Flops,
+    Global,
     Gradient,
     Heads,
     KSigma,
@@ -18,10 +21,13 @@ from secateur.recipe import (
     Neurons,
     Parameters,
     Percentile,
+    PerLayer,
     Recipe,
+    Sensitivity,
     Sparsity,
     Structured,
     Taylor,
+    Uniform,
     Units,
     Weights,
 )
@@ -37,6 +43,9 @@ _TARGETS: dict[type, Callable[[Any], str]] = {
     Percentile: lambda target: (
         f"percentile {target.q:g}"
         + (f" of the fitted {target.distribution} distribution" if target.distribution else "")
+    ),
+    PerLayer: lambda target: (
+        "the lowest " + ", ".join(f"{100 * value:g} % of {name}" for name, value in target.sparsities.items())
     ),
     KSigma: lambda target: f"mean {'+' if target.k >= 0 else '−'} {abs(target.k):g} σ",
     **dict.fromkeys(
@@ -57,6 +66,11 @@ _KINDS: dict[type, tuple[str, str]] = {
     Layers: ("residual branch", "residual branches"),
 }
 _SCOPES = {"model": "over the whole model", "layer": "within each layer"}
+_ALLOCATIONS: dict[type, str] = {
+    Uniform: "the same sparsity in every layer",
+    ERK: "Erdős–Rényi kernels",
+    Sensitivity: "the same increase of the loss in every layer",
+}
 _NORMS: dict[int | str, str] = {1: "sum of", 2: "Euclidean norm of", "inf": "largest", "mean": "mean"}
 
 
@@ -72,17 +86,33 @@ def what(recipe: Recipe) -> str:
 
 def recipe_words(recipe: Recipe) -> dict[str, str]:
     """The recipe as a list of facts."""
-    once = isinstance(recipe.schedule, OneShot)
+    once = recipe.schedule == OneShot()
     facts = {
         "granularity": what(recipe) + _limits(recipe),
         "score": SCORES[type(recipe.score)],
         "target": target_words(recipe),
         "scope": _SCOPES[recipe.scope],
-        "schedule": "at once" if once else type(recipe.schedule).__name__.lower(),
+        **({} if isinstance(recipe.allocation, Global) else {"allocation": _ALLOCATIONS[type(recipe.allocation)]}),
+        "schedule": "at once" if once else _timed(recipe.schedule),
+        **({} if recipe.regrowth is None else {"regrowth": _timed(recipe.regrowth)}),
     }
     patterns = {"include": recipe.include, "exclude": recipe.exclude}
     chosen = {name: ", ".join(some) for name, some in patterns.items() if some and tuple(some) != ("*",)}
     return facts | chosen
+
+
+def _divided(recipe: Recipe) -> str:
+    return "" if isinstance(recipe.allocation, Global) else f", {_ALLOCATIONS[type(recipe.allocation)]}"
+
+
+def _timed(part: Any) -> str:
+    """A schedule or a regrowth: ``Cubic: begin 0, end 20 (steps)``, without what is as always."""
+    told = [
+        f"{field.name} {value}"
+        for field in fields(part)
+        if field.name != "unit" and (value := getattr(part, field.name)) != field.default
+    ]
+    return f"{type(part).__name__}: {', '.join(told)} ({part.unit}s)"
 
 
 def _limits(recipe: Recipe) -> str:
@@ -103,7 +133,7 @@ def reason(recipe: Recipe, threshold: float | None) -> str:
         slices = _slices(kind) if isinstance(kind, Units) else "of"
         score = f"the {_NORMS[kind.norm]} {score} over all weights {slices} the {_KINDS[type(kind)][0]}"
     reached = "is lowest" if threshold is None else f"is {number(threshold)} or less"
-    return f"{score} {reached}: {target_words(recipe)} {_SCOPES[recipe.scope]}"
+    return f"{score} {reached}: {target_words(recipe)} {_SCOPES[recipe.scope]}{_divided(recipe)}"
 
 
 def _slices(kind: Units) -> str:
