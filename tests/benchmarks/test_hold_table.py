@@ -41,12 +41,12 @@ def test_figures_and_matrix_are_written_between_the_marks(tmp_path: Path, monkey
     cells.record("torch", "torch", "LBFGS", "step", [0.0, 0.25])
     cells.record("torch", "torch", "LBFGS", "fused", None)
     cells.record("keras", "jax", "SGD", "use_ema", [0.0])
-    found = {"ms": 12.0, "ratio": 1.02, "leak": 0.0}
+    found = {"ms": 12.0, "ratio": 1.02, "share": 0.01, "leak": 0.0}
     record = {**circumstances(), "clock": "processor", "rounds": 3, "cases": {"torch MLP": {"secateur": found}}}
     tables.write_document(document, record, cells.kept(matrix))
     text = document.read_text("utf-8")
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
-    assert "| torch MLP | secateur | 12.00 | 1.020 | ≤ 1.03 | 0 |" in text
+    assert "| torch MLP | secateur | 12.00 | 1.020 | +1.00 % | ≤ 1.03 | 0 |" in text
     assert "### PyTorch: 1 of 2 cells" in text
     assert "### Keras on jax: 1 of 1 cells" in text
     assert "| LBFGS | 0.25 | – |" in text
