@@ -58,7 +58,8 @@ def measure(case: str, rounds: int, wall: bool) -> dict[str, Any]:
     found = compare(ways, steps, rounds, clock(wall))
     for name, each in models.items():
         found[name]["leak"] = None if name == "free" else leak(each, masks)
-    found["secateur"]["share"] = ways["secateur"].holding / (ways["secateur"].all - ways["secateur"].holding)
+    free, held = ways["free"], ways["secateur"]
+    found["secateur"]["share"] = (held.holding - free.holding) / free.all  # of as many steps
     return found
 
 
@@ -66,8 +67,8 @@ class Trains:
     """Makes steps, and counts the seconds of the hooks on all optimizers, which run after the optimizer's own.
 
     Attributes:
-        holding: seconds in those hooks; what they add to a step is too little to be seen in the time of whole steps
-            wherever other programs run.
+        holding: seconds from the optimizer's own hooks to the end of its step; what holding adds to them is too little
+            to be seen in the time of whole steps where other programs run.
         all: seconds of the steps.
     """
 
