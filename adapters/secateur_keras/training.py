@@ -177,6 +177,10 @@ class Pruner(keras.callbacks.Callback):
         """See :meth:`secateur.pruned.Pruned.report`."""
         return self.pruned.report(path, example)
 
+    def enforce(self, model: keras.Model | None = None) -> None:
+        """See :meth:`secateur.pruned.Pruned.enforce`."""
+        self.pruned.enforce(model)
+
     def save(self, folder: str | Path) -> None:
         """See :meth:`secateur.pruner.Pruned.save`."""
         self.pruned.save(folder)

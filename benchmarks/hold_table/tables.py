@@ -19,11 +19,12 @@ TARGETS = {"MLP": 1.03, "ResNet-18": 1.005}
 def show(console: Console, record: Record) -> None:
     """Print a line for each case and way."""
     shown = Table(title=f"a step, {record['clock']} time", title_justify="left")
-    for heading in ("case", "way", "ms", "times free", "stored where masked"):
+    for heading in ("case", "way", "ms", "times free", "holding itself", "stored where masked"):
         shown.add_column(heading)
     for case, ways in record["cases"].items():
         for name, found in ways.items():
-            shown.add_row(case, name, f"{found['ms']:.2f}", f"{found['ratio']:.3f}", _leak(found["leak"]))
+            row = f"{found['ms']:.2f}", f"{found['ratio']:.3f}", _share(found), _leak(found["leak"])
+            shown.add_row(case, name, *row)
     console.print(shown)
 
 
@@ -41,14 +42,18 @@ def _circumstances(record: Record) -> str:
 
 
 def _figures(record: Record) -> str:
-    lines = [["model", "way", "ms a step", "times a free step", "target", "largest masked weight stored after a step"]]
+    lines = [["model", "way", "ms a step", "times a free step", "holding itself", "target", "stored after a step"]]
     lines.append(["---"] * len(lines[0]))
     for case, ways in record["cases"].items():
         for name, found in ways.items():
             target = f"≤ {TARGETS[case.split()[-1]]:g}" if name == "secateur" else ""
             ratio = "1" if name == "free" else f"{found['ratio']:.3f}"
-            lines.append([case, name, f"{found['ms']:.2f}", ratio, target, _leak(found["leak"])])
+            lines.append([case, name, f"{found['ms']:.2f}", ratio, _share(found), target, _leak(found["leak"])])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _share(found: Record) -> str:
+    return f"+{100 * found['share']:.2f} %" if "share" in found else ""
 
 
 def _leak(leak: float | None) -> str:
