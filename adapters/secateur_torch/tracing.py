@@ -49,8 +49,8 @@ def graph(model: nn.Module, example: Any | None) -> Graph:
         ExampleError: there is no example, or the model does not accept it.
         TraceError: the model returns an object whose tensors cannot be seen, or is scripted or exported.
     """
-    _require_eager(model)
     known = weights(model)
+    _require_eager(model)
     _, inference = record(model, example, Recorder, inference_mode, known)
     if all(weight.name in inference.parameters for weight in known):
         return inference

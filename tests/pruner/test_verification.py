@@ -37,7 +37,7 @@ def test_random_numbers_are_noise_and_what_repeats_is_not(seed: int, shape: tupl
     noise = np.random.default_rng(seed).normal(size=shape).astype(kind)
     assert is_noise(noise) and is_noise(1e-3 * noise) and is_noise(noise.T)
     steps = np.arange(noise.size, dtype=kind).reshape(shape)
-    for telling_less in (np.zeros_like(noise), np.ones_like(noise), steps, -3 * steps, np.round(noise, 1)):
+    for telling_less in (np.zeros_like(noise), np.ones_like(noise), steps, -3 * steps, np.round(noise)):
         assert not is_noise(telling_less)
     assert not is_noise(np.broadcast_to(noise[..., :1], shape)) and not is_noise(noise[..., :0])
 
