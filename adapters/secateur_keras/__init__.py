@@ -92,10 +92,13 @@ def parameters(model: keras.Model, example: Any | None = None) -> list[Parameter
 
 
 def statistics(
-    model: keras.Model, data: Any, loss: Any | None, needs: Iterable[str]
+    model: keras.Model, data: Any, loss: Any | None, needs: Iterable[str], example: Any | None = None
 ) -> dict[str, dict[str, npt.NDArray[Any]]]:
-    """Gather ``mean_abs_gradient`` or ``mean_gradient`` over the batches of ``data``: name -> parameter -> array."""
-    return _ADAPTER.statistics(model, data, loss, needs)
+    """Gather what scores need in one pass over the batches of ``data``: statistic -> parameter -> array.
+
+    The names are those of :data:`secateur.gathering.STATISTICS`; ``example`` is an input, for what needs no data.
+    """
+    return _ADAPTER.statistics(model, data, loss, needs, example)
 
 
 def graph(model: keras.Model, example: Any | None = None) -> Graph:

@@ -88,10 +88,13 @@ def parameters(model: torch.nn.Module, example: Any | None = None) -> list[Param
 
 
 def statistics(
-    model: torch.nn.Module, data: Any, loss: Any, needs: Iterable[str]
+    model: torch.nn.Module, data: Any, loss: Any | None, needs: Iterable[str], example: Any | None = None
 ) -> dict[str, dict[str, npt.NDArray[Any]]]:
-    """Gather ``mean_abs_gradient`` or ``mean_gradient`` over the batches of ``data``: name -> parameter -> array."""
-    return _ADAPTER.statistics(model, data, loss, needs)
+    """Gather what scores need in one pass over the batches of ``data``: statistic -> parameter -> array.
+
+    The names are those of :data:`secateur.gathering.STATISTICS`; ``example`` is an input, for what needs no data.
+    """
+    return _ADAPTER.statistics(model, data, loss, needs, example)
 
 
 def graph(model: torch.nn.Module, example: Any) -> Graph:

@@ -1,10 +1,4 @@
-"""Saliency scores: one number a weight, or one an index of an axis; low is pruned first.
-
-All functions take NumPy arrays of float16, bfloat16, float32 or float64, CPU arrays of any library that speaks DLPack,
-and CUDA arrays; results are new NumPy arrays, or arrays on the same CUDA device. All but :func:`accumulate` raise
-InvalidTensorError if a score is NaN, naming ``name`` and the first position. All raise UnsupportedDtypeError for
-integers and other types.
-"""
+"""Scores that are one pass of a kernel, on whatever device; what they are computed from, and their sums over units."""
 
 from __future__ import annotations
 
@@ -25,7 +19,7 @@ from secateur.arrays import (
     single_dtype,
 )
 from secateur.errors import EmptyInputError, OutOfRangeError, RecipeError, UnsupportedDtypeError
-from secateur.kernels.formats import Term
+from secateur.kernels.formats import Kind, Term
 from secateur.memory import require_writable
 from secateur.scalars import is_real, whole
 
@@ -113,7 +107,7 @@ def taylor(weight: Any, gradient: Any, name: str = "the weight times its gradien
     return _checked(kernels.of(weight).product_absolute(weight, gradient), name)
 
 
-def reduce(score: Any, axis: int = 0, norm: Norm = 1, name: str = "the score") -> Floats:
+def reduce(score: Any, axis: int = 0, norm: Norm = 1, name: str = "the score", signed: bool = False) -> Floats:
     """One score per index of ``axis``: of neurons, channels or heads, from the scores of their weights.
 
     Args:
@@ -123,18 +117,21 @@ def reduce(score: Any, axis: int = 0, norm: Norm = 1, name: str = "the score") -
         norm: of the magnitudes: 1, their sum; 2, the root of the sum of squares; ``math.inf``, the largest;
             ``"mean"``, the rounded sum divided by the number.
         name: what error messages call the array.
+        signed: whether scores below zero count as such, and not as their magnitudes; for norm 1 and ``"mean"``.
 
     Returns:
         float64[score.shape[axis]], in host memory. Sums are exact and rounded once, so layout and order do not matter.
 
     Raises:
         OutOfRangeError: no such axis.
-        RecipeError: unknown norm, or the axis is no whole number.
+        RecipeError: unknown norm, or one that knows no signs, or the axis is no whole number.
         EmptyInputError: the mean over no elements; the other norms are then 0.
     """
     score = as_array(score, name)
     axis = _axis(axis, len(score.shape), name)
     norm = _norm(norm)
+    if signed and norm not in (1, "mean"):
+        raise RecipeError(f"the norm {norm!r} is one of magnitudes: signed scores need norm 1 or 'mean'")
     if math.prod(score.shape) == 0:
         if norm == "mean" and score.shape[axis]:
             raise EmptyInputError(f"{name} has shape {tuple(score.shape)}: there is nothing to take the mean of")
@@ -143,9 +140,10 @@ def reduce(score: Any, axis: int = 0, norm: Norm = 1, name: str = "the score") -
     if norm == math.inf:
         reduced = kernels.of(score).largest_magnitudes(score, block).reshape(-1)
     else:
-        reduced = kernels.rounded_sums(score, "square" if norm == 2 else "absolute", block).reshape(-1)
-    if np.isnan(reduced).any():  # magnitudes have no other way there: infinities are all of one sign
-        kernels.refuse_nan([Named(name, score)])
+        kind: Kind = "value" if signed else "square" if norm == 2 else "absolute"
+        reduced = kernels.rounded_sums(score, kind, block).reshape(-1)
+    if np.isnan(reduced).any():  # of a NaN, or of infinities of both signs
+        kernels.refuse_nan([Named(name, score), Named(f"the sums of {name}", reduced)])
     return reduced / math.prod(block) if norm == "mean" else reduced
 
 
