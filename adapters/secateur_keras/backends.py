@@ -48,7 +48,7 @@ class _Backend:
         )
 
     def hessian_product(self, function: Differentiable) -> Differentiable:
-        """A function of ``(values, vector, *others)``: the Hessian of ``function(values, *others)`` times the vector."""
+        """A function of ``(values, vector, *others)``: the Hessian of ``function`` in the values, times the vector."""
         return self.gradient(function)
 
     def synchronise(self, model: keras.Model) -> None:

@@ -122,9 +122,7 @@ class _Source:
             )
         return value
 
-    def _named(
-        self, found: Sequence[torch.Tensor | None], chosen: Sequence[Weight] | None = None
-    ) -> dict[str, Array]:
+    def _named(self, found: Sequence[torch.Tensor | None], chosen: Sequence[Weight] | None = None) -> dict[str, Array]:
         listed = zip(self._trainable if chosen is None else chosen, found, strict=True)
         return {weight.name: weight.layout.to_canonical(array(grad)) for weight, grad in listed if grad is not None}
 

@@ -13,6 +13,7 @@ from secateur.adapter import Adapter, Parameter
 from secateur.arrays import Named, as_array
 from secateur.batches import is_repeatable
 from secateur.errors import ExampleError, MissingDataError, NoMatchError, RecipeError, ShapeMismatchError
+from secateur.gathering import gatherable, is_free
 from secateur.recipe import Latency, Recipe
 from secateur.schedules import OneShot
 from secateur.scoring import Statistics
@@ -53,16 +54,22 @@ def require_numbers(parameters: Sequence[Parameter]) -> None:
 
 def require_data(recipe: Recipe, data: Any | None, statistics: Statistics | None) -> None:
     """Raises MissingDataError if what the recipe's score is computed from can come from neither."""
-    name, needs = type(recipe.score).__name__, recipe.score.needs
+    name = type(recipe.score).__name__
     known = () if statistics is None else [statistic for statistic, _ in _items(statistics, "statistics")]
-    missing = [need for need in needs if need not in known]
+    needs = [need for need in recipe.score.needs if need not in known]
+    if "initial_weight" in needs and recipe.schedule.due(0):
+        raise MissingDataError(
+            f"{name} compares with the weights of the beginning, which are those of now before the first step: give "
+            "statistics={'initial_weight': ...}, or a schedule that begins later"
+        )
+    missing = [need for need in gatherable(needs) if need not in known and not is_free(need)]
     if not missing:
         return
-    if statistics is not None:
+    if statistics is not None and data is None:
         raise MissingDataError(f"statistics lack {', '.join(missing)}, which {name} needs")
     if data is None:
         raise MissingDataError(f"{name} is computed from gradients: pass data=(x, y) or a data loader, and loss=")
-    if recipe.schedule != OneShot() and not is_repeatable(data):
+    if not is_repeatable(data) and (recipe.schedule != OneShot() or recipe.score.iterations > 1):
         raise MissingDataError(
             f"{name} with {recipe.schedule} reads data at every update, but a generator can be read once; pass "
             "arrays or a data loader"

@@ -43,7 +43,7 @@ class BranchRanking:
         found = np.zeros(len(self.branches))
         for index, branch in enumerate(self.branches):
             parts = [scored(by_name[name], score, statistics).ravel() for name in kernels(self.graph, branch)]
-            found[index] = scores.reduce(np.concatenate(parts)[None], axis=0, norm=self.norm)[0]
+            found[index] = scores.reduce(np.concatenate(parts)[None], norm=self.norm, signed=score.signed)[0]
         return {BRANCHES: found}
 
     def masks(self, kept: Mapping[str, BoolArray]) -> dict[str, BoolArray]:

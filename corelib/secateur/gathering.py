@@ -82,6 +82,11 @@ def gatherable(needs: Iterable[str]) -> list[str]:
     return list(found)
 
 
+def is_free(need: str) -> bool:
+    """Whether it takes no data."""
+    return need in STATISTICS and STATISTICS[need].origin == "flow"
+
+
 def takes_loss(needs: Iterable[str]) -> bool:
     """Whether gathering these takes labels and a loss. Raises as :func:`gather` for unknown ones."""
     return any(STATISTICS[need].origin in ("gradients", "curvature") for need in _known(needs))
@@ -202,4 +207,4 @@ def _is_softmax(output: Array) -> bool:
     if not output.ndim or output.shape[-1] < 2:
         return False
     sums = np.sum(output, axis=-1, dtype=np.float64)
-    return bool(output.size) and bool((abs(sums - 1.0) < CHECKED_SUM).all())
+    return bool(output.size) and bool(np.all(np.abs(sums - 1.0) < CHECKED_SUM))

@@ -28,10 +28,13 @@ from secateur.checks import (
     require_rows,
 )
 from secateur.errors import CopyError, ExampleError, FileFormatError, RecipeError, TraceError
+from secateur.gathering import gatherable, takes_loss
+from secateur.history import History
+from secateur.iterating import masked, shares
 from secateur.latency import Stopwatch
 from secateur.pruned import Pruned, count_nonzero
 from secateur.ranking import NeuronRanking, ranking, remedy
-from secateur.recipe import Recipe, Structured
+from secateur.recipe import Magnitude, Recipe, Structured
 from secateur.report.collect import Outcome, sampled
 from secateur.report.words import what
 from secateur.schedules import OneShot
@@ -86,10 +89,10 @@ class Pruner(Pruned):
             warnings.warn(branching, stacklevel=2)
         self._dense, self._dense_nonzero = sampled(self.parameters()), count_nonzero(self.parameters())
         self.step = 0
-        if statistics is not None:
-            self.statistics = given_statistics(adapter, model, self.parameters(), statistics)
+        self._given = {} if statistics is None else given_statistics(adapter, model, self.parameters(), statistics)
+        self._history = History(recipe.score, self.parameters(), self._given)
         self._follows = optimizer is not None or recipe.schedule != OneShot()
-        self._data, self._loss, self._given = data, loss, statistics is not None
+        self._data, self._loss = data, loss
         self._ranking = ranking(recipe, self.parameters(), self._graph)
         if isinstance(self._ranking, NeuronRanking):
             self._coupling = self._ranking.coupling
@@ -127,18 +130,26 @@ class Pruner(Pruned):
         schedule, scores = self.recipe.schedule, self._rank()
         masks: dict[str, BoolArray] = {}
         if schedule.fraction(0) < 1.0:
-            final, _ = self._selection.keep(scores, 1.0, self._selection.budgets(scores))
+            rehearsed = self._rehearsed(scores)
+            final, _ = self._selection.keep(rehearsed, 1.0, self._selection.budgets(rehearsed))
             masks = self._ranking.masks(final)
         if schedule.due(0):
             self._prune(scores, optimizer)
         else:
             self._hold_masks({name: np.ones_like(mask) for name, mask in masks.items()}, optimizer)
 
+    def _rehearsed(self, scores: dict[str, Array]) -> dict[str, Array]:
+        """Scores that stand for those of later, where those of now tell nothing: nothing has changed yet."""
+        if "initial_weight" not in self.recipe.score.needs or "initial_weight" in self._given:
+            return scores
+        return self._ranking.scores(self.parameters(), Magnitude(), {})
+
     def _prune(self, scores: dict[str, Array], optimizer: Any | None = None) -> None:
         """Prune what the schedule asks for at this step; in mid-training nothing is emptied."""
         budgets = self._selection.budgets(scores) if self._budgets is None else self._budgets
         fraction = self.recipe.schedule.fraction(self.step)
-        kept, spared = self._selection.keep(scores, fraction, budgets, self._kept, training=self.step > 0)
+        scores, before = self._iterated(scores, fraction, budgets)
+        kept, spared = self._selection.keep(scores, fraction, budgets, before, training=self.step > 0)
         self._hold_masks(self._ranking.masks(kept), optimizer)
         self._budgets, self._kept, self._scores, self._reached = budgets, kept, scores, fraction
         self.thresholds = _thresholds(scores, kept, self.recipe.scope)
@@ -171,19 +182,41 @@ class Pruner(Pruned):
 
     def _rank(self) -> dict[str, Array]:
         self._enforce()
-        require_numbers(self.parameters())
-        needs = self.recipe.score.needs
-        if needs and not self._given:
-            self.statistics = self.adapter.statistics(self.model, self._data, self._loss, needs)
-        return self._ranking.scores(self.parameters(), self.recipe.score, self.statistics)
+        parameters = self.parameters()
+        require_numbers(parameters)
+        self.statistics = self._history.with_records(parameters, self._gathered())
+        return self._ranking.scores(parameters, self.recipe.score, self.statistics)
+
+    def _gathered(self, masks: Mapping[str, BoolArray] | None = None) -> Statistics:
+        """What the score needs, of the model as it is or under masks that it does not have yet."""
+        needs = [need for need in gatherable(self.recipe.score.needs) if need not in self._given]
+        if not needs:
+            return self._given
+        found = self.adapter.statistics(self.model, self._data, self._loss, needs, self._example, masks)
+        return {**self._given, **found}
+
+    def _iterated(
+        self, scores: dict[str, Array], fraction: float, budgets: Sequence[int]
+    ) -> tuple[dict[str, Array], dict[str, BoolArray] | None]:
+        """Scores without what goes first, and what then stays; as they are, if the score is taken once."""
+        elements, pruned = sum(each.size for each in scores.values()), fraction * sum(budgets)
+        kept: dict[str, BoolArray] | None = self._kept
+        for share in shares(self.recipe.score.iterations, elements, pruned):
+            kept, _ = self._selection.keep(scores, fraction * share, budgets, kept, training=True)
+            masks = self._ranking.masks(kept)
+            parameters = masked(self.parameters(), masks)
+            known = self._history.with_records(parameters, self._gathered(masks))
+            scores = self._ranking.scores(parameters, self.recipe.score, known)
+        return scores, kept
 
     def outcome(self, example: Any | None) -> Outcome:
         """See :meth:`secateur.pruned.Pruned.outcome`; a pruner also knows the scores of what competed."""
         return dataclasses.replace(super().outcome(example), kept=self._kept or {}, scores=self._scores)
 
     def _statistics_now(self) -> Statistics:
-        needs = self.recipe.score.needs
-        if not needs or self._given or not is_repeatable(self._data):
+        """Gradients of now, for reports."""
+        needs = [need for need in gatherable(self.recipe.score.needs) if need not in self._given]
+        if not needs or not takes_loss(needs) or not is_repeatable(self._data):
             return {}
         return self.adapter.statistics(self.model, self._data, self._loss, needs)
 

@@ -12,9 +12,10 @@ from secateur.errors import FileFormatError, NoMatchError, RecipeError
 from secateur.recipe.allocation import SCOPES, Array, BoolArray, allocate, budgets
 from secateur.recipe.costs import COST_TARGETS, Latency, ModelTarget
 from secateur.recipe.granularity import GRANULARITIES, Granularity, Layers, Structured, Units, Weights
-from secateur.recipe.score import SCORES, Magnitude, Score
+from secateur.recipe.score import SCORES, Score, UnitScore
 from secateur.recipe.serial import decode, encode
-from secateur.recipe.targets import TARGETS, Sparsity, Target
+from secateur.recipe.targets import TARGETS, Percentile, Sparsity, Target
+from secateur.recipe.weight_scores import Magnitude
 from secateur.scalars import is_real
 from secateur.schedules import SCHEDULES, OneShot, Schedule
 
@@ -44,7 +45,8 @@ class Recipe:
             model.
         granularity: what is pruned as one: :class:`Weights`, :class:`Blocks`, :class:`Neurons`,
             :class:`Heads` or :class:`Layers`.
-        score: what ranks the weights: :class:`Magnitude`, :class:`Gradient` or :class:`Taylor`.
+        score: what ranks the weights, :class:`Magnitude` if nothing else, or the units: one of the catalogue's, or of
+            your own (:func:`secateur.register`).
         scope: ``"model"``: everything competes with everything; ``"layer"``: the target holds in each layer by itself.
         schedule: when, for pruning during training: :class:`OneShot`, :class:`Linear` or :class:`Cubic`.
         include: patterns (``fnmatch``) of layer or parameter names that may be pruned.
@@ -71,6 +73,7 @@ class Recipe:
         for name in ("include", "exclude"):
             object.__setattr__(self, name, _patterns(name, getattr(self, name)))
         _check_costs(self.target, self.granularity, self.scope)
+        _check_score(self.score, self.granularity, self.target)
 
     def select(self, candidates: Iterable[NamedT]) -> list[NamedT]:
         """The candidates that the patterns leave to be pruned, in their order.
@@ -142,7 +145,7 @@ class Recipe:
         return json.dumps(self.to_dict(), indent=2)
 
 
-_PARTS: dict[str, dict[str, type]] = {
+_PARTS: dict[str, Mapping[str, type]] = {
     "target": TARGETS | COST_TARGETS,
     "granularity": GRANULARITIES,
     "score": SCORES,
@@ -150,11 +153,29 @@ _PARTS: dict[str, dict[str, type]] = {
 }
 
 
-def _check_kind(name: str, value: object, kinds: dict[str, type]) -> None:
+def _check_kind(name: str, value: object, kinds: Mapping[str, type]) -> None:
     if isinstance(value, type) and value in kinds.values():
         raise RecipeError(f"{name} is the class {value.__name__}; give an instance: {value.__name__}(...)")
     if not isinstance(value, tuple(kinds.values())):
         raise RecipeError(f"{name} is {value!r}; use one of {', '.join(kinds)}")
+
+
+def _check_score(score: Score, granularity: Granularity, target: object) -> None:
+    """Refuse a score of units where none are pruned, and magnitudes of scores that have signs."""
+    name, kind = type(score).__name__, type(granularity).__name__
+    if isinstance(score, UnitScore) and not isinstance(granularity, Units):
+        raise RecipeError(
+            f"{name} tells how much a whole unit matters, but {kind}() prunes something else: use "
+            "granularity=Neurons(), or a score of single weights"
+        )
+    if score.signed and isinstance(granularity, Structured) and granularity.norm not in (1, "mean"):
+        raise RecipeError(
+            f"{name} has signs, which {kind}(norm={granularity.norm!r}) would lose: use norm=1 or norm='mean'"
+        )
+    if score.signed and isinstance(granularity, Units) and granularity.relative:
+        raise RecipeError(f"{name} has signs, so that no mean of a layer is there to divide by: use relative=False")
+    if score.signed and isinstance(target, Percentile) and target.distribution:
+        raise RecipeError(f"{name} has signs, but {target} fits a distribution of magnitudes: leave distribution= out")
 
 
 def _check_costs(target: object, granularity: Granularity, scope: str) -> None:

@@ -9,28 +9,24 @@ from secateur.recipe import (
     Blocks,
     Bytes,
     Flops,
-    Gradient,
     Heads,
     KSigma,
     Latency,
     Layers,
-    Magnitude,
     Neurons,
     Parameters,
     Percentile,
     Recipe,
     Sparsity,
     Structured,
-    Taylor,
     Units,
+    UnitScore,
     Weights,
 )
 from secateur.report.formats import number
 from secateur.schedules import OneShot
 from secateur.structure.coupling import Frozen
 from secateur.structure.sets import Slice
-
-SCORES: dict[type, str] = {Magnitude: "|weight|", Gradient: "mean |gradient|", Taylor: "|weight × gradient|"}
 
 _TARGETS: dict[type, Callable[[Any], str]] = {
     Sparsity: lambda target: f"the lowest {100 * target.sparsity:g} %",
@@ -75,7 +71,7 @@ def recipe_words(recipe: Recipe) -> dict[str, str]:
     once = isinstance(recipe.schedule, OneShot)
     facts = {
         "granularity": what(recipe) + _limits(recipe),
-        "score": SCORES[type(recipe.score)],
+        "score": recipe.score.words,
         "target": target_words(recipe),
         "scope": _SCOPES[recipe.scope],
         "schedule": "at once" if once else type(recipe.schedule).__name__.lower(),
@@ -96,9 +92,9 @@ def _limits(recipe: Recipe) -> str:
 
 def reason(recipe: Recipe, threshold: float | None) -> str:
     """Why something went: ``|weight| is 0.3 or less: percentile 90 over the whole model``."""
-    score = SCORES[type(recipe.score)]
+    score = recipe.score.words
     kind = recipe.granularity
-    if isinstance(kind, Structured):
+    if isinstance(kind, Structured) and not isinstance(recipe.score, UnitScore):
         slices = _slices(kind) if isinstance(kind, Units) else "of"
         score = f"the {_NORMS[kind.norm]} {score} over all weights {slices} the {_KINDS[type(kind)][0]}"
     reached = "is lowest" if threshold is None else f"is {number(threshold)} or less"

@@ -15,6 +15,7 @@ from secateur.scores.catalogue import (
     movement,
     power,
     random,
+    require_power,
     snip,
     synflow,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "power",
     "random",
     "reduce",
+    "require_power",
     "snip",
     "synflow",
     "taylor",

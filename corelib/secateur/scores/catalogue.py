@@ -142,7 +142,8 @@ def random(shape: Sequence[int], seed: int = 0, order: int = 0) -> Floats:
         raise OutOfRangeError(f"the seed is {seed}: give a whole number from 0 to 2^64 - 1")
     generator = np.random.Philox(key=np.array([seed, order], np.uint64))
     raw = generator.random_raw(math.prod(shape))
-    return ((raw >> np.uint64(11)) * 2.0**-53).reshape(tuple(shape))
+    found: Floats = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return found.reshape(tuple(shape))
 
 
 def require_power(p: int) -> int:
