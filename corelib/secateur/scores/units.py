@@ -39,9 +39,9 @@ def geometric_median(weight: Any, axis: int = 0, name: str = "the weight") -> Fl
         raise ShapeMismatchError(f"{name} is a single number: it has no filters")
     kernels.refuse_nan([Named(name, array)])
     host = np.moveaxis(np.asarray(kernels.of(array).to_host(array)), axis, 0).astype(np.float64)
+    if not host.size:
+        return np.zeros(len(host))
     rows = np.ascontiguousarray(host.reshape(len(host), -1))
-    if not rows.size:
-        return np.zeros(len(rows))
     step = max(1, BLOCK // len(rows))
     parts = [reduce(cdist(rows[start : start + step], rows)) for start in range(0, len(rows), step)]
     found: Floats = np.concatenate(parts)
