@@ -96,7 +96,7 @@ def statistics(
 ) -> dict[str, dict[str, npt.NDArray[Any]]]:
     """Gather what scores need in one pass over the batches of ``data``: statistic -> parameter -> array.
 
-    The names are those of :data:`secateur.gathering.STATISTICS`; ``example`` is an input, for what needs no data.
+    The names are those of :data:`secateur.statistics.STATISTICS`; ``example`` is an input, for what needs no data.
     """
     return _ADAPTER.statistics(model, data, loss, needs, example)
 

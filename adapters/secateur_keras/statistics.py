@@ -16,8 +16,10 @@ import numpy.typing as npt
 
 from secateur.adapter import Masks
 from secateur.errors import MissingDataError
-from secateur.gathering import gather, takes_loss
+from secateur.gathering import gather
+from secateur.statistics import takes_loss
 from secateur_keras import backends
+from secateur_keras.activations import Observer
 from secateur_keras.examples import made_up
 from secateur_keras.inference import forward, values
 from secateur_keras.naming import require_model
@@ -43,7 +45,7 @@ def statistics(
         model: a built model.
         data: ``(x, y)`` arrays or an iterable of ``(inputs, labels)``; see :func:`secateur.batches.batches`.
         loss: a Keras loss, its name, or ``loss(y_true, y_pred)``; None for the loss that the model was compiled with.
-        needs: names in :data:`secateur.gathering.STATISTICS`.
+        needs: names in :data:`secateur.statistics.STATISTICS`.
         example: an input, where there is no data; not needed if the model knows its inputs' shapes.
         masks: name -> mask (canonical layout): the statistics are those of the model under these masks.
 
@@ -95,6 +97,10 @@ class _Source:
             for name, each in self._named(function(self._trainable, along, self._others, *given)).items()
             if name in vector
         }
+
+    def observer(self, needs: Sequence[str]) -> Observer:
+        """See :class:`secateur_keras.activations.Observer`."""
+        return Observer(self._model, needs, (self._trainable, self._others))
 
     def flow(self, ones: Any) -> tuple[list[Array], dict[str, Array]]:
         """One backward pass of the outputs' sum."""

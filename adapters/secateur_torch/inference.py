@@ -58,6 +58,17 @@ def training_mode(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def plain_attention() -> Iterator[None]:
+    """Transformer layers in the operations that they are made of, not in one that nobody can look into."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
 def reading(data: Any) -> Iterator[None]:
     """A block in which data may be read: random states are after it as they were before.
 

@@ -160,7 +160,7 @@ class Recorder(TorchFunctionMode):
         """Other tensors in the memory that was written."""
         found: dict[int, torch.Tensor] = {}
         for tensor in changed:
-            found |= self._stored.get(_storage(tensor), {})
+            found |= self._stored.get(storage(tensor), {})
         return [tensor for key, tensor in found.items() if all(tensor is not other for other in changed)]
 
     def _note_transposed(self, call: Call, steps: Steps) -> None:
@@ -243,10 +243,10 @@ class Recorder(TorchFunctionMode):
     def _keep(self, tensor: torch.Tensor) -> None:
         self._alive.append(tensor)
         if not tensor.is_meta:
-            self._stored.setdefault(_storage(tensor), {})[id(tensor)] = tensor
+            self._stored.setdefault(storage(tensor), {})[id(tensor)] = tensor
 
 
-def _storage(tensor: torch.Tensor) -> int:
+def storage(tensor: torch.Tensor) -> int:
     """What tensors that share memory have in common."""
     try:
         with torch._C.DisableTorchFunction():

@@ -18,7 +18,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from secateur.adapter import Masks
 from secateur.errors import MissingDataError
-from secateur.gathering import gather, takes_loss
+from secateur.gathering import gather
+from secateur.statistics import takes_loss
+from secateur_torch.activations import Observer
 from secateur_torch.arrays import array
 from secateur_torch.inference import arguments, inference_mode, reading, results, run, to_tensor
 from secateur_torch.parameters import Weight, to_native, weights
@@ -40,7 +42,7 @@ def statistics(
         model: any module.
         data: ``(x, y)`` arrays or tensors, or an iterable of batches; see :func:`secateur.batches.batches`.
         loss: ``loss(outputs, labels)`` -> a batch's mean loss.
-        needs: names in :data:`secateur.gathering.STATISTICS`.
+        needs: names in :data:`secateur.statistics.STATISTICS`.
         example: an input, where there is no data.
         masks: name -> mask (canonical layout): the statistics are those of the model under these masks.
 
@@ -87,6 +89,10 @@ class _Source:
             second = torch.autograd.grad(total, tensors, allow_unused=True) if bent else [None] * len(tensors)
         known = {weight.name: np.zeros(weight.shape.shape, np.float32) for weight in chosen}
         return known | self._named(second, chosen)
+
+    def observer(self, needs: Sequence[str]) -> Observer:
+        """See :class:`secateur_torch.activations.Observer`."""
+        return Observer(self._model, needs)
 
     def flow(self, ones: Any) -> tuple[list[Array], dict[str, Array]]:
         """One backward pass of the outputs' sum."""

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateur.errors import ExampleError, TraceError
 from secateur.structure.graph import Graph
-from secateur_torch.inference import inference_mode, results, run, training_mode
+from secateur_torch.inference import inference_mode, plain_attention, results, run, training_mode
 from secateur_torch.normalisation import Began, begin, end
 from secateur_torch.operations import Call
 from secateur_torch.parameters import weights
@@ -61,7 +61,7 @@ def _traced(model: nn.Module, example: Any | None, mode: Callable[[nn.Module], A
     modules: list[_Running] = []
     recorder = Recorder(weights(model), lambda: _source(modules))
     names = _module_names(model, modules, recorder)
-    with mode(model), torch.no_grad(), _slow_path(), names, _Below(recorder), recorder:
+    with mode(model), torch.no_grad(), plain_attention(), names, _Below(recorder), recorder:
         result = run(model, example, recorder.begin)
     return recorder.graph(results(result))
 
@@ -85,17 +85,6 @@ def _joined(inference: Graph, training: Graph) -> Graph:
         {**inference.parameters, **{key: shape for key, shape in training.parameters.items() if key not in known}},
         inference.precision,
     )
-
-
-@contextmanager
-def _slow_path() -> Iterator[None]:
-    """Transformer layers in the operations that they are made of, not in one that nobody can look into."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from secateur.errors import MissingDataError, SecateurError, ShapeMismatchError
 BATCH_SIZE = 32
 
 
-def batches(data: Any, size: int = BATCH_SIZE) -> Iterator[tuple[Any, Any]]:
+def batches(data: Any, size: int = BATCH_SIZE, labelled: bool = True) -> Iterator[tuple[Any, Any]]:
     """Yield ``(inputs, labels)`` batches.
 
     Args:
@@ -28,23 +28,55 @@ def batches(data: Any, size: int = BATCH_SIZE) -> Iterator[tuple[Any, Any]]:
             ``(x, y)`` or ``(x, y, sample_weight)``: a PyTorch ``DataLoader``, a ``tf.data.Dataset``, a generator,
             a list.
         size: examples a batch when arrays are given; iterables bring their own batches.
+        labelled: whether labels are needed. If not, ``data`` may also be the inputs alone: an array, a mapping of name
+            to array, or an iterable of these; labels are then None. Tuples and lists of two or three are still taken
+            for inputs with labels.
 
     Raises:
-        MissingDataError: no data, no batches, or batches without labels.
-        ShapeMismatchError: inputs and labels of different length.
+        MissingDataError: no data, no batches, or batches without labels where they are needed.
+        ShapeMismatchError: inputs and labels, or several inputs, of different length.
     """
     if data is None:
-        raise MissingDataError(
-            "this score is computed from gradients and needs data: pass data=(x, y) or a data loader"
-        )
+        raise MissingDataError("statistics are gathered from data: pass data=(x, y) or a data loader")
     yielded = False
-    for batch in _slices(data, size) if _is_pair_of_arrays(data) else _labelled(data):
+    for batch in _any_batches(data, size, labelled):
         yielded = True
         yield batch
     if not yielded:
         raise MissingDataError(
             "data holds no batch (an exhausted generator?): pass arrays, a data loader or a fresh generator"
         )
+
+
+def _any_batches(data: Any, size: int, labelled: bool) -> Iterator[tuple[Any, Any]]:
+    if _is_pair_of_arrays(data):
+        yield from _slices(data, size)
+    elif labelled:
+        yield from _labelled(data)
+    elif hasattr(data, "shape") or isinstance(data, Mapping):
+        yield from ((inputs, None) for inputs in _cut(data, size))
+    elif hasattr(data, "__iter__"):
+        yield from (_inputs_first(batch) for batch in data)
+    else:
+        raise MissingDataError(f"data is a {type(data).__name__}: pass an array of inputs, data=(x, y) or a loader")
+
+
+def _cut(inputs: Any, size: int) -> Iterator[Any]:
+    """An array, or a mapping of arrays of one length, in batches."""
+    if not isinstance(inputs, Mapping):
+        yield from (inputs[start : start + size] for start in range(0, len(inputs), size))
+        return
+    lengths = {name: len(part) for name, part in inputs.items()}
+    if len(set(lengths.values())) > 1:
+        raise ShapeMismatchError(f"data has inputs of different length ({lengths}); give as many rows of each")
+    for start in range(0, max(lengths.values(), default=0), size):
+        yield {name: part[start : start + size] for name, part in inputs.items()}
+
+
+def _inputs_first(batch: Any) -> tuple[Any, Any]:
+    """A batch with its labels, if it has some."""
+    is_pair = isinstance(batch, (tuple, list)) and len(batch) in (2, 3)
+    return (batch[0], batch[1]) if is_pair else (batch, None)
 
 
 def _is_pair_of_arrays(data: Any) -> bool:
@@ -81,9 +113,15 @@ def explained(number: int, inputs: Any, labels: Any) -> Iterator[None]:
     except SecateurError:
         raise
     except Exception as error:
+        cause = f"({type(error).__name__}: {error})"
+        if labels is None:
+            raise MissingDataError(
+                f"the model does not accept batch {number}, inputs ({describe(inputs)}): give inputs as it takes them "
+                f"{cause}"
+            ) from error
         raise MissingDataError(
             f"the model or the loss does not accept batch {number}, inputs ({describe(inputs)}) with labels "
-            f"({describe(labels)}): give labels as this loss takes them ({type(error).__name__}: {error})"
+            f"({describe(labels)}): give labels as this loss takes them {cause}"
         ) from error
 
 
@@ -107,7 +145,7 @@ def is_repeatable(data: Any) -> bool:
 
 def first_inputs(data: Any, size: int = BATCH_SIZE) -> Any | None:
     """The inputs of the first batch, to serve as an example; None if reading them would use up a generator."""
-    return next(batches(data, size))[0] if is_repeatable(data) else None
+    return next(batches(data, size, labelled=False))[0] if is_repeatable(data) else None
 
 
 @contextmanager

@@ -13,10 +13,10 @@ from secateur.adapter import Adapter, Parameter
 from secateur.arrays import Named, as_array
 from secateur.batches import is_repeatable
 from secateur.errors import ExampleError, MissingDataError, NoMatchError, RecipeError, ShapeMismatchError
-from secateur.gathering import gatherable, is_free
 from secateur.recipe import Latency, Recipe
 from secateur.schedules import OneShot
 from secateur.scoring import Statistics
+from secateur.statistics import ACTIVATIONS, STATISTICS, gatherable
 
 Array = npt.NDArray[Any]
 
@@ -62,7 +62,8 @@ def require_data(recipe: Recipe, data: Any | None, statistics: Statistics | None
             f"{name} compares with the weights of the beginning, which are those of now before the first step: give "
             "statistics={'initial_weight': ...}, or a schedule that begins later"
         )
-    missing = [need for need in gatherable(needs) if need not in known and not is_free(need)]
+    free = [name for name, each in STATISTICS.items() if each.origin == "flow"]
+    missing = [need for need in gatherable(needs) if need not in (*known, *free)]
     if not missing:
         return
     if statistics is not None and data is None:
@@ -78,6 +79,8 @@ def require_data(recipe: Recipe, data: Any | None, statistics: Statistics | None
 
 def given_statistics(adapter: Adapter, model: Any, parameters: Sequence[Parameter], given: Any) -> Statistics:
     """Statistics that a user gave, as NumPy arrays of the shapes of the parameters' canonical views.
+
+    Those of activations may have size 1 along any axis, as :data:`secateur.statistics.ACTIVATIONS` tells.
 
     Signs are free: a mean of magnitudes may be given with the signs of the mean.
 
@@ -99,7 +102,8 @@ def given_statistics(adapter: Adapter, model: Any, parameters: Sequence[Paramete
                 )
             label = f"statistics[{statistic!r}] of {name}"
             array = as_array(value, label)
-            _require_shape(adapter, model, known[name], label, tuple(array.shape))
+            if statistic not in ACTIVATIONS or not _broadcasts(tuple(array.shape), known[name].view.shape):
+                _require_shape(adapter, model, known[name], label, tuple(array.shape))
             kernels.refuse_nan([Named(label, array)])
             checked[statistic][name] = kernels.of(array).to_host(array)
     return checked
@@ -123,6 +127,11 @@ def _items(mapping: Any, what: str) -> Sequence[tuple[str, Any]]:
             "statistics() returns it"
         )
     return list(mapping.items())
+
+
+def _broadcasts(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    fits = (size in (1, whole) for size, whole in zip(shape, expected, strict=False))
+    return len(shape) == len(expected) and all(fits)
 
 
 def _require_shape(adapter: Adapter, model: Any, parameter: Parameter, label: str, shape: tuple[int, ...]) -> None:

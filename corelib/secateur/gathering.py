@@ -1,14 +1,15 @@
-"""The statistics that scores are computed from: which there are, and how all of them are gathered in one pass.
+"""How all statistics are gathered in one pass over the data, whatever the framework.
 
 What is summed, in which order and type, and what is refused, is here, once for both frameworks. An adapter's
-:class:`Source` only answers for one batch. All arrays are in canonical layout.
+:class:`Source` only answers for one batch. Which statistics there are is said in :mod:`secateur.statistics`. All arrays
+are in canonical layout.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,47 +17,23 @@ import numpy.typing as npt
 from secateur import kernels, scores
 from secateur.batches import batches, explained, first_inputs, is_repeatable
 from secateur.errors import ExampleError, InvalidTensorError, MissingDataError
-from secateur.kernels.formats import Term
+from secateur.statistics import STATISTICS, of_origin
 
 Array = npt.NDArray[Any]
 ByName = Mapping[str, Array]
-Origin = Literal["gradients", "curvature", "flow", "record"]
 
 CHECKED_SUM = 1e-3
 """Outputs whose sums differ by less than this from 1 come from a softmax."""
 
 
-@dataclass(frozen=True)
-class Statistic:
-    """One statistic of each weight.
+class Observer(Protocol):
+    """Sees what kernels read."""
 
-    Args:
-        words: what it is.
-        origin: what it takes. ``"gradients"``: labelled data and a loss; ``"curvature"``: these, read twice;
-            ``"flow"``: an input's shape; ``"record"``: nothing but a training that goes on.
-        term: what of each batch is averaged.
-        takes: another statistic that it is made from.
-    """
+    def observe(self, inputs: Any, batch: int) -> None:
+        """Run the model on the inputs of one batch. Raises InvalidTensorError, and whatever the model raises."""
 
-    words: str
-    origin: Origin
-    term: Term = "value"
-    takes: tuple[str, ...] = ()
-
-
-STATISTICS: dict[str, Statistic] = {
-    "mean_abs_gradient": Statistic("mean over batches of |dL/dw|", "gradients", "absolute"),
-    "mean_gradient": Statistic("mean over batches of dL/dw", "gradients"),
-    "mean_square_gradient": Statistic("mean over batches of (dL/dw)^2", "gradients", "square"),
-    "hessian_gradient": Statistic(
-        "mean over batches of H g, g the mean gradient", "curvature", takes=("mean_gradient",)
-    ),
-    "flow_gradient": Statistic("dR/d|w|, R the sum of what |w| makes of ones", "flow"),
-    "initial_weight": Statistic("the weight when the training began", "record"),
-    "movement": Statistic("sum of -w dL/dw over the prunings so far", "record", takes=("mean_gradient",)),
-    "order": Statistic("the place of its parameter in the forward pass", "record"),
-}
-"""Name -> what it is. An adapter gathers all but those of origin ``"record"``, which a pruner keeps itself."""
+    def means(self) -> dict[str, dict[str, Array]]:
+        """See :meth:`secateur.activations.Activations.means`."""
 
 
 class Source(Protocol):
@@ -68,96 +45,101 @@ class Source(Protocol):
     def hessian_products(self, inputs: Any, labels: Any, vector: ByName) -> ByName:
         """The Hessian of a batch's mean loss times a vector of one number a weight, by differentiating twice."""
 
+    def observer(self, needs: Sequence[str]) -> Observer:
+        """What gathers these of :data:`secateur.statistics.ACTIVATIONS`."""
+
     def flow(self, ones: Any) -> tuple[list[Array], ByName]:
         """With |w| in place of each weight: the outputs for these inputs, and the gradients of the outputs' sum."""
-
-
-def gatherable(needs: Iterable[str]) -> list[str]:
-    """What an adapter must gather for these: themselves, or what a pruner makes its records from."""
-    found: dict[str, None] = {}
-    for need in needs:
-        known = STATISTICS.get(need)
-        is_record = known is not None and known.origin == "record"
-        found |= dict.fromkeys(known.takes if known is not None and is_record else (need,))
-    return list(found)
-
-
-def is_free(need: str) -> bool:
-    """Whether it takes no data."""
-    return need in STATISTICS and STATISTICS[need].origin == "flow"
-
-
-def takes_loss(needs: Iterable[str]) -> bool:
-    """Whether gathering these takes labels and a loss. Raises as :func:`gather` for unknown ones."""
-    return any(STATISTICS[need].origin in ("gradients", "curvature") for need in _known(needs))
 
 
 def gather(source: Source, data: Any, needs: Iterable[str], example: Any | None = None) -> dict[str, dict[str, Array]]:
     """All of these statistics, in one pass over the data (in a second one too, for what is curvature).
 
-    Every batch has equal weight. Sums are in float32, or in the gradients' own type if that is wider, batch after
-    batch, as :func:`secateur.scores.accumulate` makes them.
+    Of gradients every batch has equal weight. Sums are in float32, or in the gradients' own type if that is wider,
+    batch after batch, as :func:`secateur.scores.accumulate` makes them. Of activations every row and position has.
 
     Args:
         source: the model.
-        data: as :func:`secateur.batches.batches` takes it; None if no statistic is about a loss.
-        needs: names in :data:`STATISTICS`.
+        data: as :func:`secateur.batches.batches` takes it, with labels if a statistic is about a loss; None for what
+            is flow.
+        needs: names in :data:`secateur.statistics.STATISTICS`.
         example: an input, for what is flow; the first batch of ``data`` if None.
 
     Returns:
-        Statistic -> name of a weight -> array. A weight on which the loss does not depend is absent.
+        Statistic -> name of a weight -> array, as :data:`secateur.statistics.STATISTICS` tells. A weight on which the
+        loss does not depend is absent, and so is a kernel that is not simply multiplied with a tensor.
 
     Raises:
         MissingDataError: no data, no labels, an unknown statistic, or a batch that model or loss refuses.
-        InvalidTensorError: a gradient is NaN; names batch and weight.
+        InvalidTensorError: a gradient, or what a kernel reads, is NaN; names batch and weight.
     """
-    wanted = {need: STATISTICS[need] for need in _known(needs)}
-    curved = [need for need, each in wanted.items() if each.origin == "curvature"]
+    needs = list(dict.fromkeys(needs))
+    curved, read = of_origin(needs, "curvature"), of_origin(needs, "activations")
     if curved and data is not None and not is_repeatable(data):
         raise MissingDataError(
             f"{', '.join(curved)} reads the data twice, but a generator can be read once; pass arrays or a data loader"
         )
-    first = [need for need, each in wanted.items() if each.origin == "gradients"]
-    passes = dict.fromkeys([*first, *(each for need in curved for each in wanted[need].takes)])
-    terms = {need: STATISTICS[need].term for need in passes}
-    found = _averages(source.gradients, data, terms) if terms else {}
+    takes = [each for need in curved for each in STATISTICS[need].takes]
+    about_loss = list(dict.fromkeys([*of_origin(needs, "gradients"), *takes]))
+    found = _one_pass(source, data, about_loss, read) if about_loss or read else {}
     for need in curved:
-        vector = found["mean_gradient"]
-        found |= _averages(lambda x, y: source.hessian_products(x, y, vector), data, {need: "value"})  # noqa: B023
-    for need in (need for need, each in wanted.items() if each.origin == "flow"):
+        of_batch = partial(source.hessian_products, vector=found["mean_gradient"])
+        found[need] = _Averages({need: "value"}).over(of_batch, data)[need]
+    for need in of_origin(needs, "flow"):
         found[need] = _flow(source, data, example)
-    return {need: found[need] for need in wanted}
+    return {need: found[need] for need in needs}
 
 
-def _known(needs: Iterable[str]) -> list[str]:
-    known = [need for need, each in STATISTICS.items() if each.origin != "record"]
-    listed = list(needs)
-    if unknown := [need for need in listed if need not in known]:
-        raise MissingDataError(f"{', '.join(unknown)} cannot be gathered, only {', '.join(known)}: pass statistics=")
-    return listed
+def _one_pass(source: Source, data: Any, about_loss: Sequence[str], read: Sequence[str]) -> dict[str, dict[str, Array]]:
+    """What comes from gradients and from activations, of one reading of the data."""
+    averages = _Averages({need: STATISTICS[need].term for need in about_loss})
+    observer = source.observer(read) if read else None
+    for count, (inputs, labels) in enumerate(batches(data, labelled=bool(about_loss))):
+        with explained(count, inputs, labels if about_loss else None):
+            if observer is not None:
+                observer.observe(inputs, count)
+            gradients = source.gradients(inputs, labels) if about_loss else {}
+        averages.add(gradients)
+    return averages.means() | ({} if observer is None else observer.means())
 
 
-def _averages(
-    of_batch: Callable[[Any, Any], ByName], data: Any, terms: Mapping[str, Term]
-) -> dict[str, dict[str, Array]]:
-    """Statistic -> weight -> mean over the batches of its term."""
-    totals: dict[str, dict[str, Array]] = {need: {} for need in terms}
-    count = 0
-    for inputs, labels in batches(data):
-        with explained(count, inputs, labels):
-            gradients = of_batch(inputs, labels)
+class _Averages:
+    """Means over batches of terms of what each batch gives.
+
+    Args:
+        terms: statistic -> term.
+    """
+
+    def __init__(self, terms: Mapping[str, Any]) -> None:
+        self._terms = terms
+        self._totals: dict[str, dict[str, Array]] = {need: {} for need in terms}
+        self._count = 0
+
+    def over(self, of_batch: Callable[[Any, Any], ByName], data: Any) -> dict[str, dict[str, Array]]:
+        """Of all batches."""
+        for count, (inputs, labels) in enumerate(batches(data)):
+            with explained(count, inputs, labels):
+                gradients = of_batch(inputs, labels)
+            self.add(gradients)
+        return self.means()
+
+    def add(self, gradients: ByName) -> None:
+        """One more batch. Raises InvalidTensorError where a gradient is NaN."""
         for name, gradient in gradients.items():
-            _require_numbers(gradient, name, count)
-            for need, term in terms.items():
-                _add(totals[need], name, gradient, term)
-        count += 1
-    return {need: {name: each / each.dtype.type(count) for name, each in totals[need].items()} for need in terms}
+            _require_numbers(gradient, name, self._count)
+            for need, term in self._terms.items():
+                totals = self._totals[need]
+                if name not in totals:
+                    totals[name] = np.zeros_like(gradient, np.promote_types(gradient.dtype, np.float32))
+                scores.accumulate(totals[name], gradient, term)
+        self._count += 1
 
-
-def _add(totals: dict[str, Array], name: str, gradient: Array, term: Term) -> None:
-    if name not in totals:
-        totals[name] = np.zeros_like(gradient, np.promote_types(gradient.dtype, np.float32))
-    scores.accumulate(totals[name], gradient, term)
+    def means(self) -> dict[str, dict[str, Array]]:
+        """Statistic -> weight -> mean over the batches."""
+        return {
+            need: {name: total / total.dtype.type(self._count) for name, total in totals.items()}
+            for need, totals in self._totals.items()
+        }
 
 
 def _require_numbers(gradient: Array, name: str, batch: int) -> None:

@@ -17,7 +17,7 @@ Array = npt.NDArray[Any]
 
 
 class History:
-    """The statistics of origin ``"record"`` in :data:`secateur.gathering.STATISTICS`, as far as a score needs them.
+    """The statistics of origin ``"record"`` in :data:`secateur.statistics.STATISTICS`, as far as a score needs them.
 
     Args:
         score: the recipe's.

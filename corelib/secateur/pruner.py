@@ -28,7 +28,6 @@ from secateur.checks import (
     require_rows,
 )
 from secateur.errors import CopyError, ExampleError, FileFormatError, RecipeError, TraceError
-from secateur.gathering import gatherable, takes_loss
 from secateur.history import History
 from secateur.iterating import masked, shares
 from secateur.latency import Stopwatch
@@ -40,6 +39,7 @@ from secateur.report.words import what
 from secateur.schedules import OneShot
 from secateur.scoring import Statistics
 from secateur.selection import selection
+from secateur.statistics import gatherable, takes_loss
 from secateur.structure.graph import Graph
 
 Array = npt.NDArray[Any]

@@ -24,7 +24,7 @@ class Score:
     """What a recipe asks of a score of single weights.
 
     Attributes:
-        needs: statistics by their names in :data:`secateur.gathering.STATISTICS`, or names of your own, which are given
+        needs: statistics by their names in :data:`secateur.statistics.STATISTICS`, or of your own, which are given
             as ``statistics=``.
         words: what it ranks by, as reports tell it.
         signed: whether scores below zero count as such where those of a unit's weights are summed, not as magnitudes.
