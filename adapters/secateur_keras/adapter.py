@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,10 @@ class KerasAdapter:
     def apply(self, model: keras.Model, masks: Masks) -> None:
         """See :func:`secateur_keras.masking.apply`."""
         masking.apply(model, masks)
+
+    def assign(self, model: keras.Model, values: Mapping[str, Array]) -> None:
+        """See :func:`secateur_keras.parameters.assign`."""
+        parameters.assign(model, values)
 
     def native(self, model: keras.Model, masks: Masks) -> BoolArrays:
         """See :func:`secateur_keras.parameters.to_native`."""

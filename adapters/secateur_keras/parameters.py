@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +17,7 @@ from secateur_keras import backends
 from secateur_keras.layouts import layout
 from secateur_keras.naming import Weight, require_model, weights
 
+Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -53,6 +57,14 @@ def to_native(model: keras.Model, masks: Masks) -> dict[str, BoolArray]:
 def to_canonical(model: keras.Model, masks: Masks) -> dict[str, BoolArray]:
     """The inverse of :func:`to_native`: views of masks in Keras's layout."""
     return masks_to_canonical({weight.name: form for weight, form in layouts(model)}, masks)
+
+
+def assign(model: keras.Model, values: Mapping[str, Array]) -> None:
+    """Write these numbers (canonical layout) into the weights of these names."""
+    backends.synchronise(model)
+    for weight, form in layouts(model):
+        if weight.name in values:
+            weight.variable.assign(np.array(form.to_native(values[weight.name]), order="C"))
 
 
 def _parameter(weight: Weight, form: Layout) -> Parameter:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,10 @@ class TorchAdapter:
     def apply(self, model: nn.Module, masks: Masks) -> None:
         """See :func:`secateur_torch.masking.apply`."""
         masking.apply(model, masks)
+
+    def assign(self, model: nn.Module, values: Mapping[str, Array]) -> None:
+        """See :func:`secateur_torch.parameters.assign`."""
+        parameters.assign(model, values)
 
     def native(self, model: nn.Module, masks: Masks) -> dict[str, BoolArray]:
         """See :func:`secateur_torch.parameters.to_native`."""

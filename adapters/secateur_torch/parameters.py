@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ from secateur_torch.arrays import array
 from secateur_torch.layouts import layout
 from secateur_torch.parametrized import Computed, computed
 
+Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
 
 RANKABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -93,6 +95,15 @@ def to_native(model: nn.Module, masks: Masks) -> dict[str, BoolArray]:
 def to_canonical(model: nn.Module, masks: Masks) -> dict[str, BoolArray]:
     """The inverse of :func:`to_native`: views of masks in PyTorch's layout."""
     return masks_to_canonical({weight.name: weight.layout for weight in weights(model)}, masks)
+
+
+def assign(model: nn.Module, values: Mapping[str, Array]) -> None:
+    """Write these numbers (canonical layout) into the parameters of these names."""
+    for weight in weights(model):
+        if weight.name in values:
+            native = np.array(weight.layout.to_native(values[weight.name]), order="C")
+            with torch.no_grad():
+                weight.tensor.copy_(torch.from_numpy(native.astype(np.float64)))
 
 
 def _own(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

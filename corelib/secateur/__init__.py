@@ -11,7 +11,9 @@ from __future__ import annotations
 from secateur import distributions, errors, masks, schedules, scores, thresholds
 from secateur.errors import SecateurError
 from secateur.recipe import (
+    ActivationNorm,
     ActivationTaylor,
+    Apoz,
     Blocks,
     Bytes,
     Fisher,
@@ -26,6 +28,7 @@ from secateur.recipe import (
     Latency,
     Layers,
     Magnitude,
+    MeanActivation,
     Movement,
     Neurons,
     NormScale,
@@ -34,9 +37,11 @@ from secateur.recipe import (
     Random,
     Recipe,
     Snip,
+    SparseGpt,
     Sparsity,
     SynFlow,
     Taylor,
+    Wanda,
     Weights,
     register,
 )
@@ -45,7 +50,9 @@ from secateur.schedules import Cubic, Linear, OneShot
 __version__ = "0.1.0"
 
 __all__ = [
+    "ActivationNorm",
     "ActivationTaylor",
+    "Apoz",
     "Blocks",
     "Bytes",
     "Cubic",
@@ -62,6 +69,7 @@ __all__ = [
     "Layers",
     "Linear",
     "Magnitude",
+    "MeanActivation",
     "Movement",
     "Neurons",
     "NormScale",
@@ -72,9 +80,11 @@ __all__ = [
     "Recipe",
     "SecateurError",
     "Snip",
+    "SparseGpt",
     "Sparsity",
     "SynFlow",
     "Taylor",
+    "Wanda",
     "Weights",
     "distributions",
     "errors",

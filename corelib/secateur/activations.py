@@ -76,7 +76,7 @@ class Activations:
         block = tuple(1 if each == axis else size for each, size in enumerate(x.shape))
         known.rows += math.prod(block)
         for need in self._needs:
-            found = _sums(x, need, block)
+            found = _products(x, axis) if ACTIVATIONS[need] == "gram" else _sums(x, need, block)
             if np.isnan(found).any():
                 raise InvalidTensorError(_not_a_number(x, name, batch))
             known.sums[need] = known.sums[need] + found if need in known.sums else found
@@ -84,10 +84,16 @@ class Activations:
     def means(self) -> dict[str, dict[str, Floats]]:
         """Statistic -> kernel -> float64, laid out as :data:`secateur.statistics.ACTIVATIONS` tells."""
         read = {name: each for name, each in self._read.items() if each is not None}
-        return {
-            need: {name: (each.sums[need] / each.rows)[each.features] for name, each in read.items()}
-            for need in self._needs
-        }
+        found: dict[str, dict[str, Floats]] = {}
+        for need in self._needs:
+            means = {name: each.sums[need] / each.rows for name, each in read.items()}
+            is_gram = ACTIVATIONS[need] == "gram"
+            found[need] = {
+                name: mean if is_gram else mean[read[name].features]
+                for name, mean in means.items()
+                if not is_gram or read[name].features.size == len(mean)  # with groups no row reads all features
+            }
+        return found
 
 
 def grouped_features(outputs: int, inputs: int, groups: int, space: int) -> Features:
@@ -109,6 +115,13 @@ def _sums(x: Array, need: str, block: tuple[int, ...]) -> Floats:
     kind: Any = taken
     sums = kernels.rounded_sums(x, kind, block).reshape(-1)
     return sums**2 if kind == "square" else sums  # of squares it is the root
+
+
+def _products(x: Array, axis: int) -> Floats:
+    """The sums of the products of any two features, in float64."""
+    rows = np.moveaxis(x, axis, -1).reshape(-1, x.shape[axis]).astype(np.float64)
+    found: Floats = rows.T @ rows
+    return found
 
 
 def _not_a_number(x: Array, name: str, batch: int) -> str:

@@ -138,6 +138,9 @@ class Adapter(Protocol):
     def apply(self, model: Any, masks: Masks) -> None:
         """Write exact zeros where a mask (canonical layout) is False. Other weights keep their bits."""
 
+    def assign(self, model: Any, values: Mapping[str, Array]) -> None:
+        """Write these numbers (canonical layout) into the parameters of these names."""
+
     def native(self, model: Any, masks: Masks) -> dict[str, npt.NDArray[np.bool_]]:
         """The masks in each parameter's own layout, C-contiguous."""
 

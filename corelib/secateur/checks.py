@@ -69,6 +69,10 @@ def require_data(recipe: Recipe, data: Any | None, statistics: Statistics | None
     if statistics is not None and data is None:
         raise MissingDataError(f"statistics lack {', '.join(missing)}, which {name} needs")
     if data is None:
+        if set(missing) <= set(ACTIVATIONS):
+            raise MissingDataError(
+                f"{name} is computed from what kernels read: pass data=, rows without labels will do"
+            )
         raise MissingDataError(f"{name} is computed from gradients: pass data=(x, y) or a data loader, and loss=")
     if not is_repeatable(data) and (recipe.schedule != OneShot() or recipe.score.iterations > 1):
         raise MissingDataError(
@@ -102,7 +106,7 @@ def given_statistics(adapter: Adapter, model: Any, parameters: Sequence[Paramete
                 )
             label = f"statistics[{statistic!r}] of {name}"
             array = as_array(value, label)
-            if statistic not in ACTIVATIONS or not _broadcasts(tuple(array.shape), known[name].view.shape):
+            if not _fits(statistic, tuple(array.shape), known[name].view.shape):
                 _require_shape(adapter, model, known[name], label, tuple(array.shape))
             kernels.refuse_nan([Named(label, array)])
             checked[statistic][name] = kernels.of(array).to_host(array)
@@ -129,7 +133,12 @@ def _items(mapping: Any, what: str) -> Sequence[tuple[str, Any]]:
     return list(mapping.items())
 
 
-def _broadcasts(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+def _fits(statistic: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    """Whether it has the form that :data:`secateur.statistics.STATISTICS` tells, other than the weight's own."""
+    if statistic == "input_gram":
+        return len(shape) == 2 and shape[0] == shape[1] and shape[0] in expected[1:]
+    if statistic not in ACTIVATIONS:
+        return False
     fits = (size in (1, whole) for size, whole in zip(shape, expected, strict=False))
     return len(shape) == len(expected) and all(fits)
 

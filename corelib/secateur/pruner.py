@@ -37,7 +37,7 @@ from secateur.recipe import Magnitude, Recipe, Structured
 from secateur.report.collect import Outcome, sampled
 from secateur.report.words import what
 from secateur.schedules import OneShot
-from secateur.scoring import Statistics
+from secateur.scoring import Statistics, of_parameter
 from secateur.selection import selection
 from secateur.statistics import gatherable, takes_loss
 from secateur.structure.graph import Graph
@@ -150,7 +150,11 @@ class Pruner(Pruned):
         fraction = self.recipe.schedule.fraction(self.step)
         scores, before = self._iterated(scores, fraction, budgets)
         kept, spared = self._selection.keep(scores, fraction, budgets, before, training=self.step > 0)
-        self._hold_masks(self._ranking.masks(kept), optimizer)
+        masks = self._ranking.masks(kept)
+        adjusted = self._adjusted(masks)
+        self._hold_masks(masks, optimizer)
+        if adjusted:
+            self.adapter.assign(self.model, adjusted)
         self._budgets, self._kept, self._scores, self._reached = budgets, kept, scores, fraction
         self.thresholds = _thresholds(scores, kept, self.recipe.scope)
         self.timing = self._selection.timing if fraction == 1.0 else None
@@ -194,6 +198,19 @@ class Pruner(Pruned):
             return self._given
         found = self.adapter.statistics(self.model, self._data, self._loss, needs, self._example, masks)
         return {**self._given, **found}
+
+    def _adjusted(self, masks: Mapping[str, BoolArray]) -> dict[str, Array]:
+        """New numbers for the weights that stay, where the score has them make up for those that go."""
+        score = self.recipe.score
+        if not score.adjusts:
+            return {}
+        return {
+            each.name: score.adjusted(each.view, masks[each.name], known, each.name)
+            for each in self.parameters()
+            if each.name in masks
+            and not masks[each.name].all()
+            and (known := of_parameter(each, score, self.statistics))
+        }
 
     def _iterated(
         self, scores: dict[str, Array], fraction: float, budgets: Sequence[int]

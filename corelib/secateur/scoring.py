@@ -21,11 +21,12 @@ def scored(parameter: Parameter, score: Score, statistics: Statistics, axis: int
 
     Raises MissingDataError if statistics that it needs are missing.
     """
-    own = {need: statistics[need][parameter.name] for need in score.needs if parameter.name in statistics.get(need, {})}
+    own = of_parameter(parameter, score, statistics)
     if len(own) < len(score.needs):
         raise MissingDataError(
-            f"{parameter.name} has no {' or '.join(score.needs)}: its layer is frozen, the loss does not depend on "
-            "it, or the statistics that were given lack it; exclude it from the recipe or score it by Magnitude()"
+            f"{parameter.name} has no {' or '.join(score.needs)}: its layer is frozen, the loss does not depend on it, "
+            "no pass shows what it reads, or the statistics that were given lack it; exclude it from the recipe or "
+            "score it by Magnitude()"
         )
     dimensions = parameter.view.ndim
     turned = {need: np.moveaxis(each, axis, 0) if each.ndim == dimensions else each for need, each in own.items()}
@@ -36,3 +37,10 @@ def scored(parameter: Parameter, score: Score, statistics: Statistics, axis: int
             f"{type(score).__name__} gave {parameter.name} scores of shape {np.shape(found)}, expected {expected}"
         )
     return found
+
+
+def of_parameter(parameter: Parameter, score: Score, statistics: Statistics) -> dict[str, Array]:
+    """The statistics of one parameter that a score needs, as far as there are any."""
+    return {
+        need: statistics[need][parameter.name] for need in score.needs if parameter.name in statistics.get(need, {})
+    }

@@ -14,7 +14,9 @@ import secateur_keras as sk
 import secateur_torch as st
 from agreement.pairs import convolutional_pair, dense_pair
 from secateur import (
+    ActivationNorm,
     ActivationTaylor,
+    Apoz,
     Cubic,
     Fisher,
     GeometricMedian,
@@ -24,6 +26,7 @@ from secateur import (
     Lamp,
     Layers,
     Magnitude,
+    MeanActivation,
     Movement,
     Neurons,
     NormScale,
@@ -32,19 +35,23 @@ from secateur import (
     Random,
     Recipe,
     Snip,
+    SparseGpt,
     Sparsity,
     SynFlow,
     Taylor,
+    Wanda,
     masks,
     scores,
 )
 from secateur.errors import (
     ExampleError,
+    HoldError,
     InvalidTensorError,
     MissingDataError,
     NoMatchError,
     OutOfRangeError,
     RecipeError,
+    ShapeMismatchError,
 )
 from secateur.recipe.score import SCORES, UnitScore
 
@@ -95,8 +102,9 @@ SIDES = {
     "torch": Side(st, torch.nn.CrossEntropyLoss(), False),
     "keras": Side(sk, keras.losses.SparseCategoricalCrossentropy(from_logits=True), True),
 }
-ALL = [Magnitude(2), Fisher(), Snip(), Snip(3), Grasp(), SynFlow(5), Lamp(), Random(3), Taylor(), Gradient()]
-UNITS = [NormScale(), GeometricMedian(), ActivationTaylor()]
+ALL = [Magnitude(2), Fisher(), Snip(), Snip(3), Grasp(), SynFlow(5), Lamp(), Random(3), Taylor(), Gradient(), Wanda()]
+ACTIVE = [Apoz(), MeanActivation(), ActivationNorm()]
+UNITS = [NormScale(), GeometricMedian(), ActivationTaylor(), *ACTIVE]
 
 
 @pytest.fixture(params=SIDES)
@@ -146,6 +154,87 @@ def test_activation_taylor_is_activation_times_gradient() -> None:
     pruned = st.prune(model, recipe, [(ROWS, LABELS)], torch.nn.CrossEntropyLoss())
     found = pruned.outcome(None).scores["0.weight"]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("score", ACTIVE, ids=repr)
+def test_activations_are_what_the_next_kernel_reads(side: Side, score: Any) -> None:
+    model = side.dense()
+    first, second, *_ = side.adapter.parameters(model, ROWS[:2])
+    hidden = np.maximum(ROWS @ np.array(first.view).T + np.array(second.view), 0)
+    expected = {
+        Apoz(): np.mean(hidden != 0, 0),
+        MeanActivation(): hidden.mean(0),
+        ActivationNorm(): np.sqrt(np.square(hidden).mean(0)),
+    }[score]
+    recipe = Recipe(0.5, granularity=Neurons(), score=score, include=[first.name])
+    pruned = side.adapter.prune(model, recipe, ROWS, example=ROWS[:2])
+    np.testing.assert_allclose(pruned.outcome(None).scores[first.name], expected, rtol=1e-5, atol=1e-7)
+
+
+def test_in_a_convolution_s_flattened_map_a_unit_has_the_mean_of_its_places() -> None:
+    model = SIDES["torch"].convolutional()
+    recipe = Recipe(0.3, granularity=Neurons(), score=MeanActivation(), include=["5*"])
+    pruned = st.prune(model, recipe, IMAGES, example=IMAGES[:2])
+    with torch.no_grad():
+        channels = SIDES["torch"].convolutional()[:6].eval()(torch.tensor(IMAGES)).abs().mean((0, 2, 3)).numpy()
+    np.testing.assert_allclose(pruned.outcome(None).scores["5.weight"], channels, rtol=1e-5)
+
+
+def test_rows_lose_the_same_number_each(side: Side) -> None:
+    model, dense = side.dense(), side.dense()
+    pruned = side.adapter.prune(model, Recipe(0.4, score=Wanda(), scope="row"), ROWS, example=ROWS[:2])
+    before = side.kernels(dense)
+    norms = side.adapter.statistics(dense, ROWS, None, ["input_square"])["input_square"]
+    for weight, (name, old) in zip(side.kernels(pruned.model).values(), before.items(), strict=True):
+        wanda = np.abs(old.astype(np.float64)) * np.sqrt(norms[name])
+        gone = int(0.4 * old.shape[1] + 0.5)
+        assert np.array_equal(weight != 0, masks.keep_per_row(wanda, old.shape[1] - gone))
+
+
+def test_rows_are_pruned_step_by_step() -> None:
+    torch.manual_seed(0)
+    model = SIDES["torch"].dense()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    recipe = Recipe(0.5, score=Magnitude(), scope="row", schedule=Cubic(begin=1, end=3))
+    pruner = st.Pruner(model, recipe, optimizer=optimizer)
+    for _ in range(3):
+        before = pruner.masks
+        step(model, optimizer)
+        after = pruner.masks
+        assert all(not (after[name] & ~before[name]).any() for name in after)
+    for mask in pruner.masks.values():
+        assert set((~mask).sum(axis=1).tolist()) == {int(0.5 * mask.shape[1] + 0.5)}
+
+
+def test_adjusted_weights_make_up_for_those_that_go(side: Side) -> None:
+    generator = np.random.default_rng(2)
+    rows = np.maximum(generator.normal(size=(200, 8)) @ generator.normal(size=(8, 40)), 0).astype(np.float32)
+    errors = {}
+    for score in (SparseGpt(), Wanda(), Magnitude()):
+        model = side.dense(40, 20)
+        old = next(iter(side.kernels(model).values()))
+        pruned = side.adapter.prune(model, Recipe(0.5, score=score, scope="row"), rows, example=rows[:2])
+        new = next(iter(side.kernels(model).values()))
+        (mask,) = pruned.adapter.canonical(model, pruned.masks).values()
+        assert np.array_equal(new != 0, mask)
+        assert not new[~mask].any()
+        errors[type(score).__name__] = float(np.linalg.norm(rows @ (new - old).T))
+    assert errors["SparseGpt"] < 0.8 * min(errors["Wanda"], errors["Magnitude"])
+
+
+def test_adjusted_weights_are_refused_where_they_cannot_be() -> None:
+    model = SIDES["torch"].convolutional()
+    refused(
+        SIDES["torch"],
+        ShapeMismatchError,
+        "Gram matrix",
+        Recipe(0.5, score=SparseGpt(), exclude=["4*"]),
+        model,
+        data=IMAGES,
+    )
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=0.1)
+    recipe = Recipe(0.5, score=SparseGpt())
+    refused(SIDES["torch"], HoldError, "own", recipe, data=ROWS, optimizer=optimizer)
 
 
 @pytest.mark.parametrize("score", [Snip(4), SynFlow(4)], ids=repr)
@@ -254,6 +343,7 @@ def test_what_a_score_lacks_is_named(side: Side) -> None:
             else Recipe(0.5, score=score)
         )
         refused(side, MissingDataError, f"{type(score).__name__} is computed from gradients", recipe)
+    refused(side, MissingDataError, "Wanda is computed from what kernels read", Recipe(0.5, score=Wanda()))
     refused(side, MissingDataError, "weights of the beginning", Recipe(0.5, score=InitRelative()), data=data)
     loader = iter([data])
     refused(
@@ -288,6 +378,9 @@ def test_ones_need_real_inputs_and_logits(side: Side) -> None:
         (lambda: Recipe(0.5, Neurons(relative=True), score=Movement()), RecipeError, "relative=False"),
         (lambda: Recipe(Percentile(50, "normal"), score=Grasp()), RecipeError, "distribution of magnitudes"),
         (lambda: Recipe(0.5, Neurons("inf"), score=InitRelative(increase=True)), RecipeError, "has signs"),
+        (lambda: Recipe(0.5, Neurons(), scope="row"), RecipeError, "scope='row' takes the same number"),
+        (lambda: Recipe(Percentile(50), scope="row"), RecipeError, "scope='row' takes the same number"),
+        (lambda: SparseGpt(-1), OutOfRangeError, "damping=-1"),
         (lambda: Magnitude(0), OutOfRangeError, "p is 0"),
         (lambda: Magnitude(1.5), RecipeError, "p is 1.5"),
         (lambda: SynFlow(0), OutOfRangeError, "iterations=0"),

@@ -5,7 +5,14 @@ from secateur.recipe.granularity import Blocks, Heads, Layers, Neurons, Structur
 from secateur.recipe.recipe import Recipe
 from secateur.recipe.score import Score, UnitScore, register
 from secateur.recipe.targets import KSigma, Percentile, Sparsity
-from secateur.recipe.unit_scores import ActivationTaylor, GeometricMedian, NormScale
+from secateur.recipe.unit_scores import (
+    ActivationNorm,
+    ActivationTaylor,
+    Apoz,
+    GeometricMedian,
+    MeanActivation,
+    NormScale,
+)
 from secateur.recipe.weight_scores import (
     Fisher,
     Gradient,
@@ -16,12 +23,16 @@ from secateur.recipe.weight_scores import (
     Movement,
     Random,
     Snip,
+    SparseGpt,
     SynFlow,
     Taylor,
+    Wanda,
 )
 
 __all__ = [
+    "ActivationNorm",
     "ActivationTaylor",
+    "Apoz",
     "Blocks",
     "Bytes",
     "Fisher",
@@ -36,6 +47,7 @@ __all__ = [
     "Latency",
     "Layers",
     "Magnitude",
+    "MeanActivation",
     "Movement",
     "Neurons",
     "NormScale",
@@ -45,12 +57,14 @@ __all__ = [
     "Recipe",
     "Score",
     "Snip",
+    "SparseGpt",
     "Sparsity",
     "Structured",
     "SynFlow",
     "Taylor",
     "UnitScore",
     "Units",
+    "Wanda",
     "Weights",
     "register",
 ]

@@ -47,7 +47,9 @@ class Recipe:
             :class:`Heads` or :class:`Layers`.
         score: what ranks the weights, :class:`Magnitude` if nothing else, or the units: one of the catalogue's, or of
             your own (:func:`secateur.register`).
-        scope: ``"model"``: everything competes with everything; ``"layer"``: the target holds in each layer by itself.
+        scope: ``"model"``: everything competes with everything; ``"layer"``: the target holds in each layer by itself;
+            ``"row"``: in each row of each layer, the weights of one output (an entry of an embedding, a gate of a
+            recurrent kernel); for a :class:`Sparsity` of :class:`Weights`.
         schedule: when, for pruning during training: :class:`OneShot`, :class:`Linear` or :class:`Cubic`.
         include: patterns (``fnmatch``) of layer or parameter names that may be pruned.
         exclude: patterns of those that must not be. A pattern that matches nothing is an error.
@@ -69,11 +71,18 @@ class Recipe:
         for name, kinds in _PARTS.items():
             _check_kind(name, getattr(self, name), kinds)
         if self.scope not in SCOPES:
-            raise RecipeError(f"scope {self.scope!r}: use 'model' (one ranking for all layers) or 'layer' (one each)")
+            raise RecipeError(
+                f"scope {self.scope!r}: use 'model' (one ranking for all layers), 'layer' (one each) or 'row'"
+            )
         for name in ("include", "exclude"):
             object.__setattr__(self, name, _patterns(name, getattr(self, name)))
         _check_costs(self.target, self.granularity, self.scope)
         _check_score(self.score, self.granularity, self.target)
+        if self.scope == "row" and not (isinstance(self.granularity, Weights) and isinstance(self.target, Sparsity)):
+            raise RecipeError(
+                f"scope='row' takes the same number of weights of each row: use Weights() and a Sparsity, not "
+                f"{self.granularity} and {self.target}"
+            )
 
     def select(self, candidates: Iterable[NamedT]) -> list[NamedT]:
         """The candidates that the patterns leave to be pruned, in their order.

@@ -36,6 +36,15 @@ class Score:
     signed: ClassVar[bool] = False
 
     @property
+    def adjusts(self) -> bool:
+        """Whether weights that stay are changed, to make up for those that go, by :meth:`adjusted`."""
+        return False
+
+    def adjusted(self, weight: Array, mask: Array, statistics: Statistics, name: str) -> Array:
+        """New numbers for a weight under its new mask (True = kept), zero where that is False; arguments as below."""
+        raise NotImplementedError
+
+    @property
     def iterations(self) -> int:
         """See above."""
         return 1

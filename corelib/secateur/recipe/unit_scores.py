@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from secateur import scores
 from secateur.recipe.score import Array, Statistics, UnitScore, listed
 
@@ -52,3 +54,51 @@ class ActivationTaylor(UnitScore):
         """The sum of ``w * dL/dw`` over the weights that read each unit, exact and rounded once; signed."""
         products = -scores.movement(weight, statistics["mean_gradient"], name)
         return scores.reduce(products, axis=0, norm=1, name=f"the products of {name}", signed=True)
+
+
+@dataclass(frozen=True)
+class ReadActivation(UnitScore):
+    """What scores share that ask how active a unit is, as the kernels see it that read it.
+
+    So the activation is what comes after the activation function, normalisation and pooling, in either framework. A
+    unit that is read in several places, by several kernels or from several positions of a flattened map, has the mean
+    over them. Needs rows of data, without labels.
+    """
+
+    reads: ClassVar[str] = "in"
+
+    def __call__(self, weight: Array, statistics: Statistics, name: str) -> Array:
+        """The mean over what one index of the axis reads, exact and rounded once."""
+        (need,) = self.needs
+        return scores.reduce(statistics[need], axis=0, norm="mean", name=f"{need} of {name}")
+
+
+@listed
+@dataclass(frozen=True)
+class Apoz(ReadActivation):
+    """The share of a unit's activations that are not zero: 1 - APoZ (Hu et al. 2016)."""
+
+    needs: ClassVar[tuple[str, ...]] = ("input_nonzero",)
+    words: ClassVar[str] = "share of activations that are not zero"
+
+
+@listed
+@dataclass(frozen=True)
+class MeanActivation(ReadActivation):
+    """The mean magnitude of a unit's activations (Molchanov et al. 2017, for ReLU their mean)."""
+
+    needs: ClassVar[tuple[str, ...]] = ("input_magnitude",)
+    words: ClassVar[str] = "mean |activation|"
+
+
+@listed
+@dataclass(frozen=True)
+class ActivationNorm(ReadActivation):
+    """The Euclidean norm of a unit's activations: the root of their mean square."""
+
+    needs: ClassVar[tuple[str, ...]] = ("input_square",)
+    words: ClassVar[str] = "root mean square of the activations"
+
+    def __call__(self, weight: Array, statistics: Statistics, name: str) -> Array:
+        """The root of the mean over what one index of the axis reads."""
+        return np.sqrt(super().__call__(weight, statistics, name))

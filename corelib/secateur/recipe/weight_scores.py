@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from secateur import scores
 from secateur.errors import OutOfRangeError, RecipeError
 from secateur.recipe.score import Array, Score, Statistics, listed
-from secateur.scalars import whole
+from secateur.scalars import real, whole
 
 
 @listed
@@ -218,3 +220,56 @@ class Random(Score):
     def __call__(self, weight: Array, statistics: Statistics, name: str) -> Array:
         """See :func:`secateur.scores.random`."""
         return scores.random(weight.shape, self.seed, int(statistics["order"]))
+
+
+@listed
+@dataclass(frozen=True)
+class Wanda(Score):
+    """``|w|`` times the norm of what it reads (Sun et al. 2023). Needs rows of data, without labels.
+
+    Wanda compares the weights of one output with one another: that is scope ``"row"`` of the recipe.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("input_square",)
+    words: ClassVar[str] = "|weight| × norm of its input"
+
+    def __call__(self, weight: Array, statistics: Statistics, name: str) -> Array:
+        """See :func:`secateur.scores.wanda`, with the root of the mean square."""
+        return scores.wanda(weight, np.sqrt(statistics["input_square"]), name)
+
+
+@listed
+@dataclass(frozen=True)
+class SparseGpt(Score):
+    """The error of a layer's outputs without a weight, with the others adjusted to it, as they then are.
+
+    Scores are those of optimal brain surgeon (Hassibi and Stork 1993); what stays is adjusted column after column as
+    SparseGPT does (Frantar and Alistarh 2023). Needs rows of data, without labels. For kernels of dense and recurrent
+    layers and of convolutions without a window and without groups; leave out others by ``exclude``.
+
+    Args:
+        damping: what is added to the mean products of the inputs along their diagonal, in parts of its mean.
+    """
+
+    damping: float = 0.01
+    needs: ClassVar[tuple[str, ...]] = ("input_gram",)
+    words: ClassVar[str] = "weight² / inverse Hessian of the layer's outputs"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "damping", real("SparseGpt's damping", self.damping))
+        if not self.damping >= 0:
+            raise OutOfRangeError(f"SparseGpt(damping={self.damping}): give 0 or more")
+
+    @property
+    def adjusts(self) -> bool:
+        """It does."""
+        return True
+
+    def __call__(self, weight: Array, statistics: Statistics, name: str) -> Array:
+        """See :func:`secateur.scores.surgeon`."""
+        return scores.surgeon(weight, statistics["input_gram"], self.damping, name)
+
+    def adjusted(self, weight: Array, mask: Array, statistics: Statistics, name: str) -> Array:
+        """See :func:`secateur.scores.reconstruct`."""
+        found = scores.reconstruct(weight, mask, statistics["input_gram"], self.damping, name)
+        return found.astype(weight.dtype)

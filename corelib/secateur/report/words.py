@@ -52,7 +52,7 @@ _KINDS: dict[type, tuple[str, str]] = {
     Heads: ("head", "heads"),
     Layers: ("residual branch", "residual branches"),
 }
-_SCOPES = {"model": "over the whole model", "layer": "within each layer"}
+_SCOPES = {"model": "over the whole model", "layer": "within each layer", "row": "within each row"}
 _NORMS: dict[int | str, str] = {1: "sum of", 2: "Euclidean norm of", "inf": "largest", "mean": "mean"}
 
 

@@ -18,7 +18,9 @@ from secateur.scores.catalogue import (
     require_power,
     snip,
     synflow,
+    wanda,
 )
+from secateur.scores.reconstruction import reconstruct, surgeon
 from secateur.scores.units import geometric_median
 
 __all__ = [
@@ -34,9 +36,12 @@ __all__ = [
     "movement",
     "power",
     "random",
+    "reconstruct",
     "reduce",
     "require_power",
     "snip",
+    "surgeon",
     "synflow",
     "taylor",
+    "wanda",
 ]

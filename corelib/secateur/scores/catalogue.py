@@ -95,6 +95,24 @@ def synflow(weight: Any, flow_gradient: Any, name: str = "the weight") -> Floats
     return abs(movement(weight, flow_gradient, name))
 
 
+def wanda(weight: Any, input_norm: Any, name: str = "the weight") -> Floats:
+    """|w| times the Euclidean norm of the feature that it reads (Sun et al. 2023, eq. 1); ranked within each row.
+
+    Args:
+        weight: in canonical layout.
+        input_norm: goes with ``weight`` by broadcasting, not negative: the root of the sum, or mean, of squares.
+        name: what error messages call the weight.
+    """
+    weight, norms = _double(weight, name), _double(input_norm, f"the input norm of {name}")
+    try:
+        norms = np.broadcast_to(norms, weight.shape)
+    except ValueError as error:
+        raise ShapeMismatchError(
+            f"{name} has shape {weight.shape}, but its input norm {norms.shape}: they do not go together"
+        ) from error
+    return _checked(np.abs(weight) * norms, name)
+
+
 def lamp(weight: Any, name: str = "the weight") -> Floats:
     """w^2 over the sum of squares of all weights of the layer that are not smaller (Lee et al. 2021, eq. 3).
 
