@@ -187,7 +187,8 @@ def _is_float(tensor: Any) -> bool:
 def _known_inputs(model: keras.Model) -> Any | None:
     """An input of the shapes that the model knows, if it knows any."""
     inputs = getattr(model, "inputs", None)
-    return None if inputs is None else made_up(model, inputs)
+    parts = [] if inputs is None else made_up(model, inputs)
+    return parts[0] if len(parts) == 1 else parts or None
 
 
 def _objective(model: keras.Model, loss: Any) -> Loss:
