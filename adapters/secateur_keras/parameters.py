@@ -44,6 +44,15 @@ def parameters(model: keras.Model, graph: Graph | None = None) -> list[Parameter
     return [found[name] for name in dict.fromkeys([*(name for name in graph.parameters if name in found), *found])]
 
 
+def assign(model: keras.Model, values: Mapping[str, Array]) -> None:
+    """Write whole weights: numbers in canonical layout, of the weight's own dtype."""
+    backends.synchronise(model)
+    for weight, form in layouts(model):
+        if weight.name in values:
+            wide = np.promote_types(values[weight.name].dtype, np.float32)  # not every backend takes bfloat16
+            weight.variable.assign(np.array(form.to_native(values[weight.name]), dtype=wide, order="C"))
+
+
 def layouts(model: keras.Model) -> list[tuple[Weight, Layout]]:
     """Every weight of floating-point numbers, with its layout; in order of definition. Raises as :func:`parameters`."""
     return [(weight, form) for weight in weights(model) if _is_float(weight, form := layout(weight))]
@@ -57,14 +66,6 @@ def to_native(model: keras.Model, masks: Masks) -> dict[str, BoolArray]:
 def to_canonical(model: keras.Model, masks: Masks) -> dict[str, BoolArray]:
     """The inverse of :func:`to_native`: views of masks in Keras's layout."""
     return masks_to_canonical({weight.name: form for weight, form in layouts(model)}, masks)
-
-
-def assign(model: keras.Model, values: Mapping[str, Array]) -> None:
-    """Write these numbers (canonical layout) into the weights of these names."""
-    backends.synchronise(model)
-    for weight, form in layouts(model):
-        if weight.name in values:
-            weight.variable.assign(np.array(form.to_native(values[weight.name]), order="C"))
 
 
 def _parameter(weight: Weight, form: Layout) -> Parameter:

@@ -21,7 +21,7 @@ from secateur.errors import (
 )
 from secateur.layout import Layout, masks_to_canonical, masks_to_native
 from secateur.structure.graph import Graph, ParameterShape
-from secateur_torch.arrays import array
+from secateur_torch.arrays import array, from_array
 from secateur_torch.layouts import layout
 from secateur_torch.parametrized import Computed, computed
 
@@ -87,6 +87,15 @@ def weights(model: nn.Module) -> list[Weight]:
     return list(listed.values())
 
 
+def assign(model: nn.Module, values: Mapping[str, Array]) -> None:
+    """Write whole weights, in place: numbers in canonical layout, of the weight's own dtype."""
+    with torch.no_grad():
+        for weight in weights(model):
+            if weight.name in values:
+                native = np.array(weight.layout.to_native(values[weight.name]), order="C")
+                weight.tensor.copy_(from_array(native))
+
+
 def to_native(model: nn.Module, masks: Masks) -> dict[str, BoolArray]:
     """Masks in canonical layout -> the same in PyTorch's; see :func:`secateur.layout.masks_to_native`."""
     return masks_to_native({weight.name: weight.layout for weight in weights(model)}, masks)
@@ -95,15 +104,6 @@ def to_native(model: nn.Module, masks: Masks) -> dict[str, BoolArray]:
 def to_canonical(model: nn.Module, masks: Masks) -> dict[str, BoolArray]:
     """The inverse of :func:`to_native`: views of masks in PyTorch's layout."""
     return masks_to_canonical({weight.name: weight.layout for weight in weights(model)}, masks)
-
-
-def assign(model: nn.Module, values: Mapping[str, Array]) -> None:
-    """Write these numbers (canonical layout) into the parameters of these names."""
-    for weight in weights(model):
-        if weight.name in values:
-            native = np.array(weight.layout.to_native(values[weight.name]), order="C")
-            with torch.no_grad():
-                weight.tensor.copy_(torch.from_numpy(native.astype(np.float64)))
 
 
 def _own(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

@@ -139,7 +139,7 @@ class Adapter(Protocol):
         """Write exact zeros where a mask (canonical layout) is False. Other weights keep their bits."""
 
     def assign(self, model: Any, values: Mapping[str, Array]) -> None:
-        """Write these numbers (canonical layout) into the parameters of these names."""
+        """Write whole parameters or running statistics: numbers in canonical layout, of the parameter's own dtype."""
 
     def native(self, model: Any, masks: Masks) -> dict[str, npt.NDArray[np.bool_]]:
         """The masks in each parameter's own layout, C-contiguous."""

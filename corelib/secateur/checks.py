@@ -53,10 +53,10 @@ def require_numbers(parameters: Sequence[Parameter]) -> None:
 
 
 def require_data(recipe: Recipe, data: Any | None, statistics: Statistics | None) -> None:
-    """Raises MissingDataError if what the recipe's score is computed from can come from neither."""
+    """Raises MissingDataError if what the recipe's score or compensation is computed from can come from neither."""
     name = type(recipe.score).__name__
     known = () if statistics is None else [statistic for statistic, _ in _items(statistics, "statistics")]
-    needs = [need for need in recipe.score.needs if need not in known]
+    needs = [need for need in recipe.needs if need not in known]
     if "initial_weight" in needs and recipe.schedule.due(0):
         raise MissingDataError(
             f"{name} compares with the weights of the beginning, which are those of now before the first step: give "
@@ -66,13 +66,13 @@ def require_data(recipe: Recipe, data: Any | None, statistics: Statistics | None
     missing = [need for need in gatherable(needs) if need not in (*known, *free)]
     if not missing:
         return
+    is_scored = any(need in gatherable(recipe.score.needs) for need in missing)
+    name = name if is_scored else f"{type(recipe.granularity).__name__}(compensate=True)"
     if statistics is not None and data is None:
         raise MissingDataError(f"statistics lack {', '.join(missing)}, which {name} needs")
+    if data is None and set(missing) <= set(ACTIVATIONS):
+        raise MissingDataError(f"{name} is computed from what layers read: pass data=, inputs with or without labels")
     if data is None:
-        if set(missing) <= set(ACTIVATIONS):
-            raise MissingDataError(
-                f"{name} is computed from what kernels read: pass data=, rows without labels will do"
-            )
         raise MissingDataError(f"{name} is computed from gradients: pass data=(x, y) or a data loader, and loss=")
     if not is_repeatable(data) and (recipe.schedule != OneShot() or recipe.score.iterations > 1):
         raise MissingDataError(

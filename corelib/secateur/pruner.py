@@ -27,6 +27,7 @@ from secateur.checks import (
     require_recipe,
     require_rows,
 )
+from secateur.compensation import STATISTIC, Compensation, compensation
 from secateur.errors import CopyError, ExampleError, FileFormatError, RecipeError, TraceError
 from secateur.history import History
 from secateur.iterating import masked, shares
@@ -57,7 +58,8 @@ class Pruner(Pruned):
         model: the model that trains.
         recipe: what to prune, and when.
         optimizer: the optimizer that trains the model, to check that it does; masks hold through any.
-        data: labelled data for scores that need gradients: arrays ``(x, y)`` or an iterable of batches.
+        data: labelled data for scores that need gradients: arrays ``(x, y)`` or an iterable of batches; for
+            ``compensate=True`` inputs are enough.
         loss: the loss for them, as the framework takes it.
         example: an input for tracing and verification; the first batch of ``data`` if None.
         statistics: statistics that are known already, instead of ``data``: statistic -> parameter name -> array in
@@ -102,6 +104,7 @@ class Pruner(Pruned):
         self._budgets: Sequence[int] | None = None
         self._reached = 0.0
         self._spared: dict[str, int] = {}
+        self._lost: dict[str, str] = {}
         self._begin(optimizer)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -151,14 +154,23 @@ class Pruner(Pruned):
         scores, before = self._iterated(scores, fraction, budgets)
         kept, spared = self._selection.keep(scores, fraction, budgets, before, training=self.step > 0)
         masks = self._ranking.masks(kept)
-        adjusted = self._adjusted(masks)
+        made_up = self._compensation(masks)
+        changed = {**self._adjusted(masks), **made_up.values}
         self._hold_masks(masks, optimizer)
-        if adjusted:
-            self.adapter.assign(self.model, adjusted)
+        if changed:
+            self.adapter.assign(self.model, changed)
+        self._lost |= made_up.left
         self._budgets, self._kept, self._scores, self._reached = budgets, kept, scores, fraction
         self.thresholds = _thresholds(scores, kept, self.recipe.scope)
         self.timing = self._selection.timing if fraction == 1.0 else None
         self._tell(spared)
+
+    def _compensation(self, masks: Mapping[str, BoolArray]) -> Compensation:
+        """What makes up for what these masks remove of the model as it is; nothing unless the recipe asks for it."""
+        if not self.recipe.compensates or not isinstance(self._ranking, NeuronRanking):
+            return Compensation({}, {})
+        means = self.statistics.get(STATISTIC, {})
+        return compensation(self._ranking.graph, self._ranking.coupling, self.parameters(), masks, means)
 
     def _stopwatch(self) -> Stopwatch | None:
         """What a target in time is measured with."""
@@ -182,21 +194,25 @@ class Pruner(Pruned):
         )
 
     def _notes(self) -> tuple[str, ...]:
-        return (*super()._notes(), *map(self._spared_words, self._spared))
+        lost = (
+            f"What {kernel} read of removed units on average is lost: {reason}."
+            for kernel, reason in self._lost.items()
+        )
+        return (*super()._notes(), *map(self._spared_words, self._spared), *lost)
 
     def _rank(self) -> dict[str, Array]:
         self._enforce()
         parameters = self.parameters()
         require_numbers(parameters)
-        self.statistics = self._history.with_records(parameters, self._gathered())
+        self.statistics = self._history.with_records(parameters, self._gathered(self.recipe.needs))
         return self._ranking.scores(parameters, self.recipe.score, self.statistics)
 
-    def _gathered(self, masks: Mapping[str, BoolArray] | None = None) -> Statistics:
-        """What the score needs, of the model as it is or under masks that it does not have yet."""
-        needs = [need for need in gatherable(self.recipe.score.needs) if need not in self._given]
-        if not needs:
+    def _gathered(self, needs: Sequence[str], masks: Mapping[str, BoolArray] | None = None) -> Statistics:
+        """These statistics, of the model as it is or under masks that it does not have yet."""
+        missing = [need for need in gatherable(needs) if need not in self._given]
+        if not missing:
             return self._given
-        found = self.adapter.statistics(self.model, self._data, self._loss, needs, self._example, masks)
+        found = self.adapter.statistics(self.model, self._data, self._loss, missing, self._example, masks)
         return {**self._given, **found}
 
     def _adjusted(self, masks: Mapping[str, BoolArray]) -> dict[str, Array]:
@@ -222,7 +238,7 @@ class Pruner(Pruned):
             kept, _ = self._selection.keep(scores, fraction * share, budgets, kept, training=True)
             masks = self._ranking.masks(kept)
             parameters = masked(self.parameters(), masks)
-            known = self._history.with_records(parameters, self._gathered(masks))
+            known = self._history.with_records(parameters, self._gathered(self.recipe.score.needs, masks))
             scores = self._ranking.scores(parameters, self.recipe.score, known)
         return scores, kept
 

@@ -343,7 +343,7 @@ def test_what_a_score_lacks_is_named(side: Side) -> None:
             else Recipe(0.5, score=score)
         )
         refused(side, MissingDataError, f"{type(score).__name__} is computed from gradients", recipe)
-    refused(side, MissingDataError, "Wanda is computed from what kernels read", Recipe(0.5, score=Wanda()))
+    refused(side, MissingDataError, "Wanda is computed from what layers read", Recipe(0.5, score=Wanda()))
     refused(side, MissingDataError, "weights of the beginning", Recipe(0.5, score=InitRelative()), data=data)
     loader = iter([data])
     refused(
@@ -380,6 +380,7 @@ def test_ones_need_real_inputs_and_logits(side: Side) -> None:
         (lambda: Recipe(0.5, Neurons("inf"), score=InitRelative(increase=True)), RecipeError, "has signs"),
         (lambda: Recipe(0.5, Neurons(), scope="row"), RecipeError, "scope='row' takes the same number"),
         (lambda: Recipe(Percentile(50), scope="row"), RecipeError, "scope='row' takes the same number"),
+        (lambda: Recipe(0.5, Neurons(compensate=True), score=SparseGpt()), RecipeError, "compensate=False"),
         (lambda: SparseGpt(-1), OutOfRangeError, "damping=-1"),
         (lambda: Magnitude(0), OutOfRangeError, "p is 0"),
         (lambda: Magnitude(1.5), RecipeError, "p is 1.5"),

@@ -90,6 +90,9 @@ class Units(Structured):
         multiple: the width of each layer stays a multiple of this (8 or 16 suit fast kernels), or the dense one: more
             stays than the target asks for in one layer, and others lose more. Layers that share some of their units
             are rounded together.
+        compensate: whether the mean of what a removed unit gave, times the weights that read it, goes into the bias of
+            what reads it, or into the running mean of the batch normalisation right behind: the model then loses only
+            what varied. Needs data; rows without labels are enough. What cannot take it is told by the summary.
 
     ``minimum`` and ``multiple`` need scope ``"model"``.
     """
@@ -99,6 +102,7 @@ class Units(Structured):
     exact: bool = True
     minimum: int = 1
     multiple: int = 1
+    compensate: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,7 +111,7 @@ class Units(Structured):
         if not listed or any(part not in SLICES for part in listed):
             raise RecipeError(f"{name}(slices={self.slices!r}): give a list of some of {', '.join(map(repr, SLICES))}")
         object.__setattr__(self, "slices", listed)
-        for option in ("relative", "exact"):
+        for option in ("relative", "exact", "compensate"):
             if not isinstance(getattr(self, option), bool):
                 raise RecipeError(f"{name}({option}={getattr(self, option)!r}): use True or False")
         for option in ("minimum", "multiple"):

@@ -78,11 +78,22 @@ class Recipe:
             object.__setattr__(self, name, _patterns(name, getattr(self, name)))
         _check_costs(self.target, self.granularity, self.scope)
         _check_score(self.score, self.granularity, self.target)
+        _check_adjusting(self.score, self.granularity)
         if self.scope == "row" and not (isinstance(self.granularity, Weights) and isinstance(self.target, Sparsity)):
             raise RecipeError(
                 f"scope='row' takes the same number of weights of each row: use Weights() and a Sparsity, not "
                 f"{self.granularity} and {self.target}"
             )
+
+    @property
+    def compensates(self) -> bool:
+        """Whether the means of removed units are folded into what reads them."""
+        return isinstance(self.granularity, Units) and self.granularity.compensate
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The statistics that are gathered: those of the score, and of the compensation."""
+        return (*self.score.needs, *(("input_mean",) if self.compensates else ()))
 
     def select(self, candidates: Iterable[NamedT]) -> list[NamedT]:
         """The candidates that the patterns leave to be pruned, in their order.
@@ -185,6 +196,15 @@ def _check_score(score: Score, granularity: Granularity, target: object) -> None
         raise RecipeError(f"{name} has signs, so that no mean of a layer is there to divide by: use relative=False")
     if score.signed and isinstance(target, Percentile) and target.distribution:
         raise RecipeError(f"{name} has signs, but {target} fits a distribution of magnitudes: leave distribution= out")
+
+
+def _check_adjusting(score: Score, granularity: Granularity) -> None:
+    """Refuse two ways of making up for the same loss."""
+    if score.adjusts and isinstance(granularity, Units) and granularity.compensate:
+        raise RecipeError(
+            f"{type(score).__name__} adjusts the kernels that read removed units, so that their means are not lost: "
+            "use compensate=False"
+        )
 
 
 def _check_costs(target: object, granularity: Granularity, scope: str) -> None:

@@ -82,12 +82,13 @@ def recipe_words(recipe: Recipe) -> dict[str, str]:
 
 
 def _limits(recipe: Recipe) -> str:
-    """What each layer keeps: ``, at least 4 a layer, a multiple of 8``."""
+    """What each layer keeps, ``, at least 4 a layer, a multiple of 8``, and of what goes."""
     units = recipe.granularity
     if not isinstance(units, Units):
         return ""
     least = f", at least {units.minimum} a layer" if units.minimum > 1 else ""
-    return least + (f", a multiple of {units.multiple}" if units.multiple > 1 else "")
+    least += f", a multiple of {units.multiple}" if units.multiple > 1 else ""
+    return least + (", their means folded into biases" if units.compensate else "")
 
 
 def reason(recipe: Recipe, threshold: float | None) -> str:
