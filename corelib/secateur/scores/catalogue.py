@@ -42,7 +42,7 @@ def power(weight: Any, p: int, name: str = "the weight") -> Floats:
 def fisher(weight: Any, mean_square_gradient: Any, name: str = "the weight") -> Floats:
     """w^2 E[g^2] / 2: the second-order change in loss without w, the Fisher information for the curvature.
 
-    LeCun et al. 1990 (optimal brain damage, eq. 5) with the diagonal that Theis et al. 2018 (eq. 8) put in.
+    LeCun et al. 1990 (optimal brain damage) with the diagonal that Theis et al. 2018 put in.
 
     Args:
         weight: any shape.
@@ -54,7 +54,7 @@ def fisher(weight: Any, mean_square_gradient: Any, name: str = "the weight") -> 
 
 
 def movement(weight: Any, gradient: Any, name: str = "the weight") -> Floats:
-    """-w g: positive where a step against the gradient takes w away from zero (Sanh et al. 2020, eq. 3); signed.
+    """-w g: positive where a step against the gradient takes w away from zero (Sanh et al. 2020); signed.
 
     The score of a training is the sum of these over its steps.
     """
@@ -63,7 +63,7 @@ def movement(weight: Any, gradient: Any, name: str = "the weight") -> Floats:
 
 
 def snip(weights: Sequence[Any], gradients: Sequence[Any], names: Sequence[str] | None = None) -> list[Floats]:
-    """|g w| / sum |g w| over all weights of a model at its initialisation (Lee et al. 2019, eq. 6).
+    """|g w| / sum |g w| over all weights of a model at its initialisation (Lee et al. 2019).
 
     Args:
         weights: the arrays of a model.
@@ -82,7 +82,7 @@ def snip(weights: Sequence[Any], gradients: Sequence[Any], names: Sequence[str] 
 
 
 def grasp(weight: Any, hessian_gradient: Any, name: str = "the weight") -> Floats:
-    """w (H g): what the gradient's flow loses without w (Wang et al. 2020, eq. 8, with the sign turned round); signed.
+    """w (H g): what the gradient's flow loses without w (Wang et al. 2020, with the sign turned round); signed.
 
     GraSP removes the weights of the largest -w (H g), so that the lowest of these goes first, as with all scores here.
     """
@@ -91,12 +91,12 @@ def grasp(weight: Any, hessian_gradient: Any, name: str = "the weight") -> Float
 
 
 def synflow(weight: Any, flow_gradient: Any, name: str = "the weight") -> Floats:
-    """|w| dR/d|w|: synaptic flow, R the sum of what |w| makes of an input of ones (Tanaka et al. 2020, eq. 1)."""
+    """|w| dR/d|w|: synaptic flow, R the sum of what |w| makes of an input of ones (Tanaka et al. 2020)."""
     return abs(movement(weight, flow_gradient, name))
 
 
 def wanda(weight: Any, input_norm: Any, name: str = "the weight") -> Floats:
-    """|w| times the Euclidean norm of the feature that it reads (Sun et al. 2023, eq. 1); ranked within each row.
+    """|w| times the Euclidean norm of the feature that it reads (Sun et al. 2023); ranked within each row.
 
     Args:
         weight: in canonical layout.
@@ -114,7 +114,7 @@ def wanda(weight: Any, input_norm: Any, name: str = "the weight") -> Floats:
 
 
 def lamp(weight: Any, name: str = "the weight") -> Floats:
-    """w^2 over the sum of squares of all weights of the layer that are not smaller (Lee et al. 2021, eq. 3).
+    """w^2 over the sum of squares of all weights of the layer that are not smaller (Lee et al. 2021).
 
     Of equal magnitudes the earlier counts as the smaller, as in every ranking here. Squares are added from the largest
     down, in float64, after a division of all weights by the power of two that the largest reaches, so that nothing
@@ -135,7 +135,7 @@ def lamp(weight: Any, name: str = "the weight") -> Floats:
 
 
 def init_relative(weight: Any, initial: Any, increase: bool = False, name: str = "the weight") -> Floats:
-    """|w - w0|, or |w| - |w0| (signed): how far, or how much up, training has moved w (Zhou et al. 2019, table 1).
+    """|w - w0|, or |w| - |w0| (signed): how far, or how much up, training has moved w (Zhou et al. 2019).
 
     Args:
         weight: of now.

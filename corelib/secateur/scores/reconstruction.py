@@ -26,7 +26,7 @@ TRIES = 12
 
 
 def surgeon(weight: Any, gram: Any, damping: float = 0.01, name: str = "the weight") -> Floats:
-    """w^2 / [H^-1]_jj / 2: the error of the outputs without a weight, all others adjusted (Hassibi 1993, eq. 5).
+    """w^2 / [H^-1]_jj / 2: the error of the outputs without a weight, all others adjusted (Hassibi 1993).
 
     Args:
         weight: of a last axis, ones at the end aside, that is summed over; other axes are rows.
@@ -50,7 +50,7 @@ def surgeon(weight: Any, gram: Any, damping: float = 0.01, name: str = "the weig
 
 
 def reconstruct(weight: Any, mask: Any, gram: Any, damping: float = 0.01, name: str = "the weight") -> Floats:
-    """The weights under a mask that change the outputs least, column after column (SparseGPT, Frantar 2023, eq. 3).
+    """The weights under a mask that change the outputs least, column after column (SparseGPT, Frantar 2023).
 
     Each pruned weight is made up for by those to its right in the row, as far as they stay or are pruned later.
 

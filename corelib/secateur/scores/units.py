@@ -19,7 +19,7 @@ BLOCK = 1 << 20
 
 
 def geometric_median(weight: Any, axis: int = 0, name: str = "the weight") -> Floats:
-    """The sum of each filter's Euclidean distances to the others (He et al. 2019, FPGM, eq. 7).
+    """The sum of each filter's Euclidean distances to the others (He et al. 2019, FPGM).
 
     The filter of the smallest sum lies nearest to the geometric median of all, so that others can stand in for it.
 
