@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -133,10 +134,14 @@ def _items(mapping: Any, what: str) -> Sequence[tuple[str, Any]]:
     return list(mapping.items())
 
 
+def _row_lengths(shape: tuple[int, ...]) -> list[int]:
+    return [math.prod(shape[axis:]) for axis in range(1, len(shape))]
+
+
 def _fits(statistic: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
     """Whether it has the form that :data:`secateur.statistics.STATISTICS` tells, other than the weight's own."""
     if statistic == "input_gram":
-        return len(shape) == 2 and shape[0] == shape[1] and shape[0] in expected[1:]
+        return len(shape) == 2 and shape[0] == shape[1] and shape[0] in _row_lengths(expected)
     if statistic not in ACTIVATIONS:
         return False
     fits = (size in (1, whole) for size, whole in zip(shape, expected, strict=False))

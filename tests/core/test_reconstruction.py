@@ -15,7 +15,7 @@ random = np.random.default_rng(0)
 
 def problem(rows: int, size: int, examples: int, seed: int = 0):
     generator = np.random.default_rng(seed)
-    x = np.maximum(generator.normal(size=(examples, size)) @ generator.normal(size=(size, size)), 0)
+    x = np.maximum(generator.normal(size=(examples, size)) @ generator.normal(size=(size, size)), -0.1)
     return generator.normal(size=(rows, size)).astype(np.float32), x, x.T @ x / examples
 
 
@@ -90,7 +90,7 @@ def test_bad_input():
     with pytest.raises(ShapeMismatchError, match=r"\(3, 4\), but its Gram matrix \(3, 3\)"):
         scores.surgeon(weight, gram[:3, :3])
     with pytest.raises(ShapeMismatchError, match="but its Gram matrix"):
-        scores.surgeon(np.ones((3, 4, 2, 2), np.float32), gram)
+        scores.surgeon(np.ones((3, 4, 2, 3), np.float32), gram)
     with pytest.raises(ShapeMismatchError, match="the mask of fc has shape"):
         scores.reconstruct(weight, np.ones((4, 3), bool), gram, name="fc")
     with pytest.raises(InvalidTensorError, match="fc holds NaN"):

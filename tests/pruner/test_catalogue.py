@@ -51,7 +51,6 @@ from secateur.errors import (
     NoMatchError,
     OutOfRangeError,
     RecipeError,
-    ShapeMismatchError,
 )
 from secateur.recipe.score import SCORES, UnitScore
 
@@ -222,16 +221,34 @@ def test_adjusted_weights_make_up_for_those_that_go(side: Side) -> None:
     assert errors["SparseGpt"] < 0.8 * min(errors["Wanda"], errors["Magnitude"])
 
 
+def test_a_convolution_s_rows_are_its_windows() -> None:
+    """Against the outputs themselves: w^T H w is the mean square of a convolution's outputs."""
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(2, 5, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2), bias=False)
+    found = st.statistics(layer, IMAGES, None, ["input_gram"])["input_gram"]["weight"]
+    rows = layer.weight.detach().double().reshape(5, -1).numpy()
+    with torch.no_grad():
+        expected = layer(torch.tensor(IMAGES)).square().mean((0, 2, 3)).numpy()
+    np.testing.assert_allclose(np.einsum("oi,ij,oj->o", rows, found, rows), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("padding", "strides", "dilation"), [("same", 2, 1), ("valid", 1, 2), ("same", 1, 3)])
+def test_windows_of_keras(padding: str, strides: int, dilation: int) -> None:
+    keras.utils.set_random_seed(0)
+    layer = keras.layers.Conv2D(
+        5, (3, 2), strides=strides, padding=padding, dilation_rate=dilation, use_bias=False, name="conv"
+    )
+    model = keras.Sequential([keras.Input((6, 6, 2)), layer])
+    found = sk.statistics(model, SIDES["keras"].images, None, ["input_gram"])["input_gram"]["conv/kernel"]
+    rows = np.array(layer.kernel).transpose(3, 2, 0, 1).reshape(5, -1).astype(np.float64)
+    expected = np.square(keras.ops.convert_to_numpy(model(SIDES["keras"].images))).mean((0, 1, 2))
+    np.testing.assert_allclose(np.einsum("oi,ij,oj->o", rows, found, rows), expected, rtol=1e-5)
+
+
 def test_adjusted_weights_are_refused_where_they_cannot_be() -> None:
     model = SIDES["torch"].convolutional()
-    refused(
-        SIDES["torch"],
-        ShapeMismatchError,
-        "Gram matrix",
-        Recipe(0.5, score=SparseGpt(), exclude=["4*"]),
-        model,
-        data=IMAGES,
-    )
+    grouped = Recipe(0.5, score=SparseGpt())
+    refused(SIDES["torch"], MissingDataError, "4.weight has no input_gram", grouped, model, data=IMAGES)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=0.1)
     recipe = Recipe(0.5, score=SparseGpt())
     refused(SIDES["torch"], HoldError, "own", recipe, data=ROWS, optimizer=optimizer)

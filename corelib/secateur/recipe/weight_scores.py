@@ -245,7 +245,7 @@ class SparseGpt(Score):
 
     Scores are those of optimal brain surgeon (Hassibi and Stork 1993); what stays is adjusted column after column as
     SparseGPT does (Frantar and Alistarh 2023). Needs rows of data, without labels. For kernels of dense and recurrent
-    layers and of convolutions without a window and without groups; leave out others by ``exclude``.
+    layers and of convolutions without groups that are not transposed; leave out others by ``exclude``.
 
     Args:
         damping: what is added to the mean products of the inputs along their diagonal, in parts of its mean.

@@ -29,8 +29,8 @@ def surgeon(weight: Any, gram: Any, damping: float = 0.01, name: str = "the weig
     """w^2 / [H^-1]_jj / 2: the error of the outputs without a weight, all others adjusted (Hassibi 1993).
 
     Args:
-        weight: of a last axis, ones at the end aside, that is summed over; other axes are rows.
-        gram: H = X^T X, or the mean over positions, float[n, n], n the length of that axis.
+        weight: of last axes that are summed over, in C order; other axes, at least the first, are rows.
+        gram: H = X^T X, or the mean over positions, float[n, n], n the number of weights of a row.
         damping: what is added to the diagonal of H, in parts of its mean; ten times more as often as H is not positive.
         name: what error messages call the weight.
 
@@ -83,7 +83,7 @@ def _rows(weight: Any, gram: Any, name: str) -> tuple[Floats, Floats]:
     kernels.refuse_nan([Named(name, arrays[0]), Named(f"the Gram matrix of {name}", arrays[1])])
     host, hessian = (np.array(kernels.of(each).to_host(each), np.float64, order="C") for each in arrays)
     size = len(hessian) if hessian.ndim else 0
-    ends = [host.shape[axis] for axis in range(1, host.ndim) if math.prod(host.shape[axis + 1 :]) == 1]
+    ends = [math.prod(host.shape[axis:]) for axis in range(1, host.ndim)]
     if hessian.shape != (size, size) or size not in ends:
         raise ShapeMismatchError(
             f"{name} has shape {host.shape}, but its Gram matrix {hessian.shape}: rows must be as long as that"
