@@ -73,7 +73,9 @@ recipes = st.one_of(
     st.builds(
         Recipe,
         st.one_of(targets, costs),
-        granularity=st.builds(Neurons, norms, minimum=st.integers(1, 9), multiple=st.sampled_from([1, 8, 16])),
+        granularity=st.builds(
+            Neurons, norms, minimum=st.integers(1, 9), compensate=st.booleans(), multiple=st.sampled_from([1, 8, 16])
+        ),
         **others,
     ),
 )
