@@ -60,9 +60,9 @@ def prune(
     Args:
         model: any built model; weights that the recipe prunes become exactly 0.0.
         recipe: what to prune and how much; ``Recipe(0.9)`` is 90 % of the weights by magnitude.
-        data: for scores that are computed from data: ``(x, y)`` arrays, a ``tf.data.Dataset``, any iterable of batches;
+        data: for scores that need some: ``(x, y)`` arrays, a ``tf.data.Dataset``, any iterable of batches;
             for ``compensate=True``, and for scores that need no gradients, inputs without labels are enough.
-        loss: for scores that need gradients: a Keras loss, its name, or a callable; None for the one that the model was compiled with.
+        loss: for gradients: a Keras loss, its name, or a callable; None for the one that the model was compiled with.
         example: an input, needed only if the model does not know its own input shape.
         statistics: what :func:`statistics` returned, instead of ``data``.
         optimizer: the one that trains the model in a loop of your own. Masks hold without it; with it, it is checked.

@@ -45,9 +45,9 @@ def prune(
     Args:
         model: any module; weights that the recipe prunes become exactly 0.0.
         recipe: what to prune and how much; ``Recipe(0.9)`` is 90 % of the weights by magnitude.
-        data: for scores that are computed from data: ``(x, y)`` arrays or tensors, or an iterable of ``(inputs, labels)``;
+        data: for scores that need some: ``(x, y)`` arrays or tensors, or an iterable of ``(inputs, labels)``;
             for ``compensate=True``, and for scores that need no gradients, inputs without labels are enough.
-        loss: for scores that need gradients: a callable ``loss(outputs, labels)``, such as ``torch.nn.CrossEntropyLoss()``.
+        loss: for gradients: a callable ``loss(outputs, labels)``, such as ``torch.nn.CrossEntropyLoss()``.
         example: an input (a tensor, a tuple of positional or a dict of keyword arguments), needed to prune neurons
             and to compact; the first batch of ``data`` if None.
         statistics: what :func:`statistics` returned, instead of ``data``.
