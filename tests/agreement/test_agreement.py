@@ -159,7 +159,7 @@ def st_can_remove(pair: Pair) -> bool:
     return counts.pop() > 0
 
 
-@settings(max_examples=30)
+@settings(max_examples=25)
 @given(
     makers,
     targets,
@@ -184,7 +184,7 @@ def test_equal_statistics_give_equal_masks(make, target, kind, by_units, seed) -
         np.testing.assert_array_equal(a, b)
 
 
-@settings(max_examples=10)
+@settings(max_examples=6)
 @given(hs.lists(hs.integers(1, 9), min_size=3, max_size=4), hs.floats(0, 0.9), hs.integers(0, 99))
 def test_adjusted_weights_are_equal_bit_for_bit(widths, sparsity, seed) -> None:  # type: ignore[no-untyped-def]
     pair = dense_pair(widths, seed, ties=True)
