@@ -41,6 +41,7 @@ from secateur import (
     Taylor,
     Wanda,
     masks,
+    register,
     scores,
 )
 from secateur.errors import (
@@ -51,6 +52,7 @@ from secateur.errors import (
     NoMatchError,
     OutOfRangeError,
     RecipeError,
+    ShapeMismatchError,
 )
 from secateur.recipe.score import SCORES, UnitScore
 
@@ -418,3 +420,32 @@ def test_every_score_can_be_written_and_read() -> None:
         recipe = Recipe(Sparsity(0.5), score=kind(), schedule=OneShot(at=5), **granularity)
         assert Recipe.from_dict(recipe.to_dict()) == recipe
         assert recipe.score.words
+
+
+def test_a_score_of_one_s_own() -> None:
+    side, crop = SIDES["torch"], [0]
+
+    @register(needs=["importance"], words="importance")
+    def importance(weight: Any, statistics: Any, name: str) -> Any:
+        return statistics["importance"][:, crop[0] :]
+
+    def ordinary(weight: Any, statistics: Any, name: str) -> Any:
+        return weight
+
+    try:
+        model = side.dense(4, 6, 3)
+        shapes = {name: each.shape for name, each in side.kernels(model).items()}
+        given = {name: np.arange(np.prod(shape), dtype=np.float32).reshape(shape) for name, shape in shapes.items()}
+        recipe = Recipe(0.5, score=importance, scope="layer")
+        pruned = st.prune(model, recipe, statistics={"importance": given})
+        assert all(not mask.ravel()[: mask.size // 2].any() for mask in pruned.masks.values())
+        assert Recipe.from_dict(recipe.to_dict()) == recipe
+        crop[0] = 1
+        match = r"importance gave 0.weight scores of shape \(6, 3\), expected \(6, 4\)"
+        refused(side, ShapeMismatchError, match, recipe, side.dense(4, 6, 3), statistics={"importance": given})
+        refused(side, MissingDataError, "importance cannot be", recipe, data=(ROWS, LABELS), loss=side.loss)
+        ordinary.__name__ = "importance"
+        with pytest.raises(RecipeError, match="a score named importance already"):
+            register()(ordinary)
+    finally:
+        del SCORES["importance"]
