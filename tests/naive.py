@@ -161,3 +161,20 @@ def erk(shapes: Sequence[tuple[int, ...]], keep: int) -> list[float]:
                 for index, shape in enumerate(shapes)
             ]
         dense |= over
+
+
+def lamp(weight: Array) -> list[Fraction]:
+    """w^2 over the sum of squares of itself and of what ranks above it, by magnitude and then by position."""
+    values = [Fraction(value) for value in numbers([weight])]
+    ranks = sorted(range(len(values)), key=lambda index: (abs(values[index]), index))
+    found = [Fraction(0)] * len(values)
+    above = Fraction(0)
+    for index in reversed(ranks):
+        above += values[index] ** 2
+        found[index] = values[index] ** 2 / above if above else Fraction(0)
+    return found
+
+
+def distances(rows: Array) -> list[float]:
+    """The sum of each row's Euclidean distances to all rows."""
+    return [math.fsum(math.dist(one.ravel(), other.ravel()) for other in rows) for one in rows]

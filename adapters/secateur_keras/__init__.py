@@ -74,9 +74,9 @@ def prune(
     Args:
         model: any built model; weights that the recipe prunes become exactly 0.0.
         recipe: what to prune and how much; ``Recipe(0.9)`` is 90 % of the weights by magnitude.
-        data: for scores that need gradients: ``(x, y)`` arrays, a ``tf.data.Dataset``, any iterable of batches;
-            for ``compensate=True`` inputs without labels are enough.
-        loss: for the same: a Keras loss, its name, or a callable; None for the one that the model was compiled with.
+        data: for scores that need some: ``(x, y)`` arrays, a ``tf.data.Dataset``, any iterable of batches;
+            for ``compensate=True``, and for scores that need no gradients, inputs without labels are enough.
+        loss: for gradients: a Keras loss, its name, or a callable; None for the one that the model was compiled with.
         example: an input, needed only if the model does not know its own input shape.
         statistics: what :func:`statistics` returned, instead of ``data``.
         optimizer: the one that trains the model in a loop of your own. Masks hold without it; with it, it is checked.
@@ -136,14 +136,13 @@ def parameters(model: keras.Model, example: Any | None = None) -> list[Parameter
 
 
 def statistics(
-    model: keras.Model, data: Any, loss: Any | None, needs: Iterable[str]
+    model: keras.Model, data: Any, loss: Any | None, needs: Iterable[str], example: Any | None = None
 ) -> dict[str, dict[str, npt.NDArray[Any]]]:
-    """Gather statistics over the batches of ``data``: name -> parameter -> array.
+    """Gather what scores need in one pass over the batches of ``data``: statistic -> parameter -> array.
 
-    ``mean_abs_gradient`` and ``mean_gradient`` need labels and a loss; for ``input_mean`` and ``input_square``, the
-    mean and the mean square of each feature that a kernel reads, inputs are enough. See :mod:`secateur.statistics`.
+    The names are those of :data:`secateur.statistics.STATISTICS`; ``example`` is an input, for what needs no data.
     """
-    return _ADAPTER.statistics(model, data, loss, needs)
+    return _ADAPTER.statistics(model, data, loss, needs, example)
 
 
 def graph(model: keras.Model, example: Any | None = None) -> Graph:

@@ -18,8 +18,9 @@ import numpy.typing as npt
 from keras import layers
 
 from secateur.activations import Activations, Features, along, grouped_features
+from secateur.windows import FLAT, Window, same_padding
 from secateur_keras import backends
-from secateur_keras.inference import forward, values
+from secateur_keras.inference import forward
 from secateur_keras.kinds.contractions import spelled
 from secateur_keras.kinds.rules import dimensions
 from secateur_keras.layouts import GATES
@@ -37,6 +38,7 @@ class Use:
         x: what it reads.
         axis: of the features.
         features: which of them each weight multiplies; None if the kernel's canonical axis 1 says it.
+        window: what a row of weights reads of them; None if it does not read all of them.
     """
 
     owner: Any
@@ -44,6 +46,7 @@ class Use:
     x: Any
     axis: int = -1
     features: Features | None = None
+    window: Window | None = FLAT
 
 
 Reader = Callable[[Any, Any], Iterator[Use]]
@@ -55,10 +58,12 @@ class Observer:
     Args:
         model: a built model.
         needs: names of :data:`secateur.statistics.ACTIVATIONS`.
+        state: the values of its trainable and other variables.
     """
 
-    def __init__(self, model: keras.Model, needs: Sequence[str]) -> None:
+    def __init__(self, model: keras.Model, needs: Sequence[str], state: tuple[Sequence[Any], Sequence[Any]]) -> None:
         self._model = model
+        self._state = state
         self._activations = Activations(needs)
         self._kernels = {
             (id(weight.owner), weight.variable.name): (weight.name, form) for weight, form in layouts(model)
@@ -68,9 +73,8 @@ class Observer:
     def observe(self, inputs: Any, batch: int) -> None:
         """Run the model on the inputs of one batch. Raises InvalidTensorError, and whatever the model raises."""
         self._batch = batch
-        state = values(self._model.trainable_variables), values(self._model.non_trainable_variables)
         with self._watched():
-            forward(self._model, *state, backends.tensors(inputs))
+            forward(self._model, *self._state, backends.tensors(inputs))
 
     def means(self) -> dict[str, dict[str, npt.NDArray[np.float64]]]:
         """See :meth:`secateur.activations.Activations.means`."""
@@ -124,7 +128,7 @@ class Observer:
             if form is not None:
                 axis = form.axes.index("in") if "in" in form.axes else 1
                 features = along(axis, len(form.shape), form.shape[axis]) if use.features is None else use.features
-                self._activations.add(name, _floats(use.x), use.axis, features, self._batch)
+                self._activations.add(name, _floats(use.x), use.axis, features, self._batch, use.window)
 
 
 def _floats(x: Any) -> backends.Array:
@@ -145,21 +149,33 @@ def _dense(layer: Any, x: Any) -> Iterator[Use]:
 def _convolution(layer: Any, x: Any) -> Iterator[Use]:
     axis = _channel_axis(layer, x)
     features = grouped_features(layer.filters, x.shape[axis], layer.groups, layer.rank)
-    yield Use(layer, "kernel", x, axis, features)
+    yield Use(layer, "kernel", x, axis, features, _window(layer, x, axis) if layer.groups == 1 else None)
+
+
+def _window(layer: Any, x: Any, axis: int) -> Window:
+    """That of a convolution."""
+    sides, strides, dilation = map(tuple, (layer.kernel_size, layer.strides, layer.dilation_rate))
+    sizes = [size for each, size in enumerate(x.shape) if each not in (0, axis)]
+    padding: tuple[tuple[int, int], ...] = ((0, 0),) * len(sides)
+    if layer.padding == "same":
+        padding = same_padding(sizes, sides, strides, dilation)
+    if layer.padding == "causal":
+        padding = (((sides[0] - 1) * dilation[0], 0),)
+    return Window(sides, strides, dilation, padding)
 
 
 def _transposed(layer: Any, x: Any) -> Iterator[Use]:
-    yield Use(layer, "kernel", x, _channel_axis(layer, x))
+    yield Use(layer, "kernel", x, _channel_axis(layer, x), window=None)
 
 
 def _depthwise(layer: Any, x: Any) -> Iterator[Use]:
-    yield Use(layer, "kernel", x, _channel_axis(layer, x), _each_by_itself(layer, x))
+    yield Use(layer, "kernel", x, _channel_axis(layer, x), _each_by_itself(layer, x), None)
 
 
 def _separable(layer: Any, x: Any) -> Iterator[Use]:
     """The pointwise kernel reads what the depthwise one makes, which is made once more."""
     axis = _channel_axis(layer, x)
-    yield Use(layer, "depthwise_kernel", x, axis, _each_by_itself(layer, x))
+    yield Use(layer, "depthwise_kernel", x, axis, _each_by_itself(layer, x), None)
     if layer.padding in ("valid", "same"):
         options = {name: getattr(layer, name) for name in ("strides", "padding", "dilation_rate", "data_format")}
         yield Use(layer, "pointwise_kernel", keras.ops.depthwise_conv(x, layer.depthwise_kernel, **options), axis)

@@ -37,9 +37,17 @@ class KerasAdapter:
         """See :func:`secateur_keras.reading.reading`."""
         return reading.reading(data)
 
-    def statistics(self, model: keras.Model, data: Any, loss: Any, needs: Iterable[str]) -> dict[str, dict[str, Array]]:
+    def statistics(
+        self,
+        model: keras.Model,
+        data: Any,
+        loss: Any,
+        needs: Iterable[str],
+        example: Any | None = None,
+        masks: Masks | None = None,
+    ) -> dict[str, dict[str, Array]]:
         """See :func:`secateur_keras.statistics.statistics`."""
-        return statistics.statistics(model, data, loss, needs)
+        return statistics.statistics(model, data, loss, needs, example, masks)
 
     def graph(self, model: keras.Model, example: Any | None = None) -> Graph:
         """See :func:`secateur_keras.tracing.graph`."""

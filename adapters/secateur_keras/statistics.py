@@ -1,4 +1,4 @@
-"""What scores are computed from, gathered over batches: the gradients of a loss, averaged, and what kernels read.
+"""What Keras answers for one batch, of which :mod:`secateur.gathering` makes the statistics of scores.
 
 Gradients are taken in inference mode and with respect to values that are handed to the model, so no weight, running
 statistic, seed, metric or optimizer changes. Penalties (regularizers, ``add_loss``) are no part of the loss.
@@ -7,141 +7,188 @@ statistic, seed, metric or optimizer changes. Penalties (regularizers, ``add_los
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
-from secateur.batches import batches, explained
-from secateur.errors import InvalidTensorError, MissingDataError
-from secateur.statistics import Needs, sorted_needs
+from secateur.adapter import Masks
+from secateur.errors import MissingDataError
+from secateur.gathering import gather
+from secateur.statistics import takes_loss
 from secateur_keras import backends
 from secateur_keras.activations import Observer
+from secateur_keras.examples import made_up
 from secateur_keras.inference import forward, values
 from secateur_keras.naming import require_model
-from secateur_keras.parameters import layouts
+from secateur_keras.parameters import layouts, to_native
 from secateur_keras.reading import reading
 
 Array = npt.NDArray[Any]
 Loss = Callable[[Any, Any], Any]
-
-STATISTICS: dict[str, Callable[[Array], Array]] = {
-    "mean_abs_gradient": np.abs,
-    "mean_gradient": lambda gradient: gradient,
-}
-"""Name -> what is averaged over the batches, of those in :data:`secateur.statistics.GRADIENTS`."""
+Differentiable = Callable[..., Any]
 
 
-def statistics(model: keras.Model, data: Any, loss: Any, needs: Iterable[str]) -> dict[str, dict[str, Array]]:
-    """Gather statistics of the gradients of a loss, and of what kernels read.
-
-    Of gradients every batch has equal weight; sums are in float32, or in the weight's own type if that is wider, batch
-    after batch. Of activations every row and position has.
+def statistics(
+    model: keras.Model,
+    data: Any,
+    loss: Any,
+    needs: Iterable[str],
+    example: Any | None = None,
+    masks: Masks | None = None,
+) -> dict[str, dict[str, Array]]:
+    """Gather statistics; see :func:`secateur.gathering.gather` for what is returned and raised.
 
     Args:
         model: a built model.
-        data: ``(x, y)`` arrays or an iterable of ``(inputs, labels)``; without gradients labels may be left out; see
-            :func:`secateur.batches.batches`.
+        data: ``(x, y)`` arrays or an iterable of ``(inputs, labels)``; see :func:`secateur.batches.batches`.
         loss: a Keras loss, its name, or ``loss(y_true, y_pred)``; None for the loss that the model was compiled with.
-            For gradients only.
-        needs: names from :mod:`secateur.statistics`.
+        needs: names in :data:`secateur.statistics.STATISTICS`.
+        example: an input, where there is no data; not needed if the model knows its inputs' shapes.
+        masks: name -> mask (canonical layout): the statistics are those of the model under these masks.
 
-    Returns:
-        Statistic -> name of a trainable weight -> array in canonical layout; of activations name of a kernel -> float64
-        that goes with the canonical layout by broadcasting. A weight on which the loss does not depend is absent (on
-        JAX: zeros), and so is a kernel that is not simply multiplied with a tensor.
+    On JAX a weight on which the loss does not depend has zeros.
 
     Raises:
-        MissingDataError: no data, no labels, no loss, an unknown statistic, or a batch that model or loss refuses.
-        InvalidTensorError: a gradient, or what a kernel reads, is NaN; names batch and weight.
+        MissingDataError: no loss, though a statistic is about one.
         UnbuiltModelError: the model has no weights yet.
     """
-    wanted = sorted_needs(needs)
+    needs = list(needs)
+    about_loss = takes_loss(needs)
     require_model(model)
     backends.synchronise(model)
-    observer = Observer(model, wanted.activations)
+    if example is None and data is None and not about_loss:
+        example = _known_inputs(model)
+    source = _Source(model, _objective(model, loss) if about_loss else None, loss, masks or {})
     with reading(data):
-        means = _means(_Gradients(model, loss) if wanted.labelled else None, observer, data, wanted)
-    forms = {weight.name: form for weight, form in layouts(model)}
-    canonical = {
-        need: {name: forms[name].to_canonical(array) for name, array in found.items()} for need, found in means.items()
-    }
-    return {**canonical, **observer.means()}
+        return gather(source, data, needs, example)
 
 
-class _Gradients:
-    """A batch's gradients, by the names of the trainable weights."""
+class _Source:
+    """See :class:`secateur.gathering.Source`."""
 
-    def __init__(self, model: keras.Model, loss: Any) -> None:
-        known = {id(weight.variable): weight.name for weight, _ in layouts(model)}
-        self._names = [known[id(variable)] for variable in model.trainable_variables]
-        self._function = _gradients(model, loss)
-        self._state = values(model.trainable_variables), values(model.non_trainable_variables)
+    def __init__(self, model: keras.Model, objective: Loss | None, loss: Any, masks: Masks) -> None:
+        self._model = model
+        self._objective = objective
+        self._loss = loss if loss is not None else getattr(model, "_compile_loss", None)
+        self._known = {id(weight.variable): (weight.name, form) for weight, form in layouts(model)}
+        native = to_native(model, masks)
+        self._trainable = self._masked(model.trainable_variables, native)
+        self._others = self._masked(model.non_trainable_variables, native)
 
-    def of(self, inputs: Any, labels: Any) -> dict[str, Array]:
-        """Those that there are, in Keras's layout."""
-        found = self._function(*self._state, backends.tensors(inputs), backends.tensors(labels))
-        pairs = zip(self._names, backends.arrays(found), strict=True)
-        return {name: gradient for name, gradient in pairs if gradient is not None}
+    def gradients(self, inputs: Any, labels: Any) -> dict[str, Array]:
+        """One backward pass."""
+        function = self._function("gradient", backends.gradient)
+        found = function(self._trainable, self._others, backends.tensors(inputs), backends.tensors(labels))
+        return self._named(found)
+
+    def hessian_products(self, inputs: Any, labels: Any, vector: Mapping[str, Array]) -> dict[str, Array]:
+        """A derivative of a backward pass."""
+        function = self._function("hessian", backends.hessian_product)
+        along = [
+            keras.ops.convert_to_tensor(self._native(variable, vector), keras.backend.standardize_dtype(value.dtype))
+            for variable, value in zip(self._model.trainable_variables, self._trainable, strict=True)
+        ]
+        given = backends.tensors(inputs), backends.tensors(labels)
+        return {
+            name: each
+            for name, each in self._named(function(self._trainable, along, self._others, *given)).items()
+            if name in vector
+        }
+
+    def observer(self, needs: Sequence[str]) -> Observer:
+        """See :class:`secateur_keras.activations.Observer`."""
+        return Observer(self._model, needs, (self._trainable, self._others))
+
+    def flow(self, ones: Any) -> tuple[list[Array], dict[str, Array]]:
+        """One backward pass of the outputs' sum."""
+        trainable = self._positive(self._model.trainable_variables, self._trainable)
+        others = self._positive(self._model.non_trainable_variables, self._others)
+        given = backends.tensors(ones)
+        found = self._function("flow", backends.gradient)(trainable, others, given)
+        outputs = keras.tree.flatten(forward(self._model, trainable, others, given))
+        return [backends.array(output) for output in outputs if _is_float(output)], self._named(found)
+
+    def _masked(self, variables: Sequence[keras.Variable], native: Mapping[str, Array]) -> list[Any]:
+        """The variables' numbers, under their masks."""
+        names = [self._name(variable) for variable in variables]
+        return [
+            backends.masked(variable, native[name]) if name in native else value
+            for variable, name, value in zip(variables, names, values(variables), strict=True)
+        ]
+
+    def _positive(self, variables: Sequence[keras.Variable], numbers: Sequence[Any]) -> list[Any]:
+        """The magnitudes of weights; running statistics, counters and seeds as they are."""
+        roles = [self._known[id(variable)][1].role if id(variable) in self._known else "" for variable in variables]
+        return [
+            value if role in ("", "mean", "variance") else keras.ops.abs(value)
+            for role, value in zip(roles, numbers, strict=True)
+        ]
+
+    def _named(self, found: Sequence[Any]) -> dict[str, Array]:
+        listed = zip(self._model.trainable_variables, backends.arrays(found), strict=True)
+        known = ((*self._known[id(variable)], each) for variable, each in listed if each is not None)
+        return {name: form.to_canonical(each) for name, form, each in known}
+
+    def _name(self, variable: keras.Variable) -> str:
+        return self._known[id(variable)][0] if id(variable) in self._known else ""
+
+    def _native(self, variable: keras.Variable, vector: Mapping[str, Array]) -> Array:
+        """A vector's part for a variable, in Keras's layout; zeros where it has none."""
+        name, form = self._known[id(variable)]
+        return np.array(form.to_native(vector[name]), order="C") if name in vector else np.zeros(form.native)
+
+    def _function(self, kind: str, derive: Callable[[Differentiable], Differentiable]) -> Differentiable:
+        """The derivative of a batch's loss, or of the outputs' sum, with respect to the trainable values."""
+        variables = tuple(map(id, self._model.trainable_variables))
+        key = variables if kind == "flow" else (self._loss, *variables)
+        own = _functions.setdefault(self._model, {})
+        if kind not in own or own[kind][0] != key:
+            own[kind] = key, derive(_summed(self._model) if kind == "flow" else _valued(self._model, self._objective))
+        return own[kind][1]
 
 
-def _means(gradients: _Gradients | None, observer: Observer, data: Any, wanted: Needs) -> dict[str, dict[str, Array]]:
-    """Statistic of gradients -> weight -> mean over the batches; the observer has then seen them too."""
-    totals: dict[str, dict[str, Array]] = {need: {} for need in wanted.gradients}
-    count = 0
-    for inputs, labels in batches(data, labelled=wanted.labelled):
-        with explained(count, inputs, labels if wanted.labelled else None):
-            if wanted.activations:
-                observer.observe(inputs, count)
-            found = {} if gradients is None else gradients.of(inputs, labels)
-        for name, gradient in found.items():
-            _require_numbers(gradient, name, count)
-            _add(totals, name, gradient)
-        count += 1
-    return {
-        need: {name: total / total.dtype.type(count) for name, total in sums.items()} for need, sums in totals.items()
-    }
-
-
-def _add(totals: dict[str, dict[str, Array]], name: str, gradient: Array) -> None:
-    for need, sums in totals.items():
-        if name not in sums:
-            sums[name] = np.zeros(gradient.shape, np.promote_types(gradient.dtype, np.float32))
-        np.add(sums[name], STATISTICS[need](gradient).astype(sums[name].dtype), out=sums[name])
-
-
-def _require_numbers(gradient: Array, name: str, batch: int) -> None:
-    invalid = np.isnan(gradient)
-    if invalid.any():
-        position = tuple(int(index) for index in np.argwhere(invalid)[0])
-        raise InvalidTensorError(
-            f"the gradient of {name} is NaN at {position} in batch {batch}: look at the batch, the loss, the weights"
-        )
-
-
-_functions: weakref.WeakKeyDictionary[keras.Model, tuple[tuple[Any, ...], Callable[..., Any]]] = (
+_functions: weakref.WeakKeyDictionary[keras.Model, dict[str, tuple[tuple[Any, ...], Differentiable]]] = (
     weakref.WeakKeyDictionary()
 )
-"""The gradient function of each model, kept so that repeated updates during training compile it once."""
+"""The derivatives of each model, kept so that repeated updates during training compile them once."""
 
 
-def _gradients(model: keras.Model, loss: Any) -> Callable[..., Any]:
-    """``(trainable values, other values, inputs, labels) -> gradients`` with respect to the trainable values."""
-    objective = _objective(model, loss)
-    key = (loss if loss is not None else model._compile_loss, *map(id, model.trainable_variables))
-    if model not in _functions or _functions[model][0] != key:
-        reference = weakref.ref(model)
+def _valued(model: keras.Model, objective: Any) -> Differentiable:
+    """``(trainable values, other values, inputs, labels) -> the batch's mean loss``."""
+    reference = weakref.ref(model)
 
-        def of_batch(trainable: Any, non_trainable: Any, inputs: Any, labels: Any) -> Any:
-            alive = reference()
-            predictions = forward(alive, trainable, non_trainable, inputs)
-            with keras.StatelessScope():
-                return objective(labels, predictions)
+    def of_batch(trainable: Any, non_trainable: Any, inputs: Any, labels: Any) -> Any:
+        predictions = forward(reference(), trainable, non_trainable, inputs)
+        with keras.StatelessScope():
+            return objective(labels, predictions)
 
-        _functions[model] = key, backends.gradient(of_batch)
-    return _functions[model][1]
+    return of_batch
+
+
+def _summed(model: keras.Model) -> Differentiable:
+    """``(trainable values, other values, inputs) -> the sum of all outputs``."""
+    reference = weakref.ref(model)
+
+    def of_inputs(trainable: Any, non_trainable: Any, inputs: Any) -> Any:
+        outputs = keras.tree.flatten(forward(reference(), trainable, non_trainable, inputs))
+        first, *others = [keras.ops.sum(output) for output in outputs if _is_float(output)]
+        return sum(others, first)
+
+    return of_inputs
+
+
+def _is_float(tensor: Any) -> bool:
+    return "float" in keras.backend.standardize_dtype(tensor.dtype)
+
+
+def _known_inputs(model: keras.Model) -> Any | None:
+    """An input of the shapes that the model knows, if it knows any."""
+    inputs = getattr(model, "inputs", None)
+    parts = [] if inputs is None else made_up(model, inputs)
+    return parts[0] if len(parts) == 1 else parts or None
 
 
 def _objective(model: keras.Model, loss: Any) -> Loss:

@@ -30,7 +30,7 @@ class Pruner(keras.callbacks.Callback):
 
     Args:
         recipe: what to prune, and when: steps of its schedule are training batches.
-        data: for scores that need gradients: ``(x, y)`` or any iterable of batches, read again at every update.
+        data: for scores that are computed from data: ``(x, y)`` or any iterable of batches, read again at every update.
         loss: for the same; None for the loss that the model was compiled with.
         example: an input, needed only if the model does not know its own input shape.
         statistics: statistics that are known already, instead of ``data``.

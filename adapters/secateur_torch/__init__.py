@@ -59,9 +59,9 @@ def prune(
     Args:
         model: any module; weights that the recipe prunes become exactly 0.0.
         recipe: what to prune and how much; ``Recipe(0.9)`` is 90 % of the weights by magnitude.
-        data: for scores that need gradients: ``(x, y)`` arrays or tensors, or an iterable of ``(inputs, labels)``;
-            for ``compensate=True`` inputs without labels are enough.
-        loss: for the same: a callable ``loss(outputs, labels)``, such as ``torch.nn.CrossEntropyLoss()``.
+        data: for scores that need some: ``(x, y)`` arrays or tensors, or an iterable of ``(inputs, labels)``;
+            for ``compensate=True``, and for scores that need no gradients, inputs without labels are enough.
+        loss: for gradients: a callable ``loss(outputs, labels)``, such as ``torch.nn.CrossEntropyLoss()``.
         example: an input (a tensor, a tuple of positional or a dict of keyword arguments), needed to prune neurons
             and to compact; the first batch of ``data`` if None.
         statistics: what :func:`statistics` returned, instead of ``data``.
@@ -132,14 +132,13 @@ def parameters(model: torch.nn.Module, example: Any | None = None) -> list[Param
 
 
 def statistics(
-    model: torch.nn.Module, data: Any, loss: Any | None, needs: Iterable[str]
+    model: torch.nn.Module, data: Any, loss: Any | None, needs: Iterable[str], example: Any | None = None
 ) -> dict[str, dict[str, npt.NDArray[Any]]]:
-    """Gather statistics over the batches of ``data``: name -> parameter -> array.
+    """Gather what scores need in one pass over the batches of ``data``: statistic -> parameter -> array.
 
-    ``mean_abs_gradient`` and ``mean_gradient`` need labels and a loss; for ``input_mean`` and ``input_square``, the
-    mean and the mean square of each feature that a kernel reads, inputs are enough. See :mod:`secateur.statistics`.
+    The names are those of :data:`secateur.statistics.STATISTICS`; ``example`` is an input, for what needs no data.
     """
-    return _ADAPTER.statistics(model, data, loss, needs)
+    return _ADAPTER.statistics(model, data, loss, needs, example)
 
 
 def graph(model: torch.nn.Module, example: Any) -> Graph:

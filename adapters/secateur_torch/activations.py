@@ -18,14 +18,16 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateur.activations import Activations, along, grouped_features
+from secateur.windows import FLAT, Window
 from secateur_torch.arrays import array
 from secateur_torch.inference import arguments, plain_attention
 from secateur_torch.parameters import Weight, weights
 from secateur_torch.recording import storage
 
 Features = npt.NDArray[np.int64]
-Use = tuple[Weight, torch.Tensor, int, Features]
-"""A kernel, what it reads, the axis of the features, and which of them each weight multiplies, in PyTorch's layout."""
+Use = tuple[Weight, torch.Tensor, int, Features, Window | None]
+"""A kernel, what it reads, the axis of the features, which of them each weight multiplies, in PyTorch's layout, and in
+which window a row of weights reads them."""
 
 
 class Observer(TorchDispatchMode):
@@ -62,9 +64,9 @@ class Observer(TorchDispatchMode):
     ) -> Any:
         """Run the operator; take note of what kernels read."""
         reader = READERS.get(func._schema.name)
-        for weight, x, axis, features in () if reader is None else reader(args, self._kernel):
+        for weight, x, axis, features, window in () if reader is None else reader(args, self._kernel):
             form = _canonical(weight, features)
-            self._activations.add(weight.name, array(x), axis, form, self._batch)
+            self._activations.add(weight.name, array(x), axis, form, self._batch, window)
         return func(*args, **dict(kwargs or {}))
 
     def _kernel(self, tensor: torch.Tensor) -> Weight | None:
@@ -104,7 +106,14 @@ def _convolution(args: Sequence[Any], find: Finder) -> Iterator[Use]:
         if transposed
         else grouped_features(kernel.shape[0], x.shape[1], groups, kernel.ndim - 2)
     )
-    yield weight, x, 1, features
+    yield weight, x, 1, features, None if transposed or groups != 1 else _window(args)
+
+
+def _window(args: Sequence[Any]) -> Window:
+    """That of a convolution, from its arguments."""
+    sides = tuple(args[1].shape[2:])
+    strides, padding, dilation = ([*args[place]] * (len(sides) if len(args[place]) == 1 else 1) for place in (3, 4, 5))
+    return Window(sides, tuple(strides), tuple(dilation), tuple((each, each) for each in padding))
 
 
 def _product(args: Sequence[Any], find: Finder) -> Iterator[Use]:
@@ -125,7 +134,7 @@ def _summed(matrix: torch.Tensor, axis: int, x: torch.Tensor, features: int, fin
         matrix, axis = matrix[0], axis - 1
     native = _native_axis(weight, matrix.shape[axis], matrix.stride(axis))
     if native is not None:
-        yield weight, x, features, along(native, weight.tensor.ndim, matrix.shape[axis])
+        yield weight, x, features, along(native, weight.tensor.ndim, matrix.shape[axis]), FLAT
 
 
 def _native_axis(weight: Weight, size: int, stride: int) -> int | None:

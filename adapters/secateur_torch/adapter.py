@@ -50,9 +50,17 @@ class TorchAdapter:
         """See :func:`secateur_torch.inference.reading`."""
         return inference.reading(data)
 
-    def statistics(self, model: nn.Module, data: Any, loss: Any, needs: Iterable[str]) -> dict[str, dict[str, Array]]:
+    def statistics(
+        self,
+        model: nn.Module,
+        data: Any,
+        loss: Any,
+        needs: Iterable[str],
+        example: Any | None = None,
+        masks: Masks | None = None,
+    ) -> dict[str, dict[str, Array]]:
         """See :func:`secateur_torch.statistics.statistics`."""
-        return statistics.statistics(model, data, loss, needs)
+        return statistics.statistics(model, data, loss, needs, example, masks)
 
     def graph(self, model: nn.Module, example: Any | None) -> Graph:
         """See :func:`secateur_torch.tracing.graph`."""

@@ -1,4 +1,4 @@
-"""What scores are computed from, gathered over batches: the gradients of a loss, averaged, and what kernels read.
+"""What PyTorch answers for one batch, of which :mod:`secateur.gathering` makes the statistics of scores.
 
 Gradients are taken in inference mode (dropout off, batch normalisation on its running statistics), so that nothing in
 the model changes and both frameworks give the same.
@@ -6,75 +6,144 @@ the model changes and both frameworks give the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from secateur.batches import batches, explained
-from secateur.errors import InvalidTensorError, MissingDataError
-from secateur.statistics import sorted_needs
+from secateur.adapter import Masks
+from secateur.errors import MissingDataError
+from secateur.gathering import gather
+from secateur.statistics import takes_loss
 from secateur_torch.activations import Observer
 from secateur_torch.arrays import array
-from secateur_torch.inference import arguments, inference_mode, reading, to_tensor
-from secateur_torch.parameters import Weight, weights
+from secateur_torch.inference import arguments, inference_mode, reading, results, run, to_tensor
+from secateur_torch.parameters import Weight, to_native, weights
 
 Array = npt.NDArray[Any]
 
-STATISTICS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "mean_abs_gradient": torch.abs,
-    "mean_gradient": lambda gradient: gradient,
-}
-"""Name -> what is averaged over the batches, of those in :data:`secateur.statistics.GRADIENTS`."""
 
-
-def statistics(model: nn.Module, data: Any, loss: Any, needs: Iterable[str]) -> dict[str, dict[str, Array]]:
-    """Gather statistics of the gradients of a loss, and of what kernels read.
-
-    Of gradients every batch has equal weight; sums are in float32, or in the weight's own type if that is wider, batch
-    after batch. Of activations every row and position has.
+def statistics(
+    model: nn.Module,
+    data: Any,
+    loss: Any,
+    needs: Iterable[str],
+    example: Any | None = None,
+    masks: Masks | None = None,
+) -> dict[str, dict[str, Array]]:
+    """Gather statistics; see :func:`secateur.gathering.gather` for what is returned and raised.
 
     Args:
         model: any module.
-        data: ``(x, y)`` arrays or tensors, or an iterable of batches; without gradients labels may be left out; see
-            :func:`secateur.batches.batches`.
-        loss: ``loss(outputs, labels)`` -> a batch's mean loss; for gradients only.
-        needs: names from :mod:`secateur.statistics`.
-
-    Returns:
-        Statistic -> name of a trainable weight -> array in canonical layout; of activations name of a kernel -> float64
-        that goes with the canonical layout by broadcasting. A weight on which the loss does not depend is absent, and
-        so is a kernel that is not simply multiplied with a tensor.
+        data: ``(x, y)`` arrays or tensors, or an iterable of batches; see :func:`secateur.batches.batches`.
+        loss: ``loss(outputs, labels)`` -> a batch's mean loss.
+        needs: names in :data:`secateur.statistics.STATISTICS`.
+        example: an input, where there is no data.
+        masks: name -> mask (canonical layout): the statistics are those of the model under these masks.
 
     Raises:
-        MissingDataError: no data, no labels, no loss, an unknown statistic, or a batch that model or loss refuses.
-        InvalidTensorError: a gradient, or what a kernel reads, is NaN; names batch and weight.
+        MissingDataError: no loss, though a statistic is about one.
     """
-    wanted = sorted_needs(needs)
-    if wanted.labelled and not callable(loss):
+    needs = list(needs)
+    if takes_loss(needs) and not callable(loss):
         raise MissingDataError("gradients need a loss: pass loss=, such as torch.nn.CrossEntropyLoss()")
-    trainable = [weight for weight in weights(model) if weight.tensor.requires_grad]
-    totals: dict[str, dict[str, torch.Tensor]] = {need: {} for need in wanted.gradients}
-    observer = Observer(model, wanted.activations)
-    count = 0
-    with reading(data), inference_mode(model), _differentiable(model):
-        for inputs, labels in batches(data, labelled=wanted.labelled):
-            with explained(count, inputs, labels if wanted.labelled else None):
-                if wanted.activations:
-                    observer.observe(inputs, count)
-                gradients = _gradients(model, loss, trainable, inputs, labels) if wanted.labelled else {}
-            _add(totals, gradients, count)
-            count += 1
-    layouts = {weight.name: weight.layout for weight in trainable}
-    means = {
-        need: {name: layouts[name].to_canonical(array(total / count)) for name, total in sums.items()}
-        for need, sums in totals.items()
-    }
-    return {**means, **observer.means()}
+    source = _Source(model, loss)
+    with reading(data), inference_mode(model), _differentiable(model), replaced(source.masked(masks or {})):
+        return gather(source, data, needs, example)
+
+
+class _Source:
+    """See :class:`secateur.gathering.Source`. ``.grad`` of the weights is not touched."""
+
+    def __init__(self, model: nn.Module, loss: Any) -> None:
+        self._model = model
+        self._loss = loss
+        self._weights = weights(model)
+        self._trainable = [weight for weight in self._weights if weight.tensor.requires_grad]
+
+    def gradients(self, inputs: Any, labels: Any) -> dict[str, Array]:
+        """One backward pass."""
+        if not self._trainable:
+            return {}
+        with torch.inference_mode(False), torch.enable_grad():
+            found = torch.autograd.grad(self._value(inputs, labels), self._tensors, allow_unused=True)
+        return self._named(found)
+
+    def hessian_products(self, inputs: Any, labels: Any, vector: Mapping[str, Array]) -> dict[str, Array]:
+        """A backward pass through a backward pass."""
+        if not vector:
+            return {}
+        chosen = [weight for weight in self._trainable if weight.name in vector]
+        tensors = [weight.tensor for weight in chosen]
+        along = [_like(weight, vector[weight.name]) for weight in chosen]
+        with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            value = self._value(inputs, labels)
+            first = torch.autograd.grad(value, tensors, create_graph=True, allow_unused=True)
+            total = _sum([(g * v).sum() for g, v in zip(first, along, strict=True) if g is not None])
+            bent = total is not None and total.requires_grad
+            second = torch.autograd.grad(total, tensors, allow_unused=True) if bent else [None] * len(tensors)
+        known = {weight.name: np.zeros(weight.shape.shape, np.float32) for weight in chosen}
+        return known | self._named(second, chosen)
+
+    def observer(self, needs: Sequence[str]) -> Observer:
+        """See :class:`secateur_torch.activations.Observer`."""
+        return Observer(self._model, needs)
+
+    def flow(self, ones: Any) -> tuple[list[Array], dict[str, Array]]:
+        """One backward pass of the outputs' sum."""
+        stored = [weight for weight in self._weights if isinstance(weight.tensor, nn.Parameter)]
+        positive = {weight.tensor: weight.tensor.detach().abs() for weight in stored}
+        with replaced(positive), torch.inference_mode(False), torch.enable_grad():
+            outputs = [each for each in results(run(self._model, ones)) if each.is_floating_point()]
+            total = _sum([each.sum() for each in outputs])
+            found = torch.autograd.grad(total, self._tensors, allow_unused=True)
+        return [array(each) for each in outputs], self._named(found)
+
+    def masked(self, masks: Masks) -> dict[torch.Tensor, torch.Tensor]:
+        """Each masked tensor -> its numbers under its mask."""
+        native = to_native(self._model, masks)
+        chosen = [weight for weight in self._weights if weight.name in native]
+        kept = {weight.name: torch.from_numpy(native[weight.name]).to(weight.tensor.device) for weight in chosen}
+        return {weight.tensor: weight.tensor.detach().masked_fill(~kept[weight.name], 0) for weight in chosen}
+
+    @property
+    def _tensors(self) -> list[torch.Tensor]:
+        return [weight.tensor for weight in self._trainable]
+
+    def _value(self, inputs: Any, labels: Any) -> torch.Tensor:
+        """The batch's mean loss. Raises MissingDataError if it is something else."""
+        positional, named = arguments(self._model, inputs)
+        value = self._loss(self._model(*positional, **named), _labels(labels, self._trainable[0].tensor))
+        if not isinstance(value, torch.Tensor) or value.numel() != 1:
+            raise MissingDataError("the loss must give one number a batch: use reduction='mean'")
+        if not value.requires_grad:
+            raise MissingDataError(
+                "the loss does not depend on any trainable weight: compute it from the outputs by PyTorch's functions, "
+                "without detach()"
+            )
+        return value
+
+    def _named(self, found: Sequence[torch.Tensor | None], chosen: Sequence[Weight] | None = None) -> dict[str, Array]:
+        listed = zip(self._trainable if chosen is None else chosen, found, strict=True)
+        return {weight.name: weight.layout.to_canonical(array(grad)) for weight, grad in listed if grad is not None}
+
+
+@contextmanager
+def replaced(values: Mapping[torch.Tensor, torch.Tensor]) -> Iterator[None]:
+    """Other numbers in these tensors for the block; their own memory is not written, and is theirs again after it."""
+    own = {tensor: tensor.data for tensor in values}
+    try:
+        for tensor, value in values.items():
+            tensor.data = value
+        yield
+    finally:
+        for tensor, data in own.items():
+            tensor.data = data
 
 
 def _differentiable(model: nn.Module) -> AbstractContextManager[None]:
@@ -83,24 +152,15 @@ def _differentiable(model: nn.Module) -> AbstractContextManager[None]:
     return torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
 
 
-def _gradients(
-    model: nn.Module, loss: Callable[[Any, Any], Any], trainable: list[Weight], inputs: Any, labels: Any
-) -> dict[str, torch.Tensor]:
-    """One batch's gradients; ``.grad`` of the weights is not touched."""
-    if not trainable:
-        return {}
-    with torch.inference_mode(False), torch.enable_grad():
-        positional, named = arguments(model, inputs)
-        value = loss(model(*positional, **named), _labels(labels, trainable[0].tensor))
-        if not isinstance(value, torch.Tensor) or value.numel() != 1:
-            raise MissingDataError("the loss must give one number a batch: use reduction='mean'")
-        if not value.requires_grad:
-            raise MissingDataError(
-                "the loss does not depend on any trainable weight: compute it from the outputs by PyTorch's functions, "
-                "without detach()"
-            )
-        found = torch.autograd.grad(value, [weight.tensor for weight in trainable], allow_unused=True)
-    return {weight.name: grad for weight, grad in zip(trainable, found, strict=True) if grad is not None}
+def _sum(terms: Sequence[torch.Tensor]) -> Any:
+    """Their sum; None of no terms."""
+    return sum(terms[1:], terms[0]) if terms else None
+
+
+def _like(weight: Weight, canonical: Array) -> torch.Tensor:
+    """An array in canonical layout as a tensor like the weight."""
+    native = np.array(weight.layout.to_native(canonical), order="C")
+    return torch.from_numpy(native).to(weight.tensor.device, weight.tensor.dtype)
 
 
 def _labels(labels: Any, reference: torch.Tensor) -> Any:
@@ -114,21 +174,3 @@ def _labels(labels: Any, reference: torch.Tensor) -> Any:
     if not isinstance(tensor, torch.Tensor) or tensor.is_floating_point() or tensor.dtype == torch.bool:
         return tensor
     return tensor.to(torch.int64)
-
-
-def _add(totals: dict[str, dict[str, torch.Tensor]], gradients: Mapping[str, torch.Tensor], batch: int) -> None:
-    for name, gradient in gradients.items():
-        _require_numbers(gradient, name, batch)
-        dtype = torch.promote_types(gradient.dtype, torch.float32)
-        for need, sums in totals.items():
-            value = STATISTICS[need](gradient).to(dtype)
-            sums[name] = sums[name].add_(value) if name in sums else value.clone()
-
-
-def _require_numbers(gradient: torch.Tensor, name: str, batch: int) -> None:
-    invalid = torch.isnan(gradient)
-    if invalid.any():
-        position = tuple(int(index) for index in np.argwhere(invalid.cpu().numpy())[0])
-        raise InvalidTensorError(
-            f"the gradient of {name} is NaN at {position} in batch {batch}: look at that batch, loss and weights"
-        )

@@ -27,8 +27,8 @@ class Pruner(pruner.Pruner):
         model: the model that trains.
         recipe: what to prune, and when: steps of its schedule are steps of ``optimizer``.
         optimizer: the optimizer that trains the model.
-        data: for scores that need gradients: ``(x, y)`` or a data loader, read again at every update. Weights come back
-            (``RigL``, ``DynamicSurgery``) by the gradients of the training step itself if there is none.
+        data: for scores that are computed from data: ``(x, y)`` or a data loader, read again at every update. Weights
+            come back (``RigL``, ``DynamicSurgery``) by the gradients of the training step itself if there is none.
         loss: for the same: a callable ``loss(outputs, labels)``.
         example: an input, needed to prune neurons and to compact; the first batch of ``data`` if None.
         statistics: statistics that are known already, instead of ``data``.

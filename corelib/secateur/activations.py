@@ -19,6 +19,7 @@ from secateur import kernels
 from secateur.arrays import as_array
 from secateur.errors import InvalidTensorError
 from secateur.statistics import ACTIVATIONS
+from secateur.windows import FLAT, Window
 
 Array = npt.NDArray[Any]
 Features = npt.NDArray[np.int64]
@@ -31,12 +32,12 @@ class _Read:
 
     Args:
         features: for the weights, the feature that each multiplies: int64, in canonical layout, 1 along other axes.
-        rows: how often each feature was read.
+        rows: how often each feature was read; of products how many rows were.
         sums: statistic -> float64, one a feature.
     """
 
     features: Features
-    rows: int = 0
+    rows: dict[str, int] = field(default_factory=dict)
     sums: dict[str, Floats] = field(default_factory=dict)
 
 
@@ -51,7 +52,7 @@ class Activations:
         self._needs = tuple(needs)
         self._read: dict[str, _Read | None] = {}
 
-    def add(self, name: str, x: Array, axis: int, features: Features, batch: int) -> None:
+    def add(self, name: str, x: Array, axis: int, features: Features, batch: int, window: Window | None = FLAT) -> None:
         """A kernel reads a tensor; one that is used several times has one mean over all uses.
 
         Args:
@@ -61,6 +62,7 @@ class Activations:
             features: which of them each weight multiplies, see :class:`_Read`. If another use of the kernel has others,
                 the kernel has no statistics.
             batch: its number, for messages.
+            window: what a row of weights reads of it; None if no row reads all features, or not by a sum of products.
 
         Raises:
             InvalidTensorError: ``x`` holds NaN, or infinities whose sum is none.
@@ -74,9 +76,14 @@ class Activations:
             return
         axis %= x.ndim
         block = tuple(1 if each == axis else size for each, size in enumerate(x.shape))
-        known.rows += math.prod(block)
         for need in self._needs:
-            found = _sums(x, need, block)
+            if ACTIVATIONS[need] != "gram":
+                found, rows = _sums(x, need, block), math.prod(block)
+            elif window is not None and features.shape[0] == 1:
+                found, rows = window.products(x, axis)
+            else:
+                continue
+            known.rows[need] = known.rows.get(need, 0) + rows
             if np.isnan(found).any():
                 raise InvalidTensorError(_not_a_number(x, name, batch))
             known.sums[need] = known.sums[need] + found if need in known.sums else found
@@ -84,10 +91,12 @@ class Activations:
     def means(self) -> dict[str, dict[str, Floats]]:
         """Statistic -> kernel -> float64, laid out as :data:`secateur.statistics.ACTIVATIONS` tells."""
         read = {name: each for name, each in self._read.items() if each is not None}
-        return {
-            need: {name: (each.sums[need] / each.rows)[each.features] for name, each in read.items()}
-            for need in self._needs
-        }
+        found: dict[str, dict[str, Floats]] = {}
+        for need in self._needs:
+            means = {name: each.sums[need] / each.rows[need] for name, each in read.items() if need in each.sums}
+            is_gram = ACTIVATIONS[need] == "gram"
+            found[need] = {name: mean if is_gram else mean[read[name].features] for name, mean in means.items()}
+        return found
 
 
 def grouped_features(outputs: int, inputs: int, groups: int, space: int) -> Features:
@@ -103,7 +112,10 @@ def along(axis: int, rank: int, size: int) -> Features:
 
 
 def _sums(x: Array, need: str, block: tuple[int, ...]) -> Floats:
-    kind = ACTIVATIONS[need]
+    taken = ACTIVATIONS[need]
+    if taken == "nonzero":
+        return kernels.rounded_sums(np.where(np.isnan(x), x, x != 0).astype(np.float32), "value", block).reshape(-1)
+    kind: Any = taken
     sums = kernels.rounded_sums(x, kind, block).reshape(-1)
     return sums**2 if kind == "square" else sums  # of squares it is the root
 

@@ -112,11 +112,19 @@ class Adapter(Protocol):
     def reading(self, data: Any) -> AbstractContextManager[None]:
         """A block in which data may be read: random states, and loaders, are after it as they were before."""
 
-    def statistics(self, model: Any, data: Any, loss: Any, needs: Iterable[str]) -> dict[str, dict[str, Array]]:
-        """Statistic name -> parameter name -> array in canonical layout, averaged over the batches of ``data``.
+    def statistics(
+        self,
+        model: Any,
+        data: Any,
+        loss: Any,
+        needs: Iterable[str],
+        example: Any | None = None,
+        masks: Masks | None = None,
+    ) -> dict[str, dict[str, Array]]:
+        """Statistic name -> parameter name -> array in canonical layout: :func:`secateur.gathering.gather`.
 
-        The model is left as found: weights, gradients, running statistics, training mode; and so is the data, as
-        :meth:`reading` tells. Raises MissingDataError.
+        Of the model under ``masks``, where given. The model is left as found: weights, gradients, running statistics,
+        training mode; and so is the data, as :meth:`reading` tells. Raises MissingDataError, InvalidTensorError.
         """
 
     def graph(self, model: Any, example: Any | None) -> Graph:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from secateur.recipe import Latency, Recipe
 from secateur.recipe.granularity import COMPENSATION
 from secateur.schedules import OneShot
 from secateur.scoring import Statistics
-from secateur.statistics import ACTIVATIONS
+from secateur.statistics import ACTIVATIONS, STATISTICS, gatherable
 
 Array = npt.NDArray[Any]
 
@@ -60,28 +61,33 @@ def require_data(
 
     ``keeps_gradients``: whether a training step leaves its gradients, which then do for weights that come back.
     """
-    gradients, growth = "gradients: pass data=(x, y) or a data loader, and loss=", recipe.regrowth
-    _require_needs(recipe, type(recipe.score).__name__, recipe.score.needs, data, statistics, gradients)
-    if growth is not None and (data is not None or statistics is not None or not keeps_gradients):
-        _require_needs(recipe, type(growth).__name__, growth.needs, data, statistics, gradients)
-    if recipe.compensates:
-        name = f"{type(recipe.granularity).__name__}(compensate=True)"
-        read = "what layers read: pass data=, inputs with or without labels"
-        _require_needs(recipe, name, (COMPENSATION,), data, statistics, read)
-
-
-def _require_needs(
-    recipe: Recipe, name: str, needs: Sequence[str], data: Any | None, statistics: Statistics | None, source: str
-) -> None:
     known = () if statistics is None else [statistic for statistic, _ in _items(statistics, "statistics")]
-    missing = [need for need in needs if need not in known]
+    score, growth = recipe.score, recipe.regrowth
+    if "initial_weight" in score.needs and "initial_weight" not in known and recipe.schedule.due(0):
+        raise MissingDataError(
+            f"{type(score).__name__} compares with the weights of the beginning, which are those of now before the "
+            "first step: give statistics={'initial_weight': ...}, or a schedule that begins later"
+        )
+    _require_needs(recipe, type(score).__name__, score.needs, data, known)
+    if growth is not None and (data is not None or statistics is not None or not keeps_gradients):
+        _require_needs(recipe, type(growth).__name__, growth.needs, data, known)
+    if recipe.compensates:
+        _require_needs(recipe, f"{type(recipe.granularity).__name__}(compensate=True)", (COMPENSATION,), data, known)
+
+
+def _require_needs(recipe: Recipe, name: str, needs: Sequence[str], data: Any | None, known: Sequence[str]) -> None:
+    free = [name for name, each in STATISTICS.items() if each.origin == "flow"]
+    missing = [need for need in gatherable(needs) if need not in (*known, *free)]
     if not missing:
         return
-    if statistics is not None:
+    if known and data is None:
         raise MissingDataError(f"statistics lack {', '.join(missing)}, which {name} needs")
+    if data is None and set(missing) <= set(ACTIVATIONS):
+        raise MissingDataError(f"{name} is computed from what layers read: pass data=, inputs with or without labels")
     if data is None:
-        raise MissingDataError(f"{name} is computed from {source}")
-    if (recipe.schedule != OneShot() or recipe.regrowth is not None) and not is_repeatable(data):
+        raise MissingDataError(f"{name} is computed from gradients: pass data=(x, y) or a data loader, and loss=")
+    is_read_again = recipe.schedule != OneShot() or recipe.regrowth is not None or recipe.score.iterations > 1
+    if is_read_again and not is_repeatable(data):
         raise MissingDataError(
             f"{name} with {recipe.regrowth or recipe.schedule} reads data at every update, but a generator can be read "
             "once; pass arrays or a data loader"
@@ -113,7 +119,7 @@ def given_statistics(adapter: Adapter, model: Any, parameters: Sequence[Paramete
                 )
             label = f"statistics[{statistic!r}] of {name}"
             array = as_array(value, label)
-            if statistic not in ACTIVATIONS or not _broadcasts(tuple(array.shape), known[name].view.shape):
+            if not _fits(statistic, tuple(array.shape), known[name].view.shape):
                 _require_shape(adapter, model, known[name], label, tuple(array.shape))
             kernels.refuse_nan([Named(label, array)])
             checked[statistic][name] = kernels.of(array).to_host(array)
@@ -140,7 +146,16 @@ def _items(mapping: Any, what: str) -> Sequence[tuple[str, Any]]:
     return list(mapping.items())
 
 
-def _broadcasts(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+def _row_lengths(shape: tuple[int, ...]) -> list[int]:
+    return [math.prod(shape[axis:]) for axis in range(1, len(shape))]
+
+
+def _fits(statistic: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    """Whether it has the form that :data:`secateur.statistics.STATISTICS` tells, other than the weight's own."""
+    if statistic == "input_gram":
+        return len(shape) == 2 and shape[0] == shape[1] and shape[0] in _row_lengths(expected)
+    if statistic not in ACTIVATIONS:
+        return False
     fits = (size in (1, whole) for size, whole in zip(shape, expected, strict=False))
     return len(shape) == len(expected) and all(fits)
 

@@ -43,7 +43,7 @@ class BranchRanking:
         found = np.zeros(len(self.branches))
         for index, branch in enumerate(self.branches):
             parts = [reducible(by_name[name], score, statistics)[None] for name in kernels(self.graph, branch)]
-            found[index] = scores.reduce_together(parts, norm=self.norm)[0]
+            found[index] = scores.reduce_together(parts, norm=self.norm, signed=score.signed)[0]
         return {BRANCHES: found}
 
     def masks(self, kept: Mapping[str, BoolArray]) -> dict[str, BoolArray]:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur.adapter import Adapter, Parameter
-from secateur.batches import first_inputs, is_repeatable
+from secateur.batches import first_inputs
 from secateur.checks import (
     given_statistics,
     require_data,
@@ -28,19 +28,21 @@ from secateur.checks import (
 )
 from secateur.compensation import Compensation, compensation
 from secateur.errors import CopyError, ExampleError, RecipeError, TraceError
+from secateur.evidence import Evidence
+from secateur.iterating import masked, shares
 from secateur.latency import Stopwatch
 from secateur.loading import Counterparts, interrupted
 from secateur.progress import Progress
 from secateur.pruned import Pruned, count_nonzero
 from secateur.ranking import NeuronRanking, ranking, remedy
-from secateur.recipe import Recipe, Structured
+from secateur.recipe import Magnitude, Recipe, Structured
 from secateur.recipe.granularity import COMPENSATION
 from secateur.regrowing import regrower
 from secateur.report.collect import Outcome, sampled
 from secateur.report.words import first_of, what
 from secateur.rounds import Rounds
 from secateur.schedules import OneShot
-from secateur.scoring import Statistics
+from secateur.scoring import Statistics, of_parameter
 from secateur.selection import selection
 from secateur.structure.graph import Graph
 
@@ -108,10 +110,9 @@ class Pruner(Pruned):
         parameters = self.parameters()
         self._dense, self._dense_nonzero = sampled(parameters), count_nonzero(parameters)
         self.step, self._rounds, self._after_round = 0, Rounds(self._schedule.rewind), after_round
-        if statistics is not None:
-            self.statistics = given_statistics(adapter, model, parameters, statistics)
+        given = {} if statistics is None else given_statistics(adapter, model, parameters, statistics)
+        self._evidence = Evidence(adapter, model, recipe, parameters, data, loss, example, given)
         self._follows = optimizer is not None or recipe.schedule != OneShot() or growth is not None
-        self._data, self._loss, self._given = data, loss, statistics is not None
         self._ranking = ranking(recipe, parameters, self._graph)
         if isinstance(self._ranking, NeuronRanking):
             self._coupling = self._ranking.coupling
@@ -178,7 +179,7 @@ class Pruner(Pruned):
         """Prune at step 0 if that is due. Rehearse what is not, so that what cannot work fails before training."""
         masks: dict[str, BoolArray] = {}
         if self._schedule.fraction(0) < 1.0 or self._growth is not None:
-            final = self._rehearsed(scores)
+            final = self._rehearsed(self._foreseen(scores))
             masks = self._ranking.masks(final)
             if self._growth is not None:
                 self._growth.require_room(final)
@@ -199,18 +200,27 @@ class Pruner(Pruned):
         gone, without = (sum(int(np.count_nonzero(~each)) for each in kept.values()) for kept in (final, spared))
         return spared if gone == without else final
 
+    def _foreseen(self, scores: dict[str, Array]) -> dict[str, Array]:
+        """Scores that stand for those of later, where those of now tell nothing: nothing has changed yet."""
+        if "initial_weight" not in self.recipe.score.needs or "initial_weight" in self._evidence.given:
+            return scores
+        return self._ranking.scores(self.parameters(), Magnitude(), {})
+
     def _prune(self, scores: dict[str, Array], optimizer: Any | None = None) -> None:
         """Prune what the schedule asks for at this step; in mid-training nothing is emptied."""
         budgets = self._selection.budgets(scores) if self._budgets is None else self._budgets
         fraction = self._fraction(scores, budgets)
-        kept, spared = self._selection.keep(scores, fraction, budgets, self._kept, training=self.step > 0)
+        scores, before = self._iterated(scores, fraction, budgets)
+        kept, spared = self._selection.keep(scores, fraction, budgets, before, training=self.step > 0)
         kept = self._regrown(scores, kept)
         masks = self._ranking.masks(kept)
         made_up = self._compensation(masks)
+        changed = {**self._adjusted(masks), **made_up.values}
         self._hold_masks(masks, optimizer)
-        written = made_up.values if self._regrower is None else self._regrower.revived(self._masks)
-        if written:
-            self.adapter.assign(self.model, written)
+        if self._regrower is not None:
+            changed |= self._regrower.revived(self._masks)
+        if changed:
+            self.adapter.assign(self.model, changed)
         self._lost |= made_up.left
         self._budgets, self._kept, self._scores, self._reached = budgets, kept, scores, fraction
         self.thresholds = _thresholds(scores, kept, self.recipe.competing)
@@ -275,12 +285,7 @@ class Pruner(Pruned):
             ).write(folder)
 
     def _gather(self, needs: Sequence[str]) -> Statistics:
-        """Statistics of the model as it is: known ones, those of the data, or else of the last training step."""
-        if self._given or all(need in self.statistics for need in needs):
-            return self.statistics
-        if self._data is None:
-            return {need: self.adapter.step_gradients(self.model) for need in needs}
-        return self.adapter.statistics(self.model, self._data, self._loss, needs)
+        return self._evidence.gradients(needs, self.statistics)
 
     def _stopwatch(self) -> Stopwatch | None:
         """What a target in time is measured with."""
@@ -317,20 +322,41 @@ class Pruner(Pruned):
         self.enforce()
         parameters = self.parameters() if known is None else known
         require_numbers(parameters)
-        needs = self.recipe.needs
-        if needs and not self._given:
-            self.statistics = self.adapter.statistics(self.model, self._data, self._loss, needs)
+        self.statistics = self._evidence.of_now(parameters)
         return self._ranking.scores(parameters, self.recipe.score, self.statistics)
+
+    def _adjusted(self, masks: Mapping[str, BoolArray]) -> dict[str, Array]:
+        """New numbers for the weights that stay, where the score has them make up for those that go."""
+        score = self.recipe.score
+        if not score.adjusts:
+            return {}
+        return {
+            each.name: score.adjusted(each.view, masks[each.name], known, each.name)
+            for each in self.parameters()
+            if each.name in masks
+            and not masks[each.name].all()
+            and (known := of_parameter(each, score, self.statistics))
+        }
+
+    def _iterated(
+        self, scores: dict[str, Array], fraction: float, budgets: Sequence[int]
+    ) -> tuple[dict[str, Array], dict[str, BoolArray] | None]:
+        """Scores without what goes first, and what then stays; as they are, if the score is taken once."""
+        elements, pruned = sum(each.size for each in scores.values()), fraction * sum(budgets)
+        kept: dict[str, BoolArray] | None = self._kept
+        for share in shares(self.recipe.score.iterations, elements, pruned):
+            kept, _ = self._selection.keep(scores, fraction * share, budgets, kept, training=True)
+            masks = self._ranking.masks(kept)
+            parameters = masked(self.parameters(), masks)
+            scores = self._ranking.scores(parameters, self.recipe.score, self._evidence.under(masks, parameters))
+        return scores, kept
 
     def outcome(self, example: Any | None) -> Outcome:
         """See :meth:`secateur.pruned.Pruned.outcome`; a pruner also knows the scores of what competed."""
         return dataclasses.replace(super().outcome(example), kept=self._kept or {}, scores=self._scores)
 
     def _statistics_now(self) -> Statistics:
-        needs = self.recipe.score.needs
-        if not needs or self._given or not is_repeatable(self._data):
-            return {}
-        return self.adapter.statistics(self.model, self._data, self._loss, needs)
+        return self._evidence.for_report()
 
 
 def prune(

@@ -18,7 +18,7 @@ from secateur.depth import BranchRanking
 from secateur.errors import EmptyLayerError, ExampleError, NoMatchError, ParametrizationError
 from secateur.recipe import Blocks, Heads, Layers, Recipe, Structured, Units
 from secateur.recipe.allocation import best
-from secateur.recipe.score import Score
+from secateur.recipe.score import Score, UnitScore
 from secateur.rows import Rows
 from secateur.scoring import Statistics, reducible, scored
 from secateur.structure.branches import find
@@ -235,13 +235,34 @@ class NeuronRanking:
 
     def scores(self, parameters: Sequence[Parameter], score: Score, statistics: Statistics) -> dict[str, Array]:
         """Layer -> float64 score of each of its units: the norm of its slices, over all parameters that have some."""
-        makers = [(parameter, *part) for parameter in parameters for part in self._slices(parameter)]
-        rows = Rows([units for _, _, units in makers], self.coupling.count, self.kind.norm)
-        for parameter, axis, units in makers:
-            rows.add(np.moveaxis(reducible(parameter, score, statistics), axis, 0), units)
-        total = rows.reduced()
+        if isinstance(score, UnitScore):
+            total = self._whole(parameters, score, statistics)
+        else:
+            total = self._norms(parameters, score, statistics)
         found = {layer: total[members] for layer, members in self.layers()}
         return {layer: _relative(each) for layer, each in found.items()} if self.kind.relative else found
+
+    def _norms(self, parameters: Sequence[Parameter], score: Score, statistics: Statistics) -> Array:
+        """One number a unit, from the scores of its weights."""
+        makers = [(each, *part) for each in parameters for part in self._slices(each, self.kind.slices)]
+        rows = Rows([units for _, _, units in makers], self.coupling.count, self.kind.norm, score.signed)
+        for parameter, axis, units in makers:
+            rows.add(np.moveaxis(reducible(parameter, score, statistics), axis, 0), units)
+        return rows.reduced()
+
+    def _whole(self, parameters: Sequence[Parameter], score: UnitScore, statistics: Statistics) -> Array:
+        """One number a unit, from the score's numbers for its slices. Raises NoMatchError where it has none."""
+        found = [(each, *part) for each in parameters for part in self._slices(each, (score.reads,))]
+        rows = Rows([units for _, _, units in found], self.coupling.count, 1 if score.summed else "mean", signed=True)
+        if bare := [name for name, members in self.layers() if rows.lack(members)]:
+            words = {"out": "weights that make them", "in": "kernels that read them", "scale": "normalisation scales"}
+            raise NoMatchError(
+                f"{type(score).__name__} reads {words[score.reads]} of units, but some of {', '.join(bare)} have none: "
+                "exclude these layers, or use another score"
+            )
+        for parameter, axis, units in found:
+            rows.add(scored(parameter, score, statistics, axis)[:, None], units)
+        return np.abs(rows.reduced()) if score.summed else rows.reduced()
 
     def masks(self, kept: Mapping[str, BoolArray]) -> dict[str, BoolArray]:
         """False on every slice of a removed unit: its own weights and bias, and what its consumers read from it."""
@@ -265,11 +286,14 @@ class NeuronRanking:
                 found[name] = {layer: own[members] for layer, members in self.layers() if own[members].any()}
         return found
 
-    def _slices(self, parameter: Parameter) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
-        """Axes of a parameter along which it has slices of units that count, and the unit of each of their indices."""
+    def _slices(self, parameter: Parameter, parts: Sequence[str]) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+        """Axes of a parameter along which it has slices of these parts of units, and the unit of each of their indices.
+
+        Parts are those of :data:`secateur.recipe.granularity.SLICES`, or ``"scale"``, a part of ``"norm"``.
+        """
         for axis in range(parameter.view.ndim) if parameter.view.size else ():
             units = self.coupling.units.get((parameter.name, axis))
-            if units is not None and (units >= 0).any() and self._part(parameter, axis) in self.kind.slices:
+            if units is not None and (units >= 0).any() and {self._part(parameter, axis), parameter.role} & {*parts}:
                 yield axis, units
 
     def _part(self, parameter: Parameter, axis: int) -> str:

@@ -13,7 +13,7 @@ from secateur.adapter import Parameter
 from secateur.ranking import Ranking, sparing
 from secateur.recipe import Recipe
 from secateur.recipe.regrowth import DynamicSurgery, Exchange, Regrowth
-from secateur.recipe.score import Gradient
+from secateur.recipe.weight_scores import Gradient
 from secateur.scoring import Statistics
 
 Array = npt.NDArray[Any]

@@ -20,10 +20,13 @@ class Rows:
         makers: for each kernel the unit of each row, -1 where it makes none.
         count: number of units.
         norm: as in :class:`secateur.recipe.Units`.
+        signed: as :func:`secateur.scores.reduce` takes it.
     """
 
-    def __init__(self, makers: Sequence[npt.NDArray[np.int64]], count: int, norm: int | str) -> None:
-        self._norm = norm
+    def __init__(
+        self, makers: Sequence[npt.NDArray[np.int64]], count: int, norm: int | str, signed: bool = False
+    ) -> None:
+        self._norm, self._signed = norm, signed
         self._counts = np.zeros((len(makers), count), np.int64)
         for row, units in zip(self._counts, makers, strict=True):
             row += np.bincount(units[units >= 0], minlength=count)
@@ -31,18 +34,22 @@ class Rows:
         self._total = np.zeros(count)
         self._shared: list[tuple[Array, npt.NDArray[np.int64]]] = []
 
+    def lack(self, units: npt.NDArray[np.int64]) -> bool:
+        """Whether any of these units has no row."""
+        return bool((self._times[units] == 0).any())
+
     def add(self, rows: Array, units: npt.NDArray[np.int64]) -> None:
         """Take the next kernel's scores; only rows of units that other rows make too are kept."""
         single, several = (units >= 0) & (self._times[units] == 1), (units >= 0) & (self._times[units] > 1)
         if single.any():
-            self._total[units[single]] = scores.reduce(rows, axis=0, norm=self._norm)[single]
+            self._total[units[single]] = scores.reduce(rows, axis=0, norm=self._norm, signed=self._signed)[single]
         self._shared.append((rows, units) if several.all() else (rows[several], units[several]))
 
     def reduced(self) -> npt.NDArray[np.float64]:
         """float64[count]: exact, and rounded once, however the rows are spread."""
         for members in self._alike():
             parts = self._parts(self._counts[:, members[0]], members)
-            self._total[members] = scores.reduce_together(parts, norm=self._norm)
+            self._total[members] = scores.reduce_together(parts, norm=self._norm, signed=self._signed)
         return self._total
 
     def _alike(self) -> Iterator[npt.NDArray[np.int64]]:

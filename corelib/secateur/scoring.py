@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from secateur.adapter import Parameter
-from secateur.errors import MissingDataError
-from secateur.recipe.score import Magnitude, Score
+from secateur.errors import MissingDataError, ShapeMismatchError
+from secateur.recipe.score import Score, UnitScore
+from secateur.recipe.weight_scores import Magnitude
 
 Array = npt.NDArray[Any]
 Statistics = Mapping[str, Mapping[str, Array]]
@@ -17,15 +19,34 @@ Statistics = Mapping[str, Mapping[str, Array]]
 
 def reducible(parameter: Parameter, score: Score, statistics: Statistics) -> Array:
     """As :func:`scored`, for reductions, which take magnitudes: of a magnitude, they can read the weight itself."""
-    return parameter.view if isinstance(score, Magnitude) else scored(parameter, score, statistics)
+    return parameter.view if score == Magnitude() else scored(parameter, score, statistics)
 
 
-def scored(parameter: Parameter, score: Score, statistics: Statistics) -> Array:
-    """One score an element, in canonical layout. Raises MissingDataError if statistics that it needs are missing."""
-    own = {need: statistics[need][parameter.name] for need in score.needs if parameter.name in statistics.get(need, {})}
+def scored(parameter: Parameter, score: Score, statistics: Statistics, axis: int = 0) -> Array:
+    """One score an element, in canonical layout; of a score of units one an index of ``axis``, which it sees first.
+
+    Raises MissingDataError if statistics that it needs are missing.
+    """
+    own = of_parameter(parameter, score, statistics)
     if len(own) < len(score.needs):
         raise MissingDataError(
-            f"{parameter.name} has no {' or '.join(score.needs)}: its layer is frozen, the loss does not depend on "
-            "it, or the statistics that were given lack it; exclude it from the recipe or score it by Magnitude()"
+            f"{parameter.name} has no {' or '.join(score.needs)}: its layer is frozen, the loss does not depend on it, "
+            "no pass shows what it reads, or the statistics that were given lack it; exclude it from the recipe or "
+            "score it by Magnitude()"
         )
-    return score(parameter.view, own, parameter.name)
+    dimensions = parameter.view.ndim
+    turned = {need: np.moveaxis(each, axis, 0) if each.ndim == dimensions else each for need, each in own.items()}
+    found = score(np.moveaxis(parameter.view, axis, 0), turned, parameter.name)
+    expected = parameter.view.shape[axis : axis + 1] if isinstance(score, UnitScore) else parameter.view.shape
+    if np.shape(found) != expected:
+        raise ShapeMismatchError(
+            f"{type(score).__name__} gave {parameter.name} scores of shape {np.shape(found)}, expected {expected}"
+        )
+    return found
+
+
+def of_parameter(parameter: Parameter, score: Score, statistics: Statistics) -> dict[str, Array]:
+    """The statistics of one parameter that a score needs, as far as there are any."""
+    return {
+        need: statistics[need][parameter.name] for need in score.needs if parameter.name in statistics.get(need, {})
+    }

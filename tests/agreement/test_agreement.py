@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import keras
@@ -18,19 +18,21 @@ from agreement.pairs import Pair, canonical_masks, convolutional_pair, dense_pai
 from secateur import (
     Bytes,
     Flops,
-    Gradient,
     KSigma,
     Magnitude,
     Neurons,
     Parameters,
     Percentile,
     Recipe,
+    SparseGpt,
     Sparsity,
-    Taylor,
+    SynFlow,
     Weights,
     scores,
 )
-from secateur.errors import EmptyLayerError, ExampleError, UnreachableTargetError
+from secateur.errors import EmptyLayerError, ExampleError, NoMatchError, UnreachableTargetError
+from secateur.recipe.score import SCORES, UnitScore
+from secateur.statistics import STATISTICS
 from secateur.structure.cost import cost
 
 makers = hs.one_of(
@@ -73,15 +75,24 @@ def both(pair: Pair, recipe: Recipe, statistics: tuple[dict, dict] = ({}, {})): 
     return results or None
 
 
-def gradients(pair: Pair, seed: int, name: str) -> tuple[dict, dict]:  # type: ignore[type-arg]
-    """The same made-up statistics under each framework's parameter names."""
+def made_up_statistics(pair: Pair, seed: int, names: Sequence[str]) -> tuple[dict, dict]:  # type: ignore[type-arg]
+    """The same made-up statistics, of few different values, under each framework's parameter names."""
     generator = np.random.default_rng(seed)
-    listed = zip(st.parameters(pair.torch_model, pair.torch_example), sk.parameters(pair.keras_model), strict=True)
-    ours, theirs = {}, {}
-    for torch_parameter, keras_parameter in listed:
-        array = generator.integers(0, 4, torch_parameter.view.shape).astype(np.float32)
-        ours[torch_parameter.name], theirs[keras_parameter.name] = array, array
-    return {name: ours}, {name: theirs}
+    listed = list(
+        zip(st.parameters(pair.torch_model, pair.torch_example), sk.parameters(pair.keras_model), strict=True)
+    )
+    ours: dict = {name: {} for name in names}  # type: ignore[type-arg]
+    theirs: dict = {name: {} for name in names}  # type: ignore[type-arg]
+    for name in names:
+        for torch_parameter, keras_parameter in listed:
+            array = generator.integers(0, 4, torch_parameter.view.shape).astype(np.float32)
+            if name == "input_gram":
+                rows = generator.integers(-3, 4, (9, array.shape[-1]))
+                array = rows.T @ rows / 9.0
+            if name == "input_gram" and torch_parameter.role != "kernel":
+                continue
+            ours[name][torch_parameter.name], theirs[name][keras_parameter.name] = array, array
+    return ours, theirs
 
 
 @settings(max_examples=25)
@@ -152,20 +163,46 @@ def st_can_remove(pair: Pair) -> bool:
 @given(
     makers,
     targets,
-    hs.sampled_from([("mean_abs_gradient", Gradient()), ("mean_gradient", Taylor())]),
-    hs.sampled_from([Weights(), Neurons()]),
+    hs.sampled_from(sorted(kind for kind in SCORES if kind not in ("SynFlow", "SparseGpt"))),
+    hs.booleans(),
     hs.integers(0, 99),
 )
-def test_equal_statistics_give_equal_masks(make, target, score, granularity, seed) -> None:  # type: ignore[no-untyped-def]
-    pair = make()
-    if isinstance(granularity, Neurons) and not st_can_remove(pair):
+def test_equal_statistics_give_equal_masks(make, target, kind, by_units, seed) -> None:  # type: ignore[no-untyped-def]
+    pair, score = make(), SCORES[kind]()
+    by_units = by_units or isinstance(score, UnitScore)
+    if by_units and not st_can_remove(pair):
         return
-    recipe = Recipe(target, granularity=granularity, score=score[1], scope="layer")
-    results = both(pair, recipe, gradients(pair, seed, score[0]))
+    recipe = Recipe(target, granularity=Neurons() if by_units else Weights(), score=score, scope="layer")
+    needs = [need for need in score.needs if need != "order"]
+    try:
+        results = both(pair, recipe, made_up_statistics(pair, seed, needs))
+    except NoMatchError:  # units without a normalisation
+        reject()
     if results is None:
         return
     for a, b in zip(*map(canonical_masks, results), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@settings(max_examples=6)
+@given(hs.lists(hs.integers(1, 9), min_size=3, max_size=4), hs.floats(0, 0.9), hs.integers(0, 99))
+def test_adjusted_weights_are_equal_bit_for_bit(widths, sparsity, seed) -> None:  # type: ignore[no-untyped-def]
+    pair = dense_pair(widths, seed, ties=True)
+    results = both(pair, Recipe(sparsity, score=SparseGpt()), made_up_statistics(pair, seed, ["input_gram"]))
+    if results is None:
+        return
+    for a, b in zip(*(each.parameters() for each in results), strict=True):
+        np.testing.assert_array_equal(a.view, b.view)
+    for a, b in zip(*map(canonical_masks, results), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_synaptic_flow_gives_the_same_masks() -> None:
+    for pair in (dense_pair([8, 12, 10, 3], seed=4), convolutional_pair(6, 3, seed=4)):
+        results = both(pair, Recipe(0.7, score=SynFlow(5)))
+        assert results is not None
+        differing = [np.mean(a != b) for a, b in zip(*map(canonical_masks, results), strict=True)]
+        assert max(differing) <= 0.01  # of gradients that differ by their rounding
 
 
 def test_the_frameworks_own_gradients_agree_to_rounding() -> None:
@@ -174,11 +211,14 @@ def test_the_frameworks_own_gradients_agree_to_rounding() -> None:
     x = generator.normal(size=(70, 12)).astype(np.float32)
     y = generator.integers(0, 4, 70)
 
-    ours = st.statistics(pair.torch_model, (x, y), torch.nn.CrossEntropyLoss(), ["mean_abs_gradient", "mean_gradient"])
+    needs = [name for name, each in STATISTICS.items() if each.origin != "record"]
+    ours = st.statistics(pair.torch_model, (x, y), torch.nn.CrossEntropyLoss(), needs)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    theirs = sk.statistics(pair.keras_model, (x, y), loss, ["mean_abs_gradient", "mean_gradient"])
+    theirs = sk.statistics(pair.keras_model, (x, y), loss, needs)
+    assert set(ours) == set(theirs) == set(needs)
     for name, statistic in ours.items():
         for a, b in zip(statistic.values(), theirs[name].values(), strict=True):
+            assert a.shape == b.shape
             scale = float(np.sqrt(np.mean(np.square(a, dtype=np.float64))))
             np.testing.assert_allclose(b, a, rtol=0, atol=1e-4 * scale)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as hs
 from secateur.activations import Activations, along, grouped_features
 from secateur.batches import batches
 from secateur.errors import InvalidTensorError, MissingDataError, ShapeMismatchError
-from secateur.statistics import ACTIVATIONS, GRADIENTS, sorted_needs
+from secateur.statistics import ACTIVATIONS, of_origin, takes_loss
 
 BOTH = ("input_mean", "input_square")
 
@@ -67,14 +67,13 @@ def test_what_is_no_number_is_named(value: float) -> None:
 
 
 def test_needs_are_sorted_by_what_they_take() -> None:
-    needs = sorted_needs(["input_square", "mean_gradient", "input_square"])
-    assert needs.gradients == ("mean_gradient",)
-    assert needs.activations == ("input_square",)
-    assert needs.labelled
-    assert not sorted_needs(ACTIVATIONS).labelled
-    assert sorted_needs([*GRADIENTS, *ACTIVATIONS]).gradients == GRADIENTS
+    needs = ["input_square", "mean_gradient", "input_square", "hessian_gradient"]
+    assert of_origin(needs, "gradients") == ["mean_gradient"]
+    assert of_origin(needs, "activations") == ["input_square"]
+    assert takes_loss(needs)
+    assert not takes_loss([*ACTIVATIONS, "flow_gradient"])
     with pytest.raises(MissingDataError, match="curvature cannot be gathered, only mean_abs_gradient"):
-        sorted_needs(["curvature"])
+        of_origin(["curvature"], "flow")
 
 
 def test_rows_without_labels() -> None:

@@ -36,6 +36,17 @@ def test_scores_stay_on_the_device(array, size):
         assert same_bits(as_host(device_total), scores.accumulate(total, array))
 
 
+def test_the_catalogue_s_scores_come_to_the_host():
+    weight, gram = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32), np.eye(4) + 0.5
+    device, alike = DeviceArray(weight), [scores.fisher, scores.movement, scores.grasp, scores.synflow]
+    with launched(2, 1):
+        for function in (scores.lamp, scores.geometric_median, lambda w: scores.power(w, 2)):
+            assert same_bits(function(device), function(weight))
+        for function in (*alike, scores.init_relative, scores.wanda):
+            assert same_bits(function(device, device), function(weight, weight))
+        assert same_bits(scores.surgeon(device, DeviceArray(gram)), scores.surgeon(weight, gram))
+
+
 @few
 @given(
     strategies.arrays(shape=strategies.shapes(min_dims=1, min_side=1, max_side=4), infinities=False),

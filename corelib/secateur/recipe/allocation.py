@@ -1,4 +1,4 @@
-"""What competes with what: one ranking over the whole model, or one a layer."""
+"""What competes with what: one ranking over the whole model, one a layer, or one a row of each layer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from secateur.recipe.targets import Target
 
 Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
-SCOPES = ("model", "layer")
+SCOPES = ("model", "layer", "row")
 
 
 def competitions(layers: Sequence[str], scope: str) -> list[list[str]]:
@@ -23,7 +23,12 @@ def competitions(layers: Sequence[str], scope: str) -> list[list[str]]:
 
 
 def budgets(scores: Mapping[str, Array], target: Target, scope: str) -> list[int]:
-    """How many elements the target prunes in each competition, in the order of :func:`competitions`."""
+    """How many elements the target prunes in each competition, in the order of :func:`competitions`.
+
+    Where rows compete, these are so many of each row of a layer: an index of axis 0.
+    """
+    if scope == "row":
+        return [len(score) * (score[0].size - target.keep([score[0]])) for score in scores.values()]
     groups = competitions(list(scores), scope)
     return [_size(scores, group) - target.keep([scores[layer] for layer in group]) for group in groups]
 
@@ -40,7 +45,7 @@ def allocate(
     Args:
         scores: layer -> one score an element, in the model's order.
         pruned: how many elements to prune in each competition.
-        scope: ``"model"`` or ``"layer"``.
+        scope: ``"model"``, ``"layer"`` or ``"row"``.
         kept: an earlier result; what it pruned ranks below everything else, so that it stays pruned.
         protected: elements that stay whatever their score; others go in their place, as far as there are any.
     """
@@ -48,7 +53,9 @@ def allocate(
     for group, count in zip(competitions(list(scores), scope), pruned, strict=True):
         ranked = [_below_all(scores[layer], None if kept is None else kept[layer]) for layer in group]
         safe = [_flags(scores[layer], None if protected is None else protected.get(layer)) for layer in group]
-        result.update(zip(group, _keep(ranked, safe, _size(scores, group) - count), strict=True))
+        keep = _size(scores, group) - count
+        found = [_keep_per_row(ranked[0], safe[0], count)] if scope == "row" else _keep(ranked, safe, keep)
+        result.update(zip(group, found, strict=True))
     return {layer: result[layer] for layer in scores}
 
 
@@ -70,6 +77,14 @@ def _keep(scores: Sequence[Array], safe: Sequence[BoolArray], keep: int) -> list
     others = [_below_all(score, ~flags) for score, flags in zip(scores, safe, strict=True)]
     found = masks.keep_largest(others, max(0, keep - held))
     return [mask | flags for mask, flags in zip(found, safe, strict=True)]
+
+
+def _keep_per_row(score: Array, safe: BoolArray, count: int) -> BoolArray:
+    """The largest of each row, without ``count`` in all; first of all what is safe."""
+    keep = score[0].size - count // len(score)
+    ranked = np.where(safe, score.dtype.type(math.inf), score) if safe.any() else score
+    found: BoolArray = masks.keep_per_row(ranked, keep) | safe
+    return found
 
 
 def _flags(score: Array, given: BoolArray | None) -> BoolArray:

@@ -10,22 +10,15 @@ from typing import Any, Protocol, TypeVar
 
 from secateur.errors import FileFormatError, NoMatchError, RecipeError
 from secateur.recipe.allocation import SCOPES, Array, BoolArray, allocate, budgets
-from secateur.recipe.costs import COST_TARGETS, Latency, ModelTarget
-from secateur.recipe.granularity import (
-    COMPENSATION,
-    GRANULARITIES,
-    Blocks,
-    Granularity,
-    Layers,
-    Structured,
-    Units,
-    Weights,
-)
+from secateur.recipe.contradictions import refuse_contradictions
+from secateur.recipe.costs import COST_TARGETS, ModelTarget
+from secateur.recipe.granularity import COMPENSATION, GRANULARITIES, Granularity, Units, Weights
 from secateur.recipe.regrowth import REGROWTHS, Regrowth
-from secateur.recipe.score import SCORES, Magnitude, Score
+from secateur.recipe.score import SCORES, Score
 from secateur.recipe.serial import decode, encode
-from secateur.recipe.sharing import ALLOCATIONS, ERK, WORDS, Allocation, Global
+from secateur.recipe.sharing import ALLOCATIONS, WORDS, Allocation, Global
 from secateur.recipe.targets import TARGETS, PerLayer, Sparsity, Target
+from secateur.recipe.weight_scores import Magnitude
 from secateur.scalars import is_real
 from secateur.schedules import SCHEDULES, OneShot, Schedule
 
@@ -55,8 +48,11 @@ class Recipe:
             :class:`Parameters`, :class:`Flops`, :class:`Bytes` or :class:`Latency` of the model.
         granularity: what is pruned as one: :class:`Weights`, :class:`Blocks`, :class:`Neurons`,
             :class:`Heads` or :class:`Layers`.
-        score: what ranks the weights: :class:`Magnitude`, :class:`Gradient` or :class:`Taylor`.
-        scope: ``"model"``: everything competes with everything; ``"layer"``: the target holds in each layer by itself.
+        score: what ranks the weights, :class:`Magnitude` if nothing else, or the units: one of the catalogue's, or of
+            your own (:func:`secateur.register`).
+        scope: ``"model"``: everything competes with everything; ``"layer"``: the target holds in each layer by itself;
+            ``"row"``: in each row of each layer, the weights of one output (an entry of an embedding, a gate of a
+            recurrent kernel); for a :class:`Sparsity` of :class:`Weights`.
         schedule: when, for pruning during training: one of :mod:`secateur.schedules`.
         include: patterns (``fnmatch``) of layer or parameter names that may be pruned.
         exclude: patterns of those that must not be. A pattern that matches nothing is an error.
@@ -89,18 +85,18 @@ class Recipe:
             if name not in _OPTIONAL or getattr(self, name) is not None:
                 _check_kind(name, getattr(self, name), kinds)
         if self.scope not in SCOPES:
-            raise RecipeError(f"scope {self.scope!r}: use 'model' (one ranking for all layers) or 'layer' (one each)")
+            raise RecipeError(
+                f"scope {self.scope!r}: use 'model' (one ranking for all layers), 'layer' (one each) or 'row'"
+            )
         for name in ("include", "exclude"):
             object.__setattr__(self, name, _patterns(name, getattr(self, name)))
-        _check_costs(self.target, self.granularity, self.scope)
-        _check_allocation(self)
-        _check_regrowth(self)
+        refuse_contradictions(self)
 
     @property
     def competing(self) -> str:
-        """Within what elements compete once the numbers are known: ``"model"``, or ``"layer"``."""
-        by_layer = self.scope == "layer" or isinstance(self.target, PerLayer) or not isinstance(self.allocation, Global)
-        return "layer" if by_layer else "model"
+        """Within what elements compete once the numbers are known: ``"model"``, ``"layer"`` or ``"row"``."""
+        by_layer = isinstance(self.target, PerLayer) or not isinstance(self.allocation, Global)
+        return "layer" if by_layer else self.scope
 
     @property
     def compensates(self) -> bool:
@@ -195,7 +191,7 @@ class Recipe:
         return json.dumps(self.to_dict(), indent=2)
 
 
-_PARTS: dict[str, dict[str, type]] = {
+_PARTS: dict[str, Mapping[str, type]] = {
     "target": TARGETS | COST_TARGETS,
     "granularity": GRANULARITIES,
     "score": SCORES,
@@ -208,71 +204,11 @@ _LATER: dict[str, Any] = {"allocation": encode(Global()), "regrowth": None}
 """What recipes of the first files did not have yet."""
 
 
-def _check_kind(name: str, value: object, kinds: dict[str, type]) -> None:
+def _check_kind(name: str, value: object, kinds: Mapping[str, type]) -> None:
     if isinstance(value, type) and value in kinds.values():
         raise RecipeError(f"{name} is the class {value.__name__}; give an instance: {value.__name__}(...)")
     if not isinstance(value, tuple(kinds.values())):
         raise RecipeError(f"{name} is {value!r}; use one of {', '.join(kinds)}")
-
-
-def _check_costs(target: object, granularity: Granularity, scope: str) -> None:
-    """Refuse what would say nothing: a cost of single weights, or a layer's own share of the model's cost."""
-    share = 0.5 if not isinstance(target, ModelTarget) or target.fraction is None else target.fraction
-    if isinstance(target, ModelTarget) and not isinstance(granularity, Structured):
-        raise RecipeError(
-            f"{target} needs whole units: a single weight that is pruned stays stored and computed with, as a zero; "
-            f"use granularity=Neurons(), or Sparsity({share}) for so many zeros"
-        )
-    if isinstance(target, ModelTarget) and scope == "layer":
-        raise RecipeError(
-            f"{target} is about the whole model's {target.noun}, of which no layer has a share of its own: use "
-            f"scope='model', or Sparsity({share}) for that fraction of each layer's units"
-        )
-    if isinstance(granularity, Layers) and isinstance(target, Latency):
-        raise RecipeError(
-            f"{target} is met by timing models with fewer units: use granularity=Neurons() or Heads(), or "
-            f"Flops({share}) for residual branches"
-        )
-    if isinstance(granularity, Layers) and scope == "layer":
-        raise RecipeError(
-            "Layers() ranks whole layers with one another, which scope='layer' forbids: use scope='model'"
-        )
-    if isinstance(granularity, Units) and granularity.is_limited and scope == "layer":
-        raise RecipeError(
-            f"{granularity} lets layers make up for each other, which scope='layer' forbids: use scope='model'"
-        )
-
-
-def _check_allocation(recipe: Recipe) -> None:
-    """Refuse to divide a total that there is not, or over what has no sides or no number to be divided."""
-    kind, target, allocation = recipe.granularity, recipe.target, recipe.allocation
-    divided = isinstance(target, PerLayer) or not isinstance(allocation, Global)
-    if not divided:
-        return
-    told = f"{type(target).__name__}" if isinstance(target, PerLayer) else f"allocation {type(allocation).__name__}"
-    if recipe.scope == "layer":
-        raise RecipeError(f"{told} tells how much goes in each layer, and so does scope='layer': leave the scope out")
-    if isinstance(target, PerLayer) and not isinstance(allocation, Global):
-        raise RecipeError(f"PerLayer leaves nothing to divide by {allocation}: give a number, or no allocation")
-    if isinstance(target, ModelTarget):
-        raise RecipeError(f"{target} is met unit by unit, so {told} has no total to divide: give a Sparsity")
-    if isinstance(kind, Layers) or (isinstance(kind, Units) and kind.is_limited):
-        raise RecipeError(f"{told} divides numbers of elements over layers, which {kind} does not have to give")
-    if isinstance(allocation, ERK) and isinstance(kind, Units):
-        raise RecipeError(f"{told} goes by the sides of kernels: use granularity=Weights() or Blocks()")
-
-
-def _check_regrowth(recipe: Recipe) -> None:
-    if recipe.regrowth is None:
-        return
-    name = type(recipe.regrowth).__name__
-    if not isinstance(recipe.granularity, Weights | Blocks):
-        raise RecipeError(
-            f"{name} lets single weights or blocks come back: a unit of {recipe.granularity} has neither inputs nor "
-            "readers once it is pruned, so that no gradient reaches it; use granularity=Weights()"
-        )
-    if recipe.schedule.rewind is not None:
-        raise RecipeError(f"{name} changes the masks that rewinding has just made: use one of the two")
 
 
 def _patterns(name: str, given: Any) -> tuple[str, ...]:

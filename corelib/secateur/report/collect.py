@@ -243,7 +243,7 @@ def _cuts(outcome: Outcome, item: Distribution) -> tuple[float, ...]:
     threshold, score = outcome.threshold(item.parameter), outcome.recipe.score
     if threshold is None or outcome.by_units:
         return ()
-    if item.kind == "weight" and isinstance(score, Magnitude):
+    if item.kind == "weight" and score == Magnitude():
         return (-threshold, threshold)
     if item.label == GRADIENTS["mean_abs_gradient"][0] and isinstance(score, Gradient):
         return (threshold,)

@@ -12,12 +12,10 @@ from secateur.recipe import (
     Bytes,
     Flops,
     Global,
-    Gradient,
     Heads,
     KSigma,
     Latency,
     Layers,
-    Magnitude,
     Neurons,
     Parameters,
     Percentile,
@@ -26,17 +24,15 @@ from secateur.recipe import (
     Sensitivity,
     Sparsity,
     Structured,
-    Taylor,
     Uniform,
     Units,
+    UnitScore,
     Weights,
 )
 from secateur.report.formats import number
 from secateur.schedules import OneShot
 from secateur.structure.coupling import Frozen
 from secateur.structure.sets import Slice
-
-SCORES: dict[type, str] = {Magnitude: "|weight|", Gradient: "mean |gradient|", Taylor: "|weight × gradient|"}
 
 _TARGETS: dict[type, Callable[[Any], str]] = {
     Sparsity: lambda target: f"the lowest {100 * target.sparsity:g} %",
@@ -65,7 +61,7 @@ _KINDS: dict[type, tuple[str, str]] = {
     Heads: ("head", "heads"),
     Layers: ("residual branch", "residual branches"),
 }
-_SCOPES = {"model": "over the whole model", "layer": "within each layer"}
+_SCOPES = {"model": "over the whole model", "layer": "within each layer", "row": "within each row"}
 _ALLOCATIONS: dict[type, str] = {
     Uniform: "the same sparsity in every layer",
     ERK: "Erdős–Rényi kernels",
@@ -89,7 +85,7 @@ def recipe_words(recipe: Recipe) -> dict[str, str]:
     once = recipe.schedule == OneShot()
     facts = {
         "granularity": what(recipe) + _limits(recipe),
-        "score": SCORES[type(recipe.score)],
+        "score": recipe.score.words,
         "target": target_words(recipe),
         "scope": _SCOPES[recipe.scope],
         **({} if isinstance(recipe.allocation, Global) else {"allocation": _ALLOCATIONS[type(recipe.allocation)]}),
@@ -127,9 +123,9 @@ def _limits(recipe: Recipe) -> str:
 
 def reason(recipe: Recipe, threshold: float | None) -> str:
     """Why something went: ``|weight| is 0.3 or less: percentile 90 over the whole model``."""
-    score = SCORES[type(recipe.score)]
+    score = recipe.score.words
     kind = recipe.granularity
-    if isinstance(kind, Structured):
+    if isinstance(kind, Structured) and not isinstance(recipe.score, UnitScore):
         slices = _slices(kind) if isinstance(kind, Units) else "of"
         score = f"the {_NORMS[kind.norm]} {score} over all weights {slices} the {_KINDS[type(kind)][0]}"
     reached = "is lowest" if threshold is None else f"is {number(threshold)} or less"

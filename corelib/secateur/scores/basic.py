@@ -1,10 +1,4 @@
-"""Saliency scores: one number a weight, or one an index of an axis; low is pruned first.
-
-All functions take NumPy arrays of float16, bfloat16, float32 or float64, CPU arrays of any library that speaks DLPack,
-and CUDA arrays; results are new NumPy arrays, or arrays on the same CUDA device. All but :func:`accumulate` raise
-InvalidTensorError if a score is NaN, naming ``name`` and the first position. All raise UnsupportedDtypeError for
-integers and other types.
-"""
+"""Scores that are one pass of a kernel, on whatever device; what they are computed from, and their sums over units."""
 
 from __future__ import annotations
 
@@ -26,7 +20,7 @@ from secateur.arrays import (
     single_dtype,
 )
 from secateur.errors import EmptyInputError, OutOfRangeError, RecipeError, UnsupportedDtypeError
-from secateur.kernels.formats import Term
+from secateur.kernels.formats import Kind, Term
 from secateur.memory import require_writable
 from secateur.scalars import is_real, whole
 
@@ -114,7 +108,7 @@ def taylor(weight: Any, gradient: Any, name: str = "the weight times its gradien
     return _checked(kernels.of(weight).product_absolute(weight, gradient), name)
 
 
-def reduce(score: Any, axis: int = 0, norm: Norm = 1, name: str = "the score") -> Floats:
+def reduce(score: Any, axis: int = 0, norm: Norm = 1, name: str = "the score", signed: bool = False) -> Floats:
     """One score per index of ``axis``: of neurons, channels or heads, from the scores of their weights.
 
     Args:
@@ -124,18 +118,20 @@ def reduce(score: Any, axis: int = 0, norm: Norm = 1, name: str = "the score") -
         norm: of the magnitudes: 1, their sum; 2, the root of the sum of squares; ``math.inf``, the largest;
             ``"mean"``, the rounded sum divided by the number.
         name: what error messages call the array.
+        signed: whether scores below zero count as such, and not as their magnitudes; for norm 1 and ``"mean"``.
 
     Returns:
         float64[score.shape[axis]], in host memory. Sums are exact and rounded once, so layout and order do not matter.
 
     Raises:
         OutOfRangeError: no such axis.
-        RecipeError: unknown norm, or the axis is no whole number.
+        RecipeError: unknown norm, or one that knows no signs, or the axis is no whole number.
         EmptyInputError: the mean over no elements; the other norms are then 0.
     """
     score = as_array(score, name)
     axis = _axis(axis, len(score.shape), name)
     norm = _norm(norm)
+    _require_magnitudes(norm, signed)
     if math.prod(score.shape) == 0:
         if norm == "mean" and score.shape[axis]:
             raise EmptyInputError(f"{name} has shape {tuple(score.shape)}: there is nothing to take the mean of")
@@ -144,13 +140,13 @@ def reduce(score: Any, axis: int = 0, norm: Norm = 1, name: str = "the score") -
     if norm == math.inf:
         reduced = kernels.of(score).largest_magnitudes(score, block).reshape(-1)
     else:
-        reduced = kernels.rounded_sums(score, "square" if norm == 2 else "absolute", block).reshape(-1)
-    if np.isnan(reduced).any():  # magnitudes have no other way there: infinities are all of one sign
-        kernels.refuse_nan([Named(name, score)])
+        reduced = kernels.rounded_sums(score, _kind(norm, signed), block).reshape(-1)
+    if np.isnan(reduced).any():  # of a NaN, or of infinities of both signs
+        kernels.refuse_nan([Named(name, score), Named(f"the sums of {name}", reduced)])
     return reduced / math.prod(block) if norm == "mean" else reduced
 
 
-def reduce_together(parts: Sequence[Any], norm: Norm = 1, name: str = "the score") -> Floats:
+def reduce_together(parts: Sequence[Any], norm: Norm = 1, name: str = "the score", signed: bool = False) -> Floats:
     """One score per index of axis 0 of several arrays, over all that any of them has there.
 
     The same numbers as :func:`reduce` gives of the arrays side by side, which need not be made.
@@ -159,15 +155,26 @@ def reduce_together(parts: Sequence[Any], norm: Norm = 1, name: str = "the score
         parts: at least one NumPy array, all with elements, and with as many indices on axis 0.
         norm: as for :func:`reduce`.
         name: what error messages call the arrays.
+        signed: as for :func:`reduce`.
     """
     norm = _norm(norm)
+    _require_magnitudes(norm, signed)
     if norm == math.inf:
         return np.asarray(np.maximum.reduce([reduce(part, 0, norm, name) for part in parts]))
     arrays = [as_array(part.astype(np.result_type(*parts), copy=False), name) for part in parts]
-    reduced = kernels.rounded_row_sums(arrays, "square" if norm == 2 else "absolute")
+    reduced = kernels.rounded_row_sums(arrays, _kind(norm, signed))
     if np.isnan(reduced).any():
-        kernels.refuse_nan([Named(name, array) for array in arrays])
+        kernels.refuse_nan([*(Named(name, array) for array in arrays), Named(f"the sums of {name}", reduced)])
     return reduced / sum(math.prod(array.shape[1:]) for array in arrays) if norm == "mean" else reduced
+
+
+def _kind(norm: Norm, signed: bool) -> Kind:
+    return "value" if signed else "square" if norm == 2 else "absolute"
+
+
+def _require_magnitudes(norm: Norm, signed: bool) -> None:
+    if signed and norm not in (1, "mean"):
+        raise RecipeError(f"the norm {norm!r} is one of magnitudes: signed scores need norm 1 or 'mean'")
 
 
 def _absolute(value: Any, name: str) -> Array:
