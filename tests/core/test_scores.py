@@ -133,7 +133,7 @@ def test_reduce_in_slabs_gives_the_same(monkeypatch):
 def test_reduce_together_gives_the_norm_over_all_arrays_side_by_side(data, norm, cut):
     rows, dtype = data.draw(st.integers(1, 4)), data.draw(st.sampled_from([np.float32, np.float64]))
     shapes = data.draw(st.lists(st.lists(st.integers(1, 5), max_size=2), min_size=1, max_size=3))
-    parts = [data.draw(strategies.arrays(dtypes=[dtype], shape=(rows, *shape))) for shape in shapes]
+    parts = [data.draw(strategies.arrays(dtype=dtype, shape=(rows, *shape))) for shape in shapes]
     with strategies.cut(*cut):
         found = scores.reduce_together(parts, norm)
     joined = np.concatenate([part.reshape(rows, -1) for part in parts], axis=1)
