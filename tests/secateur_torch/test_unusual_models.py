@@ -310,3 +310,39 @@ def test_buffers_count_in_no_target_and_are_cut_in_the_exported_graph_too() -> N
     assert {tuple(buffer.shape) for buffer in small.buffers()} == {(5, width), (width,)}
     assert pruned.max_error is not None
     assert pruned.max_error < 1e-5
+
+
+def routed(self: Any, x: torch.Tensor) -> torch.Tensor:
+    """Two experts, chosen by features of which some are masked: how many rows each gets changes with the masks."""
+    hidden = self.second(self.first(x).relu())
+    result = torch.zeros(len(x), 2)
+    for expert, chosen in ((self.one, hidden.sum(-1) > 0), (self.two, hidden.sum(-1) <= 0)):
+        result[chosen] = expert(hidden[chosen])
+    return result
+
+
+def packed(self: Any, x: torch.Tensor) -> torch.Tensor:
+    """Lengths that depend on features of which some are masked."""
+    hidden = self.second(self.first(x).relu())
+    lengths = torch.stack([hidden[:, 0] > 0, torch.ones(len(x), dtype=torch.bool)], -1).sum(-1)
+    given = nn.utils.rnn.pack_padded_sequence(hidden[:, None].expand(-1, 2, -1), lengths, True, False)
+    return self.last(self.reader(given)[1][0])
+
+
+@pytest.mark.parametrize("forward", [routed, packed])
+def test_places_may_depend_on_what_is_masked(forward: Callable[..., Any]) -> None:
+    model = Own(
+        forward,
+        first=nn.Linear(6, 16),
+        second=nn.Linear(16, 8),
+        one=nn.Sequential(nn.Linear(8, 12), nn.Tanh(), nn.Linear(12, 2)),
+        two=nn.Sequential(nn.Linear(8, 12), nn.Tanh(), nn.Linear(12, 2)),
+        reader=nn.GRU(8, 6, batch_first=True),
+        last=nn.Linear(6, 2),
+    )
+    pruned = st.prune(model, HALF, example=torch.randn(64, 6))
+    small = pruned.compact()
+    assert pruned.form == "your own module, with smaller weights"
+    fresh = torch.randn(64, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(small.eval()(fresh), model.eval()(fresh), rtol=1e-4, atol=1e-5)
