@@ -41,7 +41,7 @@ def with_config(operation: Any, changes: Mapping[str, Any]) -> Any:
             if any(isinstance(each, keras.Layer) for each in keras.tree.flatten(list(changes.values()))):
                 return type(operation)(**config)
             if isinstance(operation, keras.layers.Lambda):
-                return type(operation).from_config(config, safe_mode=False)
+                return _lambda_again(operation, config)
             functions = {key: getattr(operation, key, None) for key in config}
             live = {key: function for key, function in functions.items() if isinstance(function, FunctionType)}
             return type(operation).from_config({**config, **live})
@@ -50,6 +50,12 @@ def with_config(operation: Any, changes: Mapping[str, Any]) -> Any:
             f"{operation.name!r} ({type(operation).__name__}) cannot be rebuilt from its config; give its class a "
             "get_config that returns the arguments of __init__"
         ) from error
+
+
+def _lambda_again(layer: keras.layers.Lambda, config: Mapping[str, Any]) -> keras.layers.Lambda:
+    """Another one that calls the functions themselves: out of a config, they would have lost the names around them."""
+    live = {"function": layer.function, "output_shape": layer._output_shape, "mask": layer.mask}
+    return type(layer)(**{**config, **live, "arguments": dict(layer.arguments)})
 
 
 @untouched_randomness()

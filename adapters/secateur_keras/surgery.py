@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import keras
 import numpy as np
 
-from secateur.errors import ExampleError, HoldError, TraceError
+from secateur.errors import ExampleError, HoldError, SecateurError, TraceError
 from secateur.structure.graph import Graph
 from secateur.structure.removal import Plan
 from secateur_keras import backends
@@ -62,14 +63,21 @@ def compact(model: keras.Model, graph: Graph, plan: Plan) -> keras.Model:
 def _rebuilt(model: keras.Model, traced: Trace, plan: Plan) -> tuple[Surgeon, keras.Model]:
     """The smaller model without its numbers, for inputs of as many sizes as the model takes, and who made it."""
     given, tensors = traced.symbolic.inputs, opened(model, traced.symbolic)
+    if tensors is not given:
+        with suppress(Exception):  # what is open in the model may not be in its layers one by one
+            surgeon = Surgeon(model, traced, plan)
+            return surgeon, surgeon.rebuild(model, traced.symbolic, tensors)
     surgeon = Surgeon(model, traced, plan)
     try:
-        return surgeon, surgeon.rebuild(model, traced.symbolic, tensors)
-    except Exception:
-        if tensors is given:
-            raise
-    surgeon = Surgeon(model, traced, plan)  # what is open in the model may not be in its layers one by one
-    return surgeon, surgeon.rebuild(model, traced.symbolic, given)
+        return surgeon, surgeon.rebuild(model, traced.symbolic, given)
+    except SecateurError:
+        raise
+    except Exception as error:  # of a layer of the user's own, which may raise anything
+        raise TraceError(
+            f"the smaller model of {model.name!r} cannot be put together: a layer that is made anew does not take what "
+            f"it is called on ({type(error).__name__}: {error}); leave sizes open in its code or settings, or exclude "
+            "what feeds it"
+        ) from error
 
 
 def counterparts(small: keras.Model) -> dict[str, Weight]:

@@ -86,10 +86,11 @@ def _flattens(graph: Graph, operation: Operation) -> bool:
 
 
 def _is_of(graph: Graph, model: nn.Module, example: Any) -> bool:
-    """Whether a graph is that of this example: of its shapes, and the model's code does not read its numbers."""
+    """Whether a graph is that of this example: of its shapes, and none inside depends on numbers, which masks change."""
     shapes = [tuple(tensor.shape) for tensor in tensors(list(arguments(model, example)))]
     traced = [graph.tensors[number] for number in graph.inputs]
-    return traced[: len(shapes)] == shapes and not graph.readings
+    is_fixed = not any(operation.kind in ("gather", "unknown") for operation in graph.operations)
+    return traced[: len(shapes)] == shapes and is_fixed and not graph.readings
 
 
 def _form(operation: Operation) -> tuple[str, int]:

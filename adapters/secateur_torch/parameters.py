@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import fx, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
 from secateur.adapter import PRUNABLE_ROLES, Masks, Parameter
@@ -21,7 +22,7 @@ from secateur.errors import (
     UnsupportedDtypeError,
 )
 from secateur.layout import Layout, masks_to_canonical, masks_to_native
-from secateur.structure.graph import Graph, ParameterShape
+from secateur.structure.graph import CONSTANT, Graph, ParameterShape
 from secateur_torch.arrays import array, from_array
 from secateur_torch.layouts import layout
 from secateur_torch.parametrized import Computed, computed
@@ -91,6 +92,24 @@ def weights(model: nn.Module) -> list[Weight]:
     return list(listed.values())
 
 
+def constants(model: nn.Module) -> list[Weight]:
+    """Buffers of floating-point numbers that are no running statistics: what a unit touches in them goes with it."""
+    known = {id(weight.tensor) for weight in weights(model)}
+    found: dict[int, Weight] = {}
+    for path, module in model.named_modules():
+        for local, tensor in module._buffers.items():
+            if tensor is not None and id(tensor) not in known and _is_plain(tensor):
+                shape = tuple(tensor.shape)
+                axes = tuple(f"axis{axis}" for axis in range(len(shape)))
+                own = Layout(CONSTANT, axes, shape, shape, tuple(range(len(shape))))
+                found.setdefault(id(tensor), Weight(f"{path}.{local}" if path else local, path, tensor, own))
+    return list(found.values())
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    return tensor.dtype in RANKABLE and tensor.layout == torch.strided and tensor.ndim > 0 and not tensor.is_meta
+
+
 def _quantized(model: nn.Module) -> str:
     """The first layer whose weights are packed integers; empty if there is none."""
     kinds = ((path or "the model", type(module)) for path, module in model.named_modules())
@@ -118,9 +137,9 @@ def to_canonical(model: nn.Module, masks: Masks) -> dict[str, BoolArray]:
 
 def _own(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     yield from ((name, tensor) for name, tensor in module._parameters.items() if tensor is not None)
-    for name, buffer in module._buffers.items():
-        if name in ("running_mean", "running_var") and buffer is not None:
-            yield name, buffer
+    if isinstance(module, _NormBase):  # whose masked scale and shift leave nothing of them; others' are constants
+        running = ((name, module._buffers.get(name)) for name in ("running_mean", "running_var"))
+        yield from ((name, buffer) for name, buffer in running if buffer is not None)
 
 
 def _require_module(model: object) -> None:

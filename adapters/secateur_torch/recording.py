@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from secateur.structure.graph import Graph, Operation, ParameterShape
+from secateur.structure.graph import CONSTANT, Graph, Operation, ParameterShape
 from secateur_torch.inference import tensors, version
 from secateur_torch.operations import Call, Step, Steps, describe, does_nothing, makes, reads_values
 from secateur_torch.operations.calls import Chain, stand_in
-from secateur_torch.operations.signs import POSITIVE, sign
+from secateur_torch.operations.signs import POSITIVE, sign, sign_of
 from secateur_torch.parameters import Weight
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
@@ -54,6 +54,8 @@ class Recorder(TorchFunctionMode):
         self._signs: dict[int, int] = {}
         for weight in self._weights.values():
             self._keep(weight.tensor)
+            if weight.layout.role == CONSTANT:
+                self._signs[id(weight.tensor)] = sign_of(weight.tensor)
 
     def begin(self, arguments: Any) -> None:
         """The model is about to be called with these."""
@@ -70,8 +72,9 @@ class Recorder(TorchFunctionMode):
         return Graph(tuple(self._shapes), self._needed(outputs), self._inputs, outputs, self._used, precision)
 
     def weight(self, tensor: Any) -> Weight | None:
-        """The weight that a tensor is."""
-        return self._weights.get(id(tensor))
+        """The weight that a tensor is; a constant of the model is none."""
+        found = self._weights.get(id(tensor))
+        return None if found is None or found.layout.role == CONSTANT else found
 
     def transposed(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """The weight whose transposed matrix a tensor is."""

@@ -19,7 +19,7 @@ from secateur_torch import multihead
 from secateur_torch.layouts import GATES
 from secateur_torch.masking import free_copy
 from secateur_torch.normalisation import epsilon_name
-from secateur_torch.parameters import Weight, weights
+from secateur_torch.parameters import Weight, constants, weights
 
 Kept = dict[int, torch.Tensor]
 
@@ -38,7 +38,7 @@ def compact(model: nn.Module, graph: Graph, plan: Plan) -> nn.Module:
         ShapeMismatchError: the plan is for another model.
         TraceError: PyTorch cannot copy the model.
     """
-    replaced = sliced_weights(weights(model), plan)
+    replaced = sliced_weights([*weights(model), *constants(model)], plan)
     small = _copy(model, replaced)
     new = {id(tensor) for tensor in replaced.values()}
     changed = [module for module in small.modules() if any(id(tensor) in new for tensor in _owned(module))]

@@ -25,7 +25,7 @@ from secateur.structure.graph import Graph
 from secateur_torch.inference import inference_mode, plain_attention, results, run, training_mode
 from secateur_torch.normalisation import Began, begin, end
 from secateur_torch.operations import Call
-from secateur_torch.parameters import REMEDY, Weight, weights, written_down
+from secateur_torch.parameters import REMEDY, Weight, constants, weights, written_down
 from secateur_torch.recording import Recorder
 
 __all__ = ["graph", "record"]
@@ -80,7 +80,8 @@ def record(
     ``known`` are the weights of the model, if they have been listed already.
     """
     modules: list[_Running] = []
-    recorder = kind(weights(model) if known is None else known, lambda: _source(modules))
+    known = weights(model) if known is None else known
+    recorder = kind([*known, *constants(model)], lambda: _source(modules))
     names = _module_names(model, modules, recorder)
     with mode(model), torch.no_grad(), plain_attention(), names, _Below(recorder), recorder:
         result = run(model, example, recorder.begin)

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
 import keras_models
 import secateur_keras as sk
@@ -223,6 +223,44 @@ def test_layers_and_functions_of_ones_own_are_rebuilt_unregistered() -> None:
     assert session.max_error < 1e-5
     assert small.get_layer("hidden").units == small.get_layer("late").units == 4
     assert small.layers[2].factor == 3.0
+
+
+GAIN = 2.0
+
+
+def test_functions_of_lambdas_keep_the_names_around_them() -> None:
+    factor = 3.0
+    inputs = keras.Input((4,))
+    hidden = layers.Dense(8, activation="relu", name="hidden")(inputs)
+    hidden = layers.Dense(6)(hidden)
+    hidden = layers.Lambda(lambda x: ops.relu(x) * GAIN, output_shape=lambda shape: shape)(hidden)
+    hidden = layers.Lambda(lambda x, power: x**power + factor, arguments={"power": 2})(hidden)
+    session, small = pruned(keras_models.randomize(keras.Model(inputs, layers.Dense(2)(hidden))))
+    assert session.max_error is not None
+    assert session.max_error < 1e-5
+    assert small.get_layer("hidden").units == 4
+
+
+def test_a_layer_that_cannot_be_called_anew_is_told_in_words() -> None:
+    class Once(layers.Layer):  # type: ignore[misc]
+        used = False
+
+        def call(self, x: Any) -> Any:
+            if type(self).used:
+                raise RuntimeError("once is enough")
+            return x * 2.0
+
+    inputs = keras.Input((4,))
+    hidden = Once()(layers.Dense(6)(layers.Dense(8, activation="relu")(inputs)))
+    model = keras_models.randomize(keras.Model(inputs, layers.Dense(2)(hidden)))
+    before = [np.array(weight) for weight in model.get_weights()]
+    traced = graph(model)
+    coupling = couple(traced)
+    removal = plan(traced, coupling, np.arange(coupling.count) < 2)
+    Once.used = True
+    with pytest.raises(TraceError, match="once is enough"):
+        compact(model, traced, removal)
+    assert all(map(np.array_equal, before, model.get_weights()))
 
 
 def test_layers_made_of_layers_are_taken_apart_only_where_something_shrinks(tmp_path: Path) -> None:

@@ -161,14 +161,16 @@ def test_learned_operands_buffers_and_constants() -> None:
         scalar=nn.Parameter(torch.ones(())),
     )
     graph = st.graph(model, ROW)
-    first, second, third, fourth = graph.operations
+    first, held, second, third, fourth = graph.operations
     assert (first.kind, dict(first.parameters), len(first.inputs)) == ("elementwise", {"operand1": "scale"}, 1)
     assert (dict(second.parameters), len(second.inputs)) == ({}, 2)
     assert (dict(third.parameters), len(third.inputs)) == ({}, 2)
     assert dict(fourth.parameters) == {"operand1": "scalar"}
     written = {tensor for operation in graph.operations for tensor in operation.outputs}
-    assert second.inputs[1] not in written
-    assert second.inputs[1] not in graph.inputs
+    assert (held.kind, dict(held.parameters), held.outputs) == ("weight", {"weight": "buffer"}, second.inputs[1:])
+    assert graph.parameters["buffer"].role == "constant"
+    assert third.inputs[1] not in written
+    assert third.inputs[1] not in graph.inputs
 
 
 def test_prelu_with_one_slope_and_with_many() -> None:

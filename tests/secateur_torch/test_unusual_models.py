@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 import secateur_torch as st
-from secateur import Gradient, Neurons, Recipe
+from secateur import Bytes, Gradient, Neurons, Recipe
 from secateur.errors import FileFormatError, HoldError, NoMatchError, TraceError, UnsupportedDtypeError
 from secateur.structure.coupling import couple
 from secateur_torch.files import read_model, write_model
@@ -245,3 +245,104 @@ def test_units_that_would_be_divided_by_stay(singular) -> None:  # type: ignore[
 
     with pytest.raises(NoMatchError, match="no neuron"):
         st.prune(Net(), Recipe(0.5, granularity=Neurons()), example=torch.zeros(3, 4))
+
+
+class FrozenNorm(nn.Module):
+    """A batch normalisation of buffers alone, as detection models have it: by hand, or by PyTorch's function."""
+
+    def __init__(self, channels: int, by_hand: bool) -> None:
+        super().__init__()
+        self.by_hand = by_hand
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            self.register_buffer(name, torch.rand(channels) + 0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.by_hand:
+            return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias)
+        scale = self.weight * (self.running_var + 1e-5).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        return x * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_buffers_go_with_the_channels_that_they_belong_to(by_hand: bool) -> None:
+    model = nn.Sequential(
+        nn.Conv2d(4, 8, 3, bias=False),
+        FrozenNorm(8, by_hand),
+        nn.Sigmoid(),
+        nn.Conv2d(8, 8, 3, bias=False),
+        FrozenNorm(8, by_hand),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 3),
+    )
+    before = [buffer.clone() for buffer in model.buffers()]
+    small = halved(model, IMAGE)
+    assert {tuple(buffer.shape) for buffer in small.buffers()} == {(4,)}
+    assert all(map(torch.equal, before, model.buffers()))  # constants are not masked
+
+
+def test_constants_that_are_summed_over_hold_their_axis_back() -> None:
+    """A buffer is no zero where a unit is masked, so what adds it up and has no kernel between would change."""
+
+    def summed(self: Any, x: torch.Tensor) -> torch.Tensor:
+        return self.last((self.first(x) + self.shift).sum(-1, keepdim=True) * x)
+
+    model = Own(summed, first=nn.Linear(6, 8), last=nn.Linear(6, 2))
+    model.register_buffer("shift", torch.rand(8))
+    with pytest.raises(NoMatchError, match="reduces over this axis"):
+        st.prune(model, HALF, example=torch.randn(3, 6))
+
+
+def test_buffers_count_in_no_target_and_are_cut_in_the_exported_graph_too() -> None:
+    def shifted(self: Any, x: torch.Tensor) -> torch.Tensor:
+        return self.last(((self.first(x) + self.shift[:1]) * self.gain).reshape(-1, 8))
+
+    model = Own(shifted, first=nn.Linear(6, 8), last=nn.Linear(8, 2))
+    model.register_buffer("shift", torch.rand(5, 8))
+    model.register_buffer("gain", torch.rand(8), persistent=False)
+    pruned = st.prune(model, Recipe(Bytes(0.5), granularity=Neurons()), example=torch.randn(3, 6))
+    small = pruned.compact()
+    assert pruned.form == "the graph that torch.export writes of your module"
+    width = small.get_parameter("first.weight").shape[0]
+    assert width == 3  # of 74 numbers 9 * width + 2 stay
+    assert {tuple(buffer.shape) for buffer in small.buffers()} == {(5, width), (width,)}
+    assert pruned.max_error is not None
+    assert pruned.max_error < 1e-5
+
+
+def routed(self: Any, x: torch.Tensor) -> torch.Tensor:
+    """Two experts, chosen by features of which some are masked: how many rows each gets changes with the masks."""
+    hidden = self.second(self.first(x).relu())
+    result = torch.zeros(len(x), 2)
+    for expert, chosen in ((self.one, hidden.sum(-1) > 0), (self.two, hidden.sum(-1) <= 0)):
+        result[chosen] = expert(hidden[chosen])
+    return result
+
+
+def packed(self: Any, x: torch.Tensor) -> torch.Tensor:
+    """Lengths that depend on features of which some are masked."""
+    hidden = self.second(self.first(x).relu())
+    lengths = torch.stack([hidden[:, 0] > 0, torch.ones(len(x), dtype=torch.bool)], -1).sum(-1)
+    given = nn.utils.rnn.pack_padded_sequence(hidden[:, None].expand(-1, 2, -1), lengths, True, False)
+    return self.last(self.reader(given)[1][0])
+
+
+@pytest.mark.parametrize("forward", [routed, packed])
+def test_places_may_depend_on_what_is_masked(forward: Callable[..., Any]) -> None:
+    model = Own(
+        forward,
+        first=nn.Linear(6, 16),
+        second=nn.Linear(16, 8),
+        one=nn.Sequential(nn.Linear(8, 12), nn.Tanh(), nn.Linear(12, 2)),
+        two=nn.Sequential(nn.Linear(8, 12), nn.Tanh(), nn.Linear(12, 2)),
+        reader=nn.GRU(8, 6, batch_first=True),
+        last=nn.Linear(6, 2),
+    )
+    pruned = st.prune(model, HALF, example=torch.randn(64, 6))
+    small = pruned.compact()
+    assert pruned.form == "your own module, with smaller weights"
+    fresh = torch.randn(64, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(small.eval()(fresh), model.eval()(fresh), rtol=1e-4, atol=1e-5)

@@ -117,9 +117,12 @@ def embedding_bag(call: Call, known: Known) -> Steps | None:
 
 def batch_norm(call: Call, known: Known) -> Steps | None:
     """By running statistics; by the input's own if it has none, each channel by itself. Its scale may be computed."""
-    running = parts(known, mean=call.argument(1, "running_mean"), variance=call.argument(2, "running_var"))
+    mean, variance = call.argument(1, "running_mean"), call.argument(2, "running_var")
+    running = parts(known, mean=mean, variance=variance)
     own_statistics = call.argument(5, "training", call.kwargs.get("use_input_stats", True))
-    if running is None or call.input.ndim < 2 or (own_statistics and running):
+    if call.input.ndim < 2 or (own_statistics and running != {}):
+        return None
+    if running is None and not known.is_positive(variance):
         return None
     affine = {"scale": call.argument(3, "weight"), "shift": call.argument(4, "bias")}
     learned = parts(known, **affine)
@@ -127,18 +130,20 @@ def batch_norm(call: Call, known: Known) -> Steps | None:
     if own_statistics:
         settings = {"axes": (1,), "groups": call.input.shape[1]}
         chain = Chain(call.input).step("standardize", call.result.shape, settings, **given)
-    else:
+    elif running is not None:
         chain = Chain(call.input).step("normalize", call.result.shape, {"axis": 1}, **given, **running)
+    else:
+        return _affine(_affine(Chain(call.input), variance, mean, keeps=False), **affine).end(call.result)
     return (chain if learned is not None else _affine(chain, **affine)).end(call.result)
 
 
-def _affine(chain: Chain, scale: torch.Tensor | None, shift: torch.Tensor | None) -> Chain:
-    """Each channel times a number, and another one added."""
+def _affine(chain: Chain, scale: torch.Tensor | None, shift: torch.Tensor | None, keeps: bool = True) -> Chain:
+    """Each channel times a number, and another one added; unless it ``keeps`` zeros, in any way else."""
     for tensor, zero in ((scale, "any"), (shift, "all")):
         if tensor is not None:
             along = Chain(tensor).reshape((len(tensor), *(1,) * (len(chain.shape) - 2)))
             chain.steps += along.steps
-            chain.step("elementwise", chain.shape, {"zero": zero}, along.tensor)
+            chain.step("elementwise", chain.shape, {"zero": zero} if keeps else {}, along.tensor)
     return chain
 
 

@@ -36,6 +36,13 @@ def sign(call: Call, known: Mapping[int, int]) -> int:
     return max(_GIVES.get(call.name, ANY), _from_operands(call, known))
 
 
+def sign_of(constant: torch.Tensor) -> int:
+    """What the numbers of a constant are, which no mask changes."""
+    with torch._C.DisableTorchFunction():
+        least = float(constant.min()) if constant.numel() else float("nan")
+    return POSITIVE if least > 0 else NOT_NEGATIVE if least >= 0 else ANY
+
+
 def _from_operands(call: Call, known: Mapping[int, int]) -> int:
     if call.name in ("clamp", "clip", "clamp_min"):
         least = call.argument(1, "min")

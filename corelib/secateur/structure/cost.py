@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from secateur.structure.bypassing import bypass
-from secateur.structure.graph import Graph
+from secateur.structure.graph import CONSTANT, Graph
 from secateur.structure.removal import STATISTICS, Plan, parameter_shapes
 from secateur.structure.work import Axis, Term, work
 
@@ -105,7 +105,8 @@ def flops(graph: Graph) -> Sum:
 def size(graph: Graph, names: Iterable[str] | None = None) -> Sum:
     """The bytes of parameters and running statistics, of these or of all."""
     chosen = graph.parameters if names is None else names
-    return Sum(tuple(_elements(graph, name, graph.parameters[name].itemsize) for name in chosen))
+    stored = (name for name in chosen if graph.parameters[name].role != CONSTANT)
+    return Sum(tuple(_elements(graph, name, graph.parameters[name].itemsize) for name in stored))
 
 
 MEASURES: dict[str, Callable[[Graph], Sum]] = {"parameters": parameters, "flops": flops, "bytes": size}

@@ -78,6 +78,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 PRUNABLE_ROLES = ("kernel", "recurrent", "embedding")
+CONSTANT = "constant"
+"""The role of a tensor of numbers that the model holds and does not train: no mask, and no part of any cost."""
 
 
 def producing_axis(role: str, axes: Sequence[str]) -> int | None:
@@ -95,7 +97,7 @@ def producing_axes(role: str, axes: Sequence[str]) -> list[int]:
 
 @dataclass(frozen=True)
 class ParameterShape:
-    """A parameter or running statistic of the model: its canonical shape and axis names (``out``, ``in``, ...)."""
+    """A parameter, running statistic or constant of the model: canonical shape and axis names (``out``, ...)."""
 
     shape: tuple[int, ...]
     axes: tuple[str, ...]

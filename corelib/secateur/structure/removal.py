@@ -17,11 +17,12 @@ from secateur.errors import EmptyLayerError, FileFormatError, ShapeMismatchError
 from secateur.structure.bypassing import Branch, bypass
 from secateur.structure.changes import changes
 from secateur.structure.coupling import Coupling
-from secateur.structure.graph import Graph
+from secateur.structure.graph import CONSTANT, Graph
 
 Flags = npt.NDArray[np.bool_]
 
-STATISTICS = ("mean", "variance")
+STATISTICS = ("mean", "variance", CONSTANT)
+"""Roles that are cut with their unit, but neither masked nor counted as parameters."""
 
 
 @dataclass(frozen=True, eq=False)

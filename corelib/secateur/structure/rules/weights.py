@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 
 from secateur.structure.elements import Elements, Layout, Nodes, Option
-from secateur.structure.graph import Operation, in_axis, out_axis
+from secateur.structure.graph import CONSTANT, Operation, in_axis, out_axis
 from secateur.structure.rules.common import (
     SPATIAL,
     axis_setting,
@@ -54,9 +54,11 @@ def embedding(elements: Elements, operation: Operation, inputs: Sequence[Layout]
 
 
 def weight(elements: Elements, operation: Operation, inputs: Sequence[Layout]) -> Sequence[Layout]:
-    """The parameter itself, which is zero where it is masked."""
-    layout = parameter_layout(elements, operation.parameters["weight"])
-    elements.mark_zero(operation.outputs[0], *range(len(layout)))
+    """The parameter itself, which is zero where it is masked; a constant is not masked."""
+    name = operation.parameters["weight"]
+    layout = parameter_layout(elements, name)
+    if elements.described(name).role != CONSTANT:
+        elements.mark_zero(operation.outputs[0], *range(len(layout)))
     return [layout]
 
 
