@@ -19,27 +19,30 @@ from secateur.batches import describe, undisturbed
 from secateur.errors import ExampleError, SecateurError, TraceError
 from secateur.timing import some_calls
 from secateur_torch.arrays import array
+from secateur_torch.walking import modules
 
 
 @contextmanager
 def inference_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode for the block, without compiled code; modes, buffers and random state are restored after it."""
-    modules = list(model.modules())
-    modes = [(module, module.training) for module in modules]
+    found = modules(model)
+    modes = [(module, module.training) for module in found]
     scripted = torch.jit.ScriptModule  # which keeps its buffers where Python cannot replace them
-    buffers = [(module, dict(module._buffers)) for module in modules if not isinstance(module, scripted)]
+    buffers = [(module, dict(module._buffers)) for module in found if not isinstance(module, scripted)]
     buffers = [(module, own) for module, own in buffers if own]
-    kept = {id(buffer): buffer for buffer in model.buffers()}
+    kept = {id(buffer): buffer for module in found for buffer in module._buffers.values() if buffer is not None}
     values = [(buffer, buffer.clone()) for buffer in kept.values()]
-    weights = (tensor for module in modules for tensor in module._parameters.values() if tensor is not None)
+    weights = (tensor for module in found for tensor in module._parameters.values() if tensor is not None)
     devices = {tensor.device for tensor in weights if tensor.is_cuda}
-    model.eval()
+    if any(training for _, training in modes):
+        model.eval()
     try:
         with undisturbed(), torch.random.fork_rng(devices), torch.compiler.set_stance("force_eager"):
             yield
     finally:
         for module, training in modes:
-            module.training = training
+            if module.training != training:  # PyTorch takes longer to set an attribute than to read one
+                module.training = training
         for module, own in buffers:
             module._buffers.update(own)
         with torch.no_grad():
