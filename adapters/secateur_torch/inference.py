@@ -21,6 +21,8 @@ from secateur.timing import some_calls
 from secateur_torch.arrays import array
 from secateur_torch.walking import modules
 
+_LEAVES = (torch.Tensor, int, float, str, type(None))
+
 
 @contextmanager
 def inference_mode(model: nn.Module) -> Iterator[None]:
@@ -207,12 +209,15 @@ def _leaves(nested: Any) -> list[Any]:
 
 def _gather(nested: Any, leaves: list[Any]) -> None:
     """Called for each argument of each function that a model calls, so the commonest types come first."""
-    if isinstance(nested, (torch.Tensor, int, float, str)) or nested is None:
+    if isinstance(nested, _LEAVES):
         leaves.append(nested)
     elif isinstance(nested, (tuple, list)):
         for item in nested:
-            _gather(item, leaves)
-    elif isinstance(nested, Mapping):
+            if isinstance(item, _LEAVES):
+                leaves.append(item)
+            else:
+                _gather(item, leaves)
+    elif isinstance(nested, (dict, Mapping)):
         for key in nested:
             _gather(nested[key], leaves)
     elif dataclasses.is_dataclass(nested) and not isinstance(nested, type):

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -24,8 +23,6 @@ from secateur_torch.parameters import Weight, weights
 from secateur_torch.walking import named_modules
 
 Kept = dict[int, torch.Tensor]
-
-_NUMPY = (torch.float16, torch.float32, torch.float64)
 
 
 def compact(model: nn.Module, graph: Graph, plan: Plan) -> nn.Module:
@@ -119,24 +116,12 @@ def _sliced(weight: Weight, indices: Kept) -> torch.Tensor:
 
 def cut(tensor: torch.Tensor, layout: Layout, indices: Kept) -> torch.Tensor:
     """A new tensor of PyTorch's layout, with only these indices of its canonical axes."""
-    left = _picked(tensor.detach().reshape(layout.split), {layout.order[axis]: indices[axis] for axis in indices})
+    canonical = tensor.detach().reshape(layout.split).permute(layout.order)
+    for axis, kept in indices.items():
+        canonical = canonical.index_select(axis, kept.to(tensor.device))
     merged = len(layout.split) - len(layout.native)
-    return (left.flatten(0, merged) if merged else left).contiguous()
-
-
-def _picked(tensor: torch.Tensor, indices: Kept) -> torch.Tensor:
-    """Some indices of some axes; by NumPy where it can, which copies single numbers at three times PyTorch's speed."""
-    if not (indices and tensor.is_cpu and type(tensor) is torch.Tensor and tensor.dtype in _NUMPY):
-        for axis, kept in indices.items():
-            tensor = tensor.index_select(axis, kept.to(tensor.device))
-        return tensor
-    numbers = tensor.numpy()
-    *before, (last, kept) = indices.items()
-    for axis, others in before:
-        numbers = np.take(numbers, others.numpy(), axis)
-    made = torch.empty((*numbers.shape[:last], len(kept), *numbers.shape[last + 1 :]), dtype=tensor.dtype)
-    np.take(numbers, kept.numpy(), last, out=made.numpy(), mode="clip")  # "raise" would write to a buffer first
-    return made  # in memory of PyTorch's own, which can be resized
+    native = canonical.permute(layout.inverse)
+    return (native.flatten(0, merged) if merged else native).contiguous()
 
 
 def _change(
