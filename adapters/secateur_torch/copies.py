@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-_KEY = "_secateur_holds"
+KEY = "_secateur_holds"
+"""The attribute of a held module that brings its holds along."""
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -48,7 +49,7 @@ class HoldsOf:
             return None
         for hold in self.holds:
             copy.deepcopy(hold, memo).follow(hold, original, twin)
-        return vars(twin).get(_KEY)
+        return vars(twin).get(KEY)
 
     def __reduce__(self) -> Any:
         """What a process without Secateur can read, and PyTorch's loading of weights only: name -> packed mask."""
@@ -61,25 +62,25 @@ class HoldsOf:
 
 def mark(module: nn.Module, hold: Copied) -> None:
     """Have the hold follow into copies of the module."""
-    found = vars(module).get(_KEY)
+    found = vars(module).get(KEY)
     if not isinstance(found, HoldsOf):  # or what a pickle has left
-        found = vars(module)[_KEY] = HoldsOf(module)
+        found = vars(module)[KEY] = HoldsOf(module)
     if hold not in found.holds:
         found.holds.append(hold)
 
 
 def unmark(module: nn.Module | None, hold: Copied) -> None:
     """Undo :func:`mark`; without any hold, the module is as PyTorch made it. None is a module that is gone."""
-    found = None if module is None else vars(module).get(_KEY)
+    found = None if module is None else vars(module).get(KEY)
     if isinstance(found, HoldsOf) and hold in found.holds:
         found.holds.remove(hold)
         if not found.holds:
-            vars(module).pop(_KEY)
+            vars(module).pop(KEY)
 
 
 def holds_on(model: nn.Module) -> list[Any]:
     """Every hold on any module of the model, once."""
-    marks = [vars(module).get(_KEY) for module in model.modules()]
+    marks = [vars(module).get(KEY) for module in model.modules()]
     return list(dict.fromkeys(hold for found in marks if isinstance(found, HoldsOf) for hold in found.holds))
 
 
@@ -90,9 +91,9 @@ def watch_loading(hold: Callable[[nn.Module, Mapping[str, BoolArray]], object]) 
     @functools.wraps(original)
     def loaded(module: nn.Module, state: Any) -> None:
         original(module, state)
-        packed = vars(module).get(_KEY)
+        packed = vars(module).get(KEY)
         if isinstance(packed, OrderedDict) and not any(getattr(module, name).is_meta for name in packed):
-            del vars(module)[_KEY]
+            del vars(module)[KEY]
             hold(module, _unpacked(module, packed))
 
     nn.Module.__setstate__ = loaded  # type: ignore[method-assign]

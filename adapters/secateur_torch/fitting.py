@@ -86,11 +86,10 @@ def _flattens(graph: Graph, operation: Operation) -> bool:
 
 
 def _is_of(graph: Graph, model: nn.Module, example: Any) -> bool:
-    """Whether a graph is that of this example: of its shapes, and none inside depends on numbers, which masks change."""
+    """Whether a graph is that of this example: of its shapes, and the model's code does not read its numbers."""
     shapes = [tuple(tensor.shape) for tensor in tensors(list(arguments(model, example)))]
     traced = [graph.tensors[number] for number in graph.inputs]
-    is_fixed = not any(operation.kind in ("gather", "unknown") for operation in graph.operations)
-    return traced[: len(shapes)] == shapes and is_fixed and not graph.readings
+    return traced[: len(shapes)] == shapes and not graph.readings
 
 
 def _form(operation: Operation) -> tuple[str, int]:

@@ -19,27 +19,32 @@ from secateur.batches import describe, undisturbed
 from secateur.errors import ExampleError, SecateurError, TraceError
 from secateur.timing import some_calls
 from secateur_torch.arrays import array
+from secateur_torch.walking import modules
+
+_LEAVES = (torch.Tensor, int, float, str, type(None))
 
 
 @contextmanager
 def inference_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode for the block, without compiled code; modes, buffers and random state are restored after it."""
-    modules = list(model.modules())
-    modes = [(module, module.training) for module in modules]
+    found = modules(model)
+    modes = [(module, module.training) for module in found]
     scripted = torch.jit.ScriptModule  # which keeps its buffers where Python cannot replace them
-    buffers = [(module, dict(module._buffers)) for module in modules if not isinstance(module, scripted)]
+    buffers = [(module, dict(module._buffers)) for module in found if not isinstance(module, scripted)]
     buffers = [(module, own) for module, own in buffers if own]
-    kept = {id(buffer): buffer for buffer in model.buffers()}
+    kept = {id(buffer): buffer for module in found for buffer in module._buffers.values() if buffer is not None}
     values = [(buffer, buffer.clone()) for buffer in kept.values()]
-    weights = (tensor for module in modules for tensor in module._parameters.values() if tensor is not None)
+    weights = (tensor for module in found for tensor in module._parameters.values() if tensor is not None)
     devices = {tensor.device for tensor in weights if tensor.is_cuda}
-    model.eval()
+    if any(training for _, training in modes):
+        model.eval()
     try:
         with undisturbed(), torch.random.fork_rng(devices), torch.compiler.set_stance("force_eager"):
             yield
     finally:
         for module, training in modes:
-            module.training = training
+            if module.training != training:  # PyTorch takes longer to set an attribute than to read one
+                module.training = training
         for module, own in buffers:
             module._buffers.update(own)
         with torch.no_grad():
@@ -204,12 +209,15 @@ def _leaves(nested: Any) -> list[Any]:
 
 def _gather(nested: Any, leaves: list[Any]) -> None:
     """Called for each argument of each function that a model calls, so the commonest types come first."""
-    if isinstance(nested, (torch.Tensor, int, float, str)) or nested is None:
+    if isinstance(nested, _LEAVES):
         leaves.append(nested)
     elif isinstance(nested, (tuple, list)):
         for item in nested:
-            _gather(item, leaves)
-    elif isinstance(nested, Mapping):
+            if isinstance(item, _LEAVES):
+                leaves.append(item)
+            else:
+                _gather(item, leaves)
+    elif isinstance(nested, (dict, Mapping)):
         for key in nested:
             _gather(nested[key], leaves)
     elif dataclasses.is_dataclass(nested) and not isinstance(nested, type):

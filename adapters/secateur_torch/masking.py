@@ -21,10 +21,11 @@ from secateur.adapter import Masks
 from secateur.errors import HoldError
 from secateur.layout import masks_to_native
 from secateur_torch import watching
-from secateur_torch.copies import holds_on, mark, unmark, watch_loading
+from secateur_torch.copies import KEY, holds_on, mark, unmark, watch_loading
 from secateur_torch.masked import BoolArray, MaskedWeight, keep_only, local
 from secateur_torch.parameters import weights
 from secateur_torch.plain_copies import copy_plain_modules
+from secateur_torch.walking import modules
 
 _holds: dict[int, Hold] = {}
 """All holds that are in force, by id. One hook on all optimizers serves them."""
@@ -82,7 +83,7 @@ def release(model: nn.Module) -> None:
 def free_copy(model: nn.Module, replaced: Mapping[int, torch.Tensor] | None = None) -> nn.Module:
     """A deep copy of the model on which nothing is held; by id, tensors that take the place of the model's own."""
     memo: dict[int, Any] = dict(replaced or {})
-    copy_plain_modules(model, memo)
+    copy_plain_modules(model, memo, without=KEY)
     twin = copy.deepcopy(model, memo)
     for item in list(memo.values()):
         if isinstance(item, Hold):
@@ -260,7 +261,7 @@ def _masked(model: nn.Module, masks: Masks) -> list[MaskedWeight]:
     by_id = {id(weight.tensor): native[weight.name] for weight in known if weight.name in native}
     return [
         MaskedWeight(weakref.ref(module), name, by_id[id(tensor)])
-        for module in model.modules()
+        for module in modules(model)
         for name, tensor in (*module._parameters.items(), *module._buffers.items())
         if id(tensor) in by_id
     ]

@@ -26,6 +26,7 @@ from secateur.structure.graph import CONSTANT, Graph, ParameterShape
 from secateur_torch.arrays import array, from_array
 from secateur_torch.layouts import layout
 from secateur_torch.parametrized import Computed, computed
+from secateur_torch.walking import named_modules
 
 Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
@@ -79,7 +80,7 @@ def weights(model: nn.Module) -> list[Weight]:
     """
     _require_module(model)
     listed: dict[int, Weight] = {}
-    for path, module in model.named_modules():
+    for path, module in named_modules(model):
         for local, tensor in _own(module):
             name = f"{path}.{local}" if path else local
             _check_stored(name, tensor)

@@ -22,6 +22,7 @@ from secateur.adapter import PRUNABLE_ROLES
 from secateur.layout import Layout
 from secateur_torch.inference import inference_mode
 from secateur_torch.layouts import layout
+from secateur_torch.walking import named_modules
 
 _REMEDIES: dict[type, str] = {
     parametrize.ParametrizationList: "torch.nn.utils.parametrize.remove_parametrizations",
@@ -44,7 +45,7 @@ class Computed:
 
 def computed(model: nn.Module) -> Iterator[Computed]:
     """The kernels and embeddings of the model that are computed, in order of definition."""
-    for path, module in model.named_modules():
+    for path, module in named_modules(model):
         for local, tensor in _tensors(module):
             form = layout(module, local, tuple(tensor.shape))
             if form.role in PRUNABLE_ROLES:

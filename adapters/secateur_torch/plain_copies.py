@@ -9,27 +9,42 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from secateur_torch.walking import modules
+
 _ATOMS = frozenset((bool, int, float, str, type(None)))
 _HOLDERS = frozenset((dict, OrderedDict, set, list))
 
 
-def copy_plain_modules(model: nn.Module, memo: dict[int, Any]) -> None:
+def copy_plain_modules(model: nn.Module, memo: dict[int, Any], without: str = "") -> None:
     """Do for modules that are copied as PyTorch copies any what ``copy.deepcopy`` does, without its many small calls.
 
-    A module holds a dozen empty dictionaries of hooks, and its settings are numbers and words.
+    A module holds a dozen empty dictionaries of hooks, and its settings are numbers and words. Copies lack the
+    attribute ``without``.
     """
-    plain = [module for module in model.modules() if _is_copied_plainly(type(module)) and id(module) not in memo]
+    plain = [module for module in modules(model) if _is_copied_plainly(type(module)) and id(module) not in memo]
     memo.update((id(module), type(module).__new__(type(module))) for module in plain)
     for module in plain:
         own = vars(memo[id(module)])
         for name, item in vars(module).items():
-            kind = type(item)
-            if kind in _ATOMS:
-                own[name] = item
-            elif kind in _HOLDERS and not item:
-                own[name] = memo.setdefault(id(item), kind())
-            else:
-                own[name] = copy.deepcopy(item, memo)
+            if name != without:
+                own[name] = item if type(item) in _ATOMS else _copied(item, memo)
+
+
+def _copied(item: Any, memo: dict[int, Any]) -> Any:
+    """A deep copy; what a module holds lives as long as it, so the memo need not keep it."""
+    kind = type(item)
+    if id(item) in memo:
+        return memo[id(item)]
+    if kind in _HOLDERS and not item:
+        return memo.setdefault(id(item), kind())
+    if kind is tuple and all(type(part) in _ATOMS for part in item):
+        return item
+    if kind is dict and all(type(key) is str for key in item):
+        twin = memo[id(item)] = {}
+        for key, part in item.items():
+            twin[key] = part if type(part) in _ATOMS else _copied(part, memo)
+        return twin
+    return copy.deepcopy(item, memo)
 
 
 def _is_copied_plainly(kind: type[nn.Module]) -> bool:

@@ -20,6 +20,7 @@ from secateur_torch.layouts import GATES
 from secateur_torch.masking import free_copy
 from secateur_torch.normalisation import epsilon_name
 from secateur_torch.parameters import Weight, constants, weights
+from secateur_torch.walking import named_modules
 
 Kept = dict[int, torch.Tensor]
 
@@ -41,15 +42,16 @@ def compact(model: nn.Module, graph: Graph, plan: Plan) -> nn.Module:
     replaced = sliced_weights([*weights(model), *constants(model)], plan)
     small = _copy(model, replaced)
     new = {id(tensor) for tensor in replaced.values()}
-    changed = [module for module in small.modules() if any(id(tensor) in new for tensor in _owned(module))]
-    modules = dict(small.named_modules())
+    modules = dict(named_modules(small))
+    changed = [module for module in modules.values() if any(id(tensor) in new for tensor in _owned(module))]
     for index, operation in enumerate(graph.operations):
         for path in {_running(operation), _layer(operation.parameters.get("kernel", ""))}:
             if path in modules:
                 _change(modules[path], operation, plan.shapes, plan.settings.get(index, {}))
     for module in changed:
         _mend(module)
-    _rescale(modules, graph, plan, {weight.name: weight.tensor for weight in weights(small)})
+    if any("rescale" in settings for settings in plan.settings.values()):
+        _rescale(modules, graph, plan, {weight.name: weight.tensor for weight in weights(small)})
     return small
 
 

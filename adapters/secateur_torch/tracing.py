@@ -27,6 +27,7 @@ from secateur_torch.normalisation import Began, begin, end
 from secateur_torch.operations import Call
 from secateur_torch.parameters import REMEDY, Weight, constants, weights, written_down
 from secateur_torch.recording import Recorder
+from secateur_torch.walking import named_modules
 
 __all__ = ["graph", "record"]
 
@@ -63,7 +64,7 @@ def graph(model: nn.Module, example: Any | None) -> Graph:
 
 def _require_eager(model: nn.Module) -> None:
     """Raises TraceError where a module's code is not Python's any more: no hook is called, no function is seen."""
-    for path, module in model.named_modules():
+    for path, module in named_modules(model):
         if kind := written_down(module):
             raise TraceError(f"{path or 'the model'} is {kind}, so its structure cannot be read: {REMEDY}")
 
@@ -133,7 +134,7 @@ def _module_names(model: nn.Module, stack: list[_Running], recorder: Recorder) -
         stack.pop()
 
     handles = []
-    for path, module in model.named_modules():
+    for path, module in named_modules(model):
         named = partial(enter, label=f"{path or 'model'} ({type(module).__name__})")
         handles.append(module.register_forward_pre_hook(named, prepend=True))
         handles.append(module.register_forward_hook(leave, always_call=True))

@@ -6,8 +6,9 @@ elements that are kept. All arrays are in canonical layout.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,6 +30,9 @@ from secateur.tiles import block_means, block_shape, spread
 
 Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
+
+Axis = str | tuple[str | int, int]
+"""A layer, or an axis of a parameter or tensor."""
 
 
 class Ranking(Protocol):
@@ -279,11 +283,11 @@ class NeuronRanking:
         """Layers, and axes of parameters and tensors between them, of which no unit is kept."""
         removed, told = self._removed(kept), np.zeros(self.coupling.count, np.bool_)
         found: dict[str, dict[str, BoolArray]] = {}
-        for name, units in self._axes():
-            if (units >= 0).all() and removed[units].all() and not told[units].any():
+        for axis, units in self._axes():
+            if removed[units].all() and (units >= 0).all() and not told[units].any():
                 own = np.isin(np.arange(self.coupling.count), units)
                 told |= own
-                found[name] = {layer: own[members] for layer, members in self.layers() if own[members].any()}
+                found[self._named(axis)] = {layer: own[each] for layer, each in self.layers() if own[each].any()}
         return found
 
     def _slices(self, parameter: Parameter, parts: Sequence[str]) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
@@ -311,16 +315,29 @@ class NeuronRanking:
             removed[members[~kept[layer]]] = True
         return removed
 
-    def _axes(self) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
-        """Whatever must not be emptied, with its units."""
-        yield from self.layers()
-        for (name, axis), units in self.coupling.units.items():
-            yield f"axis {self.graph.parameters[name].axes[axis]!r} of {name}", units
-        for (tensor, axis), units in self.coupling.tensors.items():
-            yield f"axis {axis} of the result of {producer(self.graph, tensor)}", units
+    def _axes(self) -> Collection[tuple[Axis, npt.NDArray[np.int64]]]:
+        """Whatever must not be emptied, with its units; of axes that share an array, the first."""
+        found: dict[int, tuple[Axis, npt.NDArray[np.int64]]] = {}
+        for axes in (self.layers(), self.coupling.units.items(), self.coupling.tensors.items()):
+            for axis, units in axes:
+                found.setdefault(id(units), (axis, units))
+        return found.values()
+
+    def _named(self, axis: Axis) -> str:
+        """In words."""
+        if isinstance(axis, str):
+            return axis
+        owner, index = axis
+        if isinstance(owner, str):
+            return f"axis {self.graph.parameters[owner].axes[index]!r} of {owner}"
+        return f"axis {index} of the result of {producer(self.graph, owner)}"
 
     def layers(self) -> list[tuple[str, npt.NDArray[np.int64]]]:
         """Each layer that produces units, in the model's order, with the numbers of its units."""
+        return self._layers
+
+    @cached_property
+    def _layers(self) -> list[tuple[str, npt.NDArray[np.int64]]]:
         return [
             (name, np.flatnonzero(self.coupling.layers == index))
             for index, name in enumerate(self.coupling.layer_names)

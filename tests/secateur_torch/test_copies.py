@@ -21,6 +21,7 @@ import secateur_torch as st
 from secateur import Neurons, Recipe
 from secateur.errors import TraceError
 from secateur_torch import masking
+from secateur_torch.copies import KEY
 
 X = torch.randn(16, 6, generator=torch.Generator().manual_seed(0))
 Masks = dict[str, np.ndarray]
@@ -56,11 +57,16 @@ def test_what_is_copied_quickly_is_copied_as_deepcopy_does() -> None:
     plain.own = plain.same = []
     plain.other = []
     plain.words, plain.inner = {"a": [1]}, [plain, nn.Conv2d(2, 2, 1)]
+    plain.size, plain.again = (2, "same", [3]), {"words": plain.words, "module": plain, "size": (1, 2)}
+    plain.again["again"] = plain.again
     model = nn.Sequential(plain, plain, Particular(), nn.LSTM(2, 3), nn.Conv2d(2, 2, 1))
     twin = masking.free_copy(model)
     assert twin[0] is twin[1] and twin[0] is not plain and twin[0].inner[0] is twin[0]
     assert twin[0].own is twin[0].same and twin[0].own is not twin[0].other and twin[0].own is not plain.own
     assert twin[0].words == {"a": [1]} and twin[0].words["a"] is not plain.words["a"]
+    assert twin[0].size == plain.size and twin[0].size[2] is not plain.size[2]
+    assert twin[0].again["words"] is twin[0].words and twin[0].again["module"] is twin[0]
+    assert twin[0].again["again"] is twin[0].again and twin[0].again is not plain.again
     assert twin[2].words["copied"] == [2] and "copied" not in model[2].words
     assert twin[3]._flat_weights[0] is twin[3].weight_ih_l0
     for (name, old), (other, new) in zip(model.named_parameters(), twin.named_parameters(), strict=True):
@@ -207,6 +213,15 @@ def test_the_smaller_model_is_free() -> None:
     small = pruned.compact()
     assert holds() == count
     assert [set(vars(module)) for module in small.modules()] == free
+
+
+def test_a_free_copy_leaves_the_hold_of_the_original_alone() -> None:
+    model, masks = held()
+    before = holds()
+    twin = masking.free_copy(model)
+    assert holds() == before
+    assert not any(KEY in vars(module) for module in twin.modules())
+    assert leaks(twin, masks) and not leaks(model, masks)
 
 
 def test_a_model_that_cannot_be_made_smaller_leaves_no_hold() -> None:

@@ -16,6 +16,8 @@ from torch.nn import functional
 import secateur_torch as st
 from secateur import Neurons, Recipe
 from secateur.errors import ExampleError, NoMatchError, VerificationError
+from secateur_torch import surgery
+from secateur_torch.layouts import layout
 
 HALF = Recipe(0.5, granularity=Neurons(), scope="layer")
 IMAGE = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -357,3 +359,25 @@ def test_a_bilinear_layer_and_a_transposed_convolution_with_groups() -> None:
     assert small[0].out_channels == small[1].in_channels == small[1].weight.shape[0] < 8
     assert small[1].out_channels == small[2].in_channels == small[1].groups * small[1].weight.shape[1]
     assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in nn.Sequential(*layers).parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_what_is_left_of_a_weight_is_its_own_and_can_be_resized(dtype: torch.dtype) -> None:
+    layer = nn.ConvTranspose2d(6, 8, 3, groups=2).to(dtype)
+    form = layout(layer, "weight", tuple(layer.weight.shape))  # group, out, in, height, width
+    kept = {1: torch.tensor([0, 3]), 2: torch.tensor([1, 2])}
+    left = surgery.cut(layer.weight, form, kept)
+    expected = layer.weight.detach().unflatten(0, (2, 3))[:, [1, 2]][:, :, [0, 3]].flatten(0, 1)
+    assert left.dtype == dtype
+    assert left.is_contiguous()
+    assert torch.equal(left, expected)
+    assert left.untyped_storage().resizable()
+    assert left.data_ptr() != layer.weight.data_ptr()
+
+
+def test_a_weight_of_a_strided_view_is_cut_as_it_lies() -> None:
+    weight = torch.randn(8, 6).t()
+    left = surgery.cut(
+        weight, layout(nn.Linear(8, 6), "weight", (6, 8)), {0: torch.tensor([4]), 1: torch.tensor([7, 1])}
+    )
+    assert torch.equal(left, weight[[4]][:, [7, 1]])

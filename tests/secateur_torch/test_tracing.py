@@ -16,6 +16,7 @@ import secateur_torch as st
 from secateur.errors import ExampleError, TraceError
 from secateur.structure.coupling import couple
 from secateur.structure.graph import Graph, Operation
+from secateur_torch.tracing import graph
 
 
 class Function(nn.Module):
@@ -489,3 +490,22 @@ def test_weights_of_attention_that_nobody_reads_hold_nothing_back() -> None:
     assert couple(st.graph(read, x)).count < couple(st.graph(unread, x)).count
     assert [o.kind for o in operations(read, x)].count("softmax") == 1
     assert [o.kind for o in operations(unread, x)].count("softmax") == 0
+
+
+def test_modes_are_changed_only_where_something_trains() -> None:
+    class Telling(nn.Linear):
+        told: list[bool]
+
+        def train(self, mode: bool = True) -> Telling:
+            self.told = [*getattr(self, "told", []), mode]
+            return super().train(mode)
+
+    layer = Telling(4, 2)
+    model = nn.Sequential(layer, nn.Dropout()).eval()
+    layer.told = []
+    graph(model, torch.zeros(1, 4))
+    assert layer.told == []
+    model[1].train()
+    graph(model, torch.zeros(1, 4))
+    assert layer.told == [False]
+    assert [module.training for module in model.modules()] == [False, False, True]

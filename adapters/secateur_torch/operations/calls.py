@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -27,7 +28,7 @@ class Call:
     kwargs: Mapping[str, Any]
     result: Any
 
-    @property
+    @cached_property
     def name(self) -> str:
         """``conv2d``, ``add``, ``T``: without the underscores that mark operators and in-place forms, and overloads."""
         name = getattr(self.function, "__name__", str(self.function))

@@ -6,7 +6,7 @@ Owns the plan that an adapter's surgery carries out, and the masks that stand fo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,8 @@ def plan(graph: Graph, coupling: Coupling, removed: npt.ArrayLike) -> Plan:
         EmptyLayerError: an axis of a parameter or tensor would lose every index.
     """
     gone = _gone(coupling, removed)
-    keep = {key: ~gone[units] for key, units in coupling.units.items() if gone[units].any()}
+    lost = {key: gone[units] for key, units in coupling.units.items()}
+    keep = {key: ~flags for key, flags in lost.items() if flags.any()}
     for (name, axis), kept in keep.items():
         if not kept.any():
             raise EmptyLayerError(
@@ -157,10 +158,15 @@ def removable(graph: Graph, coupling: Coupling, masks: Mapping[str, Flags]) -> F
         if (name, axis) not in coupling.readers:
             alive &= coupling.products[units]
         cut[units[alive]] = False
-    for units in (*coupling.units.values(), *coupling.tensors.values()):
-        if (units >= 0).all() and cut[units].all():
+    for units in distinct((*coupling.units.values(), *coupling.tensors.values())):
+        if cut[units].all() and (units >= 0).all():
             cut[units[0]] = False
     return cut
+
+
+def distinct(axes: Iterable[npt.NDArray[np.int64]]) -> Iterable[npt.NDArray[np.int64]]:
+    """Each array once: axes with the same units share theirs, as those of the tensors along a chain of functions do."""
+    return {id(units): units for units in axes}.values()
 
 
 def _any_kept(graph: Graph, masks: Mapping[str, Flags], name: str, axis: int) -> Flags:
@@ -188,8 +194,9 @@ def _gone(coupling: Coupling, removed: npt.ArrayLike) -> Flags:
 
 def _shapes(graph: Graph, coupling: Coupling, gone: Flags) -> tuple[tuple[int, ...], ...]:
     shapes = [list(shape) for shape in graph.tensors]
+    left = {id(units): units.size - np.count_nonzero(gone[units]) for units in distinct(coupling.tensors.values())}
     for (tensor, axis), units in coupling.tensors.items():
-        shapes[tensor][axis] = int(units.size - gone[units].sum())
+        shapes[tensor][axis] = int(left[id(units)])
         if not shapes[tensor][axis]:
             raise EmptyLayerError(
                 f"axis {axis} of tensor {tensor} ({producer(graph, tensor)}) would lose all {units.size} indices: "
