@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,12 +34,12 @@ from secateur.latency import Stopwatch
 from secateur.loading import Counterparts, interrupted
 from secateur.progress import Progress
 from secateur.pruned import Pruned, count_nonzero
-from secateur.ranking import NeuronRanking, ranking, remedy
+from secateur.ranking import NeuronRanking, ranking
 from secateur.recipe import Magnitude, Recipe, Structured
 from secateur.recipe.granularity import COMPENSATION
 from secateur.regrowing import regrower
+from secateur.remarks import Remarks
 from secateur.report.collect import Outcome, sampled
-from secateur.report.words import first_of, what
 from secateur.rounds import Rounds
 from secateur.schedules import OneShot
 from secateur.scoring import Statistics, of_parameter
@@ -122,8 +122,7 @@ class Pruner(Pruned):
         self._kept: dict[str, BoolArray] | None = None
         self._budgets: Sequence[int] | None = None
         self._reached = 0.0
-        self._spared: dict[str, int] = {}
-        self._lost: dict[str, str] = {}
+        self._remarks = Remarks(recipe)
         self._growth, self._regrower = growth, regrower(recipe, growth, self._ranking, self._gather)
         if saved is None:
             self._begin(self._rank(parameters), optimizer)
@@ -221,11 +220,10 @@ class Pruner(Pruned):
             changed |= self._regrower.revived(self._masks)
         if changed:
             self.adapter.assign(self.model, changed)
-        self._lost |= made_up.left
         self._budgets, self._kept, self._scores, self._reached = budgets, kept, scores, fraction
         self.thresholds = _thresholds(scores, kept, self.recipe.competing)
         self.timing = self._selection.timing if fraction == 1.0 else None
-        self._tell(spared)
+        self._remarks.add(self.step, spared, made_up.left)
 
     def _compensation(self, masks: Mapping[str, BoolArray]) -> Compensation:
         """What makes up for what these masks remove of the model as it is; nothing unless the recipe asks for it."""
@@ -264,7 +262,7 @@ class Pruner(Pruned):
         self._hold_masks(masks)
         self.step = saved.step
         self._rounds = Rounds(self._schedule.rewind, saved.rounds, saved.round_began, saved.recorded)
-        self._reached, self._budgets, self._spared = saved.reached, saved.budgets, saved.spared
+        self._reached, self._budgets, self._remarks.spared = saved.reached, saved.budgets, saved.spared
         self._kept = saved.kept or None
         self._dense, self._dense_nonzero = (), None
         if self._regrower is not None:
@@ -278,7 +276,7 @@ class Pruner(Pruned):
                 round_began=self._rounds.began,
                 reached=self._reached,
                 budgets=self._budgets,
-                spared=self._spared,
+                spared=self._remarks.spared,
                 kept=self._kept or {},
                 recorded=dict(self._rounds.recorded),
                 values={} if self._regrower is None else self._regrower.values,
@@ -294,28 +292,8 @@ class Pruner(Pruned):
         graph, coupling = self._ranking.graph, self._ranking.coupling
         return Stopwatch(self.adapter, self.model, self._example, graph, coupling)
 
-    def _tell(self, spared: Sequence[str]) -> None:
-        """Warn of what was spared for the first time; the summary goes on telling it."""
-        for name in spared:
-            if name not in self._spared:
-                self._spared[name] = self.step
-                warnings.warn(self._spared_words(name), stacklevel=2)
-
-    def _spared_words(self, name: str) -> str:
-        best = what(self.recipe).removesuffix("s")
-        return (
-            f"At step {self._spared[name]} the recipe would have emptied {name}. Its best {best} stays, and others are "
-            f"pruned in its place. To avoid that, {remedy(self.recipe.competing)}."
-        )
-
-    def _lost_words(self) -> Iterator[str]:
-        """One line for all kernels for which means could not be made up for the same reason."""
-        for reason in dict.fromkeys(self._lost.values()):
-            kernels = [kernel for kernel, why in self._lost.items() if why == reason]
-            yield f"The means of removed units are lost where {reason}: {first_of(kernels, 8)}."
-
     def _notes(self) -> tuple[str, ...]:
-        return (*super()._notes(), *map(self._spared_words, self._spared), *self._lost_words())
+        return (*super()._notes(), *self._remarks.lines())
 
     def _rank(self, known: Sequence[Parameter] | None = None) -> dict[str, Array]:
         """The scores of now; ``known`` if the parameters have just been read."""
