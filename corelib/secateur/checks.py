@@ -61,9 +61,9 @@ def require_data(
 
     ``keeps_gradients``: whether a training step leaves its gradients, which then do for weights that come back.
     """
-    known = () if statistics is None else [statistic for statistic, _ in _items(statistics, "statistics")]
+    known = None if statistics is None else [statistic for statistic, _ in _items(statistics, "statistics")]
     score, growth = recipe.score, recipe.regrowth
-    if "initial_weight" in score.needs and "initial_weight" not in known and recipe.schedule.due(0):
+    if "initial_weight" in score.needs and "initial_weight" not in (known or ()) and recipe.schedule.due(0):
         raise MissingDataError(
             f"{type(score).__name__} compares with the weights of the beginning, which are those of now before the "
             "first step: give statistics={'initial_weight': ...}, or a schedule that begins later"
@@ -75,12 +75,14 @@ def require_data(
         _require_needs(recipe, f"{type(recipe.granularity).__name__}(compensate=True)", (COMPENSATION,), data, known)
 
 
-def _require_needs(recipe: Recipe, name: str, needs: Sequence[str], data: Any | None, known: Sequence[str]) -> None:
+def _require_needs(
+    recipe: Recipe, name: str, needs: Sequence[str], data: Any | None, known: Sequence[str] | None
+) -> None:
     free = [name for name, each in STATISTICS.items() if each.origin == "flow"]
-    missing = [need for need in gatherable(needs) if need not in (*known, *free)]
+    missing = [need for need in gatherable(needs) if need not in (*(known or ()), *free)]
     if not missing:
         return
-    if known and data is None:
+    if known is not None and data is None:
         raise MissingDataError(f"statistics lack {', '.join(missing)}, which {name} needs")
     if data is None and set(missing) <= set(ACTIVATIONS):
         raise MissingDataError(f"{name} is computed from what layers read: pass data=, inputs with or without labels")
