@@ -335,7 +335,7 @@ class Iterative(Timed):
 
 def _geometric(progress: float, sparsity: float, initial: float = 0.0) -> float:
     """The share of ``sparsity`` at which the density is so far on its geometric way to the final one."""
-    if sparsity <= 0.0:
+    if sparsity < 1e-200:  # too few digits to divide, and the limit to the last bit
         return initial + (1.0 - initial) * progress
     sparsity = min(sparsity, math.nextafter(1.0, 0.0))
     first, last = math.log1p(-initial * sparsity), math.log1p(-sparsity)
