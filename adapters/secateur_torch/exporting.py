@@ -92,7 +92,8 @@ def finished(written: fx.GraphModule, model: nn.Module) -> nn.Module:
 
 def _anchor(graph: fx.Graph) -> None:
     """New tensors are made "like" an input: without a tensor, a list of sizes is no call to who unpickles the graph."""
-    inputs = [node for node in graph.nodes if node.op == "placeholder" and isinstance(node.meta.get("val"), torch.Tensor)]
+    placeholders = (node for node in graph.nodes if node.op == "placeholder")
+    inputs = [node for node in placeholders if isinstance(node.meta.get("val"), torch.Tensor)]
     for node in list(graph.nodes):
         if inputs and node.op == "call_function" and node.target in _ANCHORED and node.all_input_nodes:
             made = {"dtype": node.meta["val"].dtype, "device": node.meta["val"].device}

@@ -77,7 +77,7 @@ def _flattens(graph: Graph, operation: Operation) -> bool:
 
 
 def _is_of(graph: Graph, model: nn.Module, example: Any) -> bool:
-    """Whether a graph is that of this example: of its shapes, and none inside depends on numbers, which masks change."""
+    """Whether a graph is that of this example: of its shapes, and none depends on numbers, which masks change."""
     shapes = [tuple(tensor.shape) for tensor in tensors(list(arguments(model, example)))]
     traced = [graph.tensors[number] for number in graph.inputs]
     is_fixed = not any(operation.kind in ("gather", "unknown") for operation in graph.operations)

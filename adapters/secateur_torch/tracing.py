@@ -38,8 +38,8 @@ _LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 def graph(model: nn.Module, example: Any | None) -> Graph:
     """Trace the path that one example takes through the model, in inference mode; nothing in the model changes.
 
-    Weights and buffers that it does not reach may be used in training alone, as auxiliary heads are: then a pass in training mode
-    is traced too, and if it reaches more, it is part of the graph.
+    Weights and buffers that it does not reach may be used in training alone, as auxiliary heads are: then a pass in
+    training mode is traced too, and if it reaches more, it is part of the graph.
 
     Args:
         model: any module that runs.

@@ -412,13 +412,13 @@ def test_the_open_size_of_a_batch_may_stand_in_a_reshape(rest: tuple[int, ...]) 
 
     example = np.random.default_rng(0).normal(size=(4, 6, 5)).astype("float32")
     model = Reshaping()
-    expected = np.asarray(model(example))
+    expected = tuple(model(example).shape)
     pruned = sk.prune(model, Recipe(0.5, granularity=Neurons(), scope="layer", include=["hidden"]), example=example)
     small = pruned.compact()
     assert small.get_layer("hidden").units == 4
     assert pruned.max_error is not None
     assert pruned.max_error < 1e-5
-    assert np.asarray(small(example[:3])).shape == (3, *expected.shape[1:])
+    assert tuple(small(example[:3]).shape) == (3, *expected[1:])
 
 
 def test_two_open_sizes_in_a_reshape_are_refused_with_the_remedy() -> None:
