@@ -8,6 +8,7 @@ numbers: the numbers, plus a zero made of the first input.
 from __future__ import annotations
 
 import inspect
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ import keras
 import numpy as np
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 from keras.src.ops.node import Node
+from keras.src.ops.numpy import Reshape
 
 from secateur_keras.functional import Symbolic
 from secateur_keras.patching import wrap
@@ -111,6 +113,32 @@ def _after_node(original: Callable[..., Any], node: Any, *args: Any, **kwargs: A
 
 
 wrap(Node, "__init__", _after_node)
+
+
+def _before_reshape(original: Callable[..., Any], operation: Any, x: Any) -> Any:
+    if _now.get() is not None:
+        operation.newshape = with_one_open(operation.newshape, tuple(x.shape))
+        operation._auto_config.config["newshape"] = operation.newshape  # of which a clone is made
+    return original(operation, x)
+
+
+wrap(Reshape, "compute_output_spec", _before_reshape)
+
+
+def with_one_open(target: Any, shape: Sequence[int | None]) -> Any:
+    """The target of a reshape of ``shape``, with -1 for the one size that is None, which no backend could run.
+
+    ``keras.ops.shape(x)[0]`` is None in a symbolic call. Where a -1 stands besides, it is what ``shape`` leaves for it.
+    """
+    sizes = tuple(target) if isinstance(target, tuple | list) else (target,)
+    if sizes.count(None) != 1 or not all(size is None or isinstance(size, int) for size in sizes):
+        return target
+    if -1 in sizes:
+        known, others = math.prod(size or 1 for size in shape), math.prod(size or 1 for size in sizes if size != -1)
+        if tuple(shape).count(None) != 1 or 0 in shape or known % others:
+            return target
+        sizes = tuple(known // others if size == -1 else size for size in sizes)
+    return tuple(-1 if size is None else size for size in sizes)
 
 
 @contextmanager

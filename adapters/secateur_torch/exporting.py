@@ -79,6 +79,7 @@ def finished(written: fx.GraphModule, model: nn.Module) -> nn.Module:
     """An ordinary module: what torch.export adds to its own is left behind."""
     name = type(model).__name__
     written.graph._tracer_cls = None  # that of torch.export cannot trace a module that was pickled
+    _anchor(written.graph)
     small = fx.GraphModule(written, written.graph, name if name.isidentifier() else "Exported")
     for parameter, original in _pairs(small, model):
         parameter.requires_grad_(original.requires_grad)
@@ -87,6 +88,29 @@ def finished(written: fx.GraphModule, model: nn.Module) -> nn.Module:
         if path in left:  # what the graph does not use is gone
             left[path]._non_persistent_buffers_set |= module._non_persistent_buffers_set
     return small.train(model.training)
+
+
+def _anchor(graph: fx.Graph) -> None:
+    """New tensors are made "like" an input: without a tensor, a list of sizes is no call to who unpickles the graph."""
+    placeholders = (node for node in graph.nodes if node.op == "placeholder")
+    inputs = [node for node in placeholders if isinstance(node.meta.get("val"), torch.Tensor)]
+    for node in list(graph.nodes):
+        if inputs and node.op == "call_function" and node.target in _ANCHORED and node.all_input_nodes:
+            made = {"dtype": node.meta["val"].dtype, "device": node.meta["val"].device}
+            with graph.inserting_before(node):
+                like = graph.call_function(_ANCHORED[node.target], (inputs[0], *node.args), {**node.kwargs, **made})
+            like.meta = dict(node.meta)
+            node.replace_all_uses_with(like)
+            graph.erase_node(node)
+
+
+_ATEN = torch.ops.aten
+_ANCHORED = {
+    _ATEN.zeros.default: _ATEN.new_zeros.default,
+    _ATEN.ones.default: _ATEN.new_ones.default,
+    _ATEN.full.default: _ATEN.new_full.default,
+    _ATEN.empty.memory_format: _ATEN.new_empty.default,
+}
 
 
 def _pairs(small: nn.Module, model: nn.Module) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:

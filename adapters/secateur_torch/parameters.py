@@ -76,7 +76,7 @@ def parameters(model: nn.Module, graph: Graph | None = None) -> list[Parameter]:
 def weights(model: nn.Module) -> list[Weight]:
     """Every parameter and running statistic with its layout, in order of definition. Raises as :func:`parameters`.
 
-    Integers and booleans outside of every kernel are constants, as buffers are: nothing reads, masks or shrinks them.
+    Integers and booleans outside of every kernel are left alone: nothing reads, masks or shrinks them.
     """
     _require_module(model)
     listed: dict[int, Weight] = {}

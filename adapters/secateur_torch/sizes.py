@@ -102,6 +102,15 @@ def _size(site: Site, given: Any, wanted: int) -> Any:
         return site.module.graph.call_function(operator.floordiv, (times, ratio.denominator))
 
 
+def _repeats(site: Site) -> None:
+    """How often each axis comes, those in front included."""
+    given = list(site.argument(1))
+    sizes = (*(1,) * (len(given) - len(site.input_shape)), *site.input_shape)
+    if site.shapes and all(size and not wanted % size for size, wanted in zip(sizes, site.shapes[0], strict=True)):
+        wanted = (wanted // size for size, wanted in zip(sizes, site.shapes[0], strict=True))
+        site.set(1, [_size(site, *pair) for pair in zip(given, wanted, strict=True)])
+
+
 def _unflatten(site: Site) -> None:
     axis, given = site.argument(1), list(site.argument(2))
     axis %= len(site.input_shape)
@@ -154,10 +163,19 @@ def _pick(site: Site, axis: int) -> None:
     site.become(ATEN.index_select.default, site.node.args[0], axis, site.constant(site.changes["indices"]))
 
 
+def _channel_by_channel(site: Site, position: int) -> None:
+    """As many groups as channels, where a kernel that is no layer's has lost some."""
+    channels, kernel = site.input_shape[1], tuple(site.value(site.node.args[1]).shape)
+    if site.argument(position, 1) > 1 and kernel[:2] == (channels, 1):
+        site.set(position, channels)
+
+
 def _groups(position: int) -> Callable[[Site], None]:
     def write(site: Site) -> None:
         if "groups" in site.changes:
             site.set(position, site.changes["groups"])
+        elif site.name.startswith("conv") and not site.name.startswith("conv_t"):
+            _channel_by_channel(site, position)
 
     return write
 
@@ -186,5 +204,6 @@ WRITERS: dict[str, Callable[[Site], None]] = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _groups(6)),
     **{f"conv_transpose{n}d": _groups(6) for n in (1, 2, 3)},
     "group_norm": _groups(1),
+    "repeat": _repeats,
     **dict.fromkeys(("layer_norm", "rms_norm"), _normalized),
 }

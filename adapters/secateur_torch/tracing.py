@@ -39,8 +39,8 @@ _LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 def graph(model: nn.Module, example: Any | None) -> Graph:
     """Trace the path that one example takes through the model, in inference mode; nothing in the model changes.
 
-    Weights that it does not reach may be read in training alone, as auxiliary heads are: then a pass in training mode
-    is traced too, and if it reaches more, it is part of the graph.
+    Weights and buffers that it does not reach may be used in training alone, as auxiliary heads are: then a pass in
+    training mode is traced too, and if it reaches more, it is part of the graph.
 
     Args:
         model: any module that runs.
@@ -50,7 +50,7 @@ def graph(model: nn.Module, example: Any | None) -> Graph:
         ExampleError: there is no example, or the model does not accept it.
         TraceError: the model returns an object whose tensors cannot be seen, or is scripted or exported.
     """
-    known = weights(model)
+    known = [*weights(model), *constants(model)]
     _require_eager(model)
     _, inference = record(model, example, Recorder, inference_mode, known)
     if all(weight.name in inference.parameters for weight in known):
@@ -78,11 +78,11 @@ def record(
 ) -> tuple[Kind, Graph]:
     """One pass under a recorder of this kind, and its graph; arguments and errors as of :func:`graph`.
 
-    ``known`` are the weights of the model, if they have been listed already.
+    ``known`` are the weights and constants of the model, if they have been listed already.
     """
     modules: list[_Running] = []
-    known = weights(model) if known is None else known
-    recorder = kind([*known, *constants(model)], lambda: _source(modules))
+    known = [*weights(model), *constants(model)] if known is None else known
+    recorder = kind(known, lambda: _source(modules))
     names = _module_names(model, modules, recorder)
     with mode(model), torch.no_grad(), plain_attention(), names, _Below(recorder), recorder:
         result = run(model, example, recorder.begin)

@@ -10,6 +10,8 @@ import pytest
 from keras import layers
 
 import keras_models
+import secateur_keras as sk
+from secateur import Neurons, Recipe
 from secateur.errors import ExampleError, TraceError, UnbuiltModelError
 from secateur.structure.coupling import couple
 from secateur.structure.graph import Graph
@@ -394,25 +396,43 @@ def test_tracing_a_call_that_counts_does_not_count() -> None:
     assert float(model.count.value) == 0.0
 
 
-def test_an_open_size_in_a_call_is_refused_with_the_remedy() -> None:
+@pytest.mark.parametrize("rest", [(6 * 16,), (-1,), (-1, 16)])
+def test_the_open_size_of_a_batch_may_stand_in_a_reshape(rest: tuple[int, ...]) -> None:
+    """``keras.ops.shape(x)[0]`` is None while a call is read, which only a reshape to -1 can mean."""
+
     class Reshaping(keras.Model):
-        def __init__(self, known: bool) -> None:
+        def __init__(self) -> None:
             super().__init__()
-            self.known = known
-            self.wide = layers.Dense(16, activation="relu", name="wide")
-            self.head = layers.Dense(3, name="head")
+            self.hidden = layers.Dense(8, activation="relu", name="hidden")
+            self.wide, self.head = layers.Dense(16, name="wide"), layers.Dense(3, name="head")
+
+        def call(self, x: Any) -> Any:
+            y = self.wide(self.hidden(x))
+            return self.head(keras.ops.reshape(y, (keras.ops.shape(y)[0], *rest)))
+
+    example = np.random.default_rng(0).normal(size=(4, 6, 5)).astype("float32")
+    model = Reshaping()
+    expected = tuple(model(example).shape)
+    pruned = sk.prune(model, Recipe(0.5, granularity=Neurons(), scope="layer", include=["hidden"]), example=example)
+    small = pruned.compact()
+    assert small.get_layer("hidden").units == 4
+    assert pruned.max_error is not None
+    assert pruned.max_error < 1e-5
+    assert tuple(small(example[:3]).shape) == (3, *expected[1:])
+
+
+def test_two_open_sizes_in_a_reshape_are_refused_with_the_remedy() -> None:
+    class Reshaping(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wide, self.head = layers.Dense(16, activation="relu"), layers.Dense(3)
 
         def call(self, x: Any) -> Any:
             y = self.wide(x)
-            shape = (-1, 6 * 16) if self.known else (keras.ops.shape(y)[0], 6 * 16)
-            return self.head(keras.ops.reshape(y, shape))
+            size = keras.ops.shape(y)[0]
+            return self.head(keras.ops.reshape(y, (size, size, 8)))
 
-    example = np.ones((4, 6, 5), np.float32)
-    for known in (True, False):
-        model = Reshaping(known)
-        model(example)
-        if known:
-            assert "reshape" in kinds(graph(model, example))
-        else:
-            with pytest.raises(TraceError, match=r"Reshape.*write -1"):
-                graph(model, example)
+    model, example = Reshaping(), np.ones((2, 1, 5), np.float32)
+    model(example)
+    with pytest.raises(TraceError, match="write -1"):
+        graph(model, example)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -394,3 +395,23 @@ def test_a_branch_that_the_graph_lacks_is_refused_and_what_training_lacks_is_tol
             torch.testing.assert_close(twin(x), model(x), rtol=1e-10, atol=1e-12)
         with pytest.raises(ValueError, match=r"written for those of which .*% 2.*example"):
             twin(torch.randn(1, 3, 9, 8).double())
+
+
+class Recurrent(nn.Module):
+    """Starts from zeros of as many rows as the input has, and has a size in its code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(12, 3)
+        self.reader = nn.GRU(8, 6, bidirectional=True, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.reader(self.first(x).view(-1, 5, 8))[0])
+
+
+def test_a_graph_that_makes_new_tensors_is_read_from_a_pickle() -> None:
+    torch.manual_seed(0)
+    pruned, small = compacted((Recurrent(), lambda batch: torch.randn(batch, 5, 6)))
+    assert pruned.form == WRITTEN
+    again, fresh = pickle.loads(pickle.dumps(small.eval())), torch.randn(7, 5, 6)
+    torch.testing.assert_close(again(fresh), small(fresh))

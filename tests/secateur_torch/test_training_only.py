@@ -254,3 +254,27 @@ def test_layers_trace_in_training_as_in_evaluation(layer: nn.Module) -> None:
     kinds = {mode: [o.kind for o in graph.operations if o.in_inference is mode][:3] for mode in (True, False)}
     assert kinds[True] == kinds[False]
     assert couple(graph).count == 8
+
+
+def test_buffers_that_only_training_writes_shrink_with_what_they_watch() -> None:
+    class Watched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 2)
+            self.register_buffer("average", torch.zeros(8))
+            self.register_buffer("largest", torch.zeros(8))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hidden = self.first(x)
+            if self.training:
+                with torch.no_grad():
+                    self.average.mul_(0.9).add_(hidden.mean(0), alpha=0.1)
+                    self.largest = torch.maximum(self.largest, hidden.amax(0))
+            return self.last(hidden.relu())
+
+    model = made(Watched)
+    small = st.prune(model, HALF, example=torch.randn(3, 6)).compact()
+    assert torch.equal(model.average, torch.zeros(8))
+    assert small.average.shape == small.largest.shape == (4,)
+    small.train()(torch.randn(3, 6)).sum().backward()
+    assert small.average.abs().min() > 0

@@ -346,3 +346,24 @@ def test_places_may_depend_on_what_is_masked(forward: Callable[..., Any]) -> Non
     fresh = torch.randn(64, 6)
     with torch.no_grad():
         torch.testing.assert_close(small.eval()(fresh), model.eval()(fresh), rtol=1e-4, atol=1e-5)
+
+
+BLURS: dict[str, Callable[..., torch.Tensor]] = {
+    "groups read off": lambda self, x: functional.conv2d(x, self.kernel, groups=x.shape[1]),
+    "groups in the code": lambda self, x: functional.conv2d(x.sigmoid(), self.kernel, self.shift, 2, groups=8),
+    "expanded": lambda self, x: functional.conv2d(x, self.kernel[:1].expand(x.shape[1], 1, 3, 3), groups=x.shape[1]),
+    "repeated": lambda self, x: functional.conv2d(x, self.kernel[:1].repeat(8, 1, 1, 1), groups=8),
+}
+
+
+@pytest.mark.parametrize("name", BLURS)
+def test_images_may_be_blurred_by_a_constant_channel_by_channel(name: str) -> None:
+    blur = Own(BLURS[name])
+    blur.register_buffer("kernel", torch.rand(8, 1, 3, 3))
+    blur.register_buffer("shift", torch.rand(8))
+    model = nn.Sequential(
+        nn.Conv2d(4, 8, 3), blur, nn.Conv2d(8, 6, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)
+    )
+    small = halved(model, IMAGE)
+    weights = {name: tuple(tensor.shape) for name, tensor in small.named_parameters()}
+    assert (weights["0.weight"], weights["2.weight"], weights["6.weight"]) == ((4, 4, 3, 3), (3, 4, 1, 1), (3, 3))

@@ -24,7 +24,11 @@ def convolution(call: Call, known: Known) -> Steps | None:
 def computed_convolution(call: Call, known: Known) -> Steps | None:
     """By a kernel that is standardised, or made by another layer: a sum of products over channels and the window."""
     kernel, bias = call.argument(1, "weight"), call.argument(2, "bias")
-    if call.argument(6, "groups", 1) != 1 or call.input.ndim != kernel.ndim:
+    if call.input.ndim != kernel.ndim:
+        return None
+    if call.argument(6, "groups", 1) == call.input.shape[1] == len(kernel) and kernel.shape[1] == 1:
+        return _channel_by_channel(call, kernel, bias)
+    if call.argument(6, "groups", 1) != 1:
         return None
     x = Chain(call.input).step("pool", (*call.input.shape[:2], *call.result.shape[2:]), {"channel_axis": 1})
     window = Chain(kernel).step("pool", kernel.shape, {"channel_axis": 1})
@@ -37,6 +41,13 @@ def computed_convolution(call: Call, known: Known) -> Steps | None:
     bare, added = stand_in(call.result.shape), Chain(bias).reshape((len(bias), *(1,) * len(space)))
     steps += [Step("contract", [x.tensor, window.tensor], [bare], settings), *added.steps]
     return [*steps, Step("elementwise", [bare, added.tensor], [call.result], {"zero": "all"})]
+
+
+def _channel_by_channel(call: Call, kernel: torch.Tensor, bias: torch.Tensor | None) -> Steps:
+    """Each channel times numbers of its own, as where images are blurred."""
+    x = Chain(call.input).step("pool", call.result.shape, {"channel_axis": 1})
+    numbers = Chain(kernel).reduce(range(1, kernel.ndim), sum=True)
+    return [*numbers.steps, *_affine(x, numbers.tensor, bias).end(call.result)]
 
 
 def transposed_convolution(call: Call, known: Known) -> Steps | None:
