@@ -2,9 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
+PYTEST := $(BIN)/pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile
 WEIGHTS := .venv/weights
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export JAX_PLATFORMS ?= cpu
+
+# One thread for each process of the tests: they share the processors.
+test: export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test check bench clean
 
@@ -12,10 +16,10 @@ demo: $(STAMP)
 	$(BIN)/secateur demo $(ARGS)
 
 test: $(STAMP) $(WEIGHTS)
-	$(BIN)/pytest -q
-	KERAS_BACKEND=jax $(BIN)/pytest -q tests/secateur_keras tests/agreement tests/pruner
-	KERAS_BACKEND=torch $(BIN)/pytest -q tests/secateur_keras tests/agreement tests/pruner
-	NUMBA_ENABLE_CUDASIM=1 $(BIN)/pytest -q tests/cuda
+	$(PYTEST)
+	KERAS_BACKEND=jax $(PYTEST) tests/secateur_keras tests/agreement tests/pruner
+	KERAS_BACKEND=torch $(PYTEST) tests/secateur_keras tests/agreement tests/pruner
+	NUMBA_ENABLE_CUDASIM=1 $(PYTEST) tests/cuda
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/kernels.py $(ARGS)
