@@ -25,7 +25,7 @@ from secateur.layout import Layout, masks_to_canonical, masks_to_native
 from secateur.structure.graph import CONSTANT, Graph, ParameterShape
 from secateur_torch.arrays import array, from_array
 from secateur_torch.layouts import layout
-from secateur_torch.parametrized import Computed, computed
+from secateur_torch.parametrized import Computed, computed, makers
 from secateur_torch.walking import named_modules
 
 Array = npt.NDArray[Any]
@@ -95,10 +95,10 @@ def weights(model: nn.Module) -> list[Weight]:
 
 def constants(model: nn.Module) -> list[Weight]:
     """Buffers of floating-point numbers that are no running statistics: what a unit touches in them goes with it."""
-    known = {id(weight.tensor) for weight in weights(model)}
+    known, behind = {id(weight.tensor) for weight in weights(model)}, makers(model)
     found: dict[int, Weight] = {}
-    for path, module in model.named_modules():
-        for local, tensor in module._buffers.items():
+    for path, module in named_modules(model):
+        for local, tensor in module._buffers.items() if id(module) not in behind else ():
             if tensor is not None and id(tensor) not in known and _is_plain(tensor):
                 shape = tuple(tensor.shape)
                 axes = tuple(f"axis{axis}" for axis in range(len(shape)))

@@ -53,6 +53,18 @@ def computed(model: nn.Module) -> Iterator[Computed]:
                 yield Computed(name, path, tensor, form, _refusal(path, module, local))
 
 
+def makers(model: nn.Module) -> set[int]:
+    """The ids of the modules whose buffers such weights are computed from: what is normed there is not to be cut."""
+    hooks = tuple(kind for kind in _REMEDIES if kind is not parametrize.ParametrizationList)
+    found: set[int] = set()
+    for _, module in named_modules(model):
+        if "parametrizations" in module._modules:
+            found.update(id(step) for _, step in named_modules(cast(nn.Module, module.parametrizations)))
+        if any(isinstance(hook, hooks) for hook in module._forward_pre_hooks.values()):
+            found.add(id(module))
+    return found
+
+
 def _tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Tensors among the module's attributes that are neither parameters nor buffers."""
     yield from ((local, value) for local, value in vars(module).items() if isinstance(value, torch.Tensor))

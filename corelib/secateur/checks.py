@@ -79,7 +79,7 @@ def _require_needs(
     recipe: Recipe, name: str, needs: Sequence[str], data: Any | None, known: Sequence[str] | None
 ) -> None:
     free = [name for name, each in STATISTICS.items() if each.origin == "flow"]
-    missing = [need for need in gatherable(needs) if need not in (*(known or ()), *free)]
+    missing = [need for need in gatherable(needs, known or ()) if need not in free]
     if not missing:
         return
     if known is not None and data is None:

@@ -69,13 +69,13 @@ class Evidence:
 
     def for_report(self) -> Statistics:
         """Gradients of now, if the score is computed from gradients and data can be read again."""
-        needs = [need for need in gatherable(self._recipe.score.needs) if need not in self.given]
+        needs = gatherable(self._recipe.score.needs, self.given)
         if not needs or not takes_loss(needs) or not is_repeatable(self._data):
             return {}
         return self._gathered(needs)
 
     def _gathered(self, needs: Sequence[str], masks: Mapping[str, BoolArray] | None = None) -> Statistics:
-        missing = [need for need in gatherable(needs) if need not in self.given]
+        missing = gatherable(needs, self.given)
         if not missing:
             return self.given
         found = self._adapter.statistics(self._model, self._data, self._loss, missing, self._example, masks)

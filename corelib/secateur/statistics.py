@@ -6,7 +6,7 @@ forward alone, for which rows are enough, or from ones in place of rows. What a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,11 +79,11 @@ def takes_loss(needs: Iterable[str]) -> bool:
     return bool(of_origin(needs, "gradients", "curvature"))
 
 
-def gatherable(needs: Iterable[str]) -> list[str]:
-    """What an adapter must gather for these: themselves, or what a pruner makes its records from."""
+def gatherable(needs: Iterable[str], given: Container[str] = ()) -> list[str]:
+    """What an adapter must gather for these, besides what is given: themselves, or what records are made from."""
     found: dict[str, None] = {}
-    for need in needs:
+    for need in (need for need in needs if need not in given):
         known = STATISTICS.get(need)
         is_record = known is not None and known.origin == "record"
         found |= dict.fromkeys(known.takes if known is not None and is_record else (need,))
-    return list(found)
+    return [need for need in found if need not in given]

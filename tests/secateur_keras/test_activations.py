@@ -46,13 +46,13 @@ def test_convolutions_of_every_kind() -> None:
 
 def test_sequences() -> None:
     inputs = keras.Input((6, 4))
-    x = layers.TimeDistributed(layers.Dense(3, activation="tanh"), name="steps")(inputs)
-    x = layers.Bidirectional(layers.GRU(2, return_sequences=True), name="both")(x)
+    x = layers.TimeDistributed(layers.Dense(3, activation="tanh", name="each"), name="steps")(inputs)
+    x = layers.Bidirectional(layers.GRU(2, return_sequences=True, name="gru"), name="both")(x)
     x = layers.MultiHeadAttention(2, 3, name="attention")(x, x)
     model = keras.Model(inputs, layers.LSTM(3, name="last")(x))
     x = X[:, :, 0]
     mean = sk.statistics(model, x, None, BOTH)["input_mean"]
-    near(mean["steps/dense/kernel"][0], x.mean((0, 1)))
+    near(mean["steps/each/kernel"][0], x.mean((0, 1)))
     near(mean["both/forward_gru/gru_cell/kernel"][0, 0], made(model, "steps", x).mean((0, 1)))
     states = made(model, "both", x)
     near(mean["both/forward_gru/gru_cell/recurrent_kernel"][0, 0], states[:, :-1, :2].sum((0, 1)) / 240)
