@@ -101,7 +101,7 @@ def forget(variables: Sequence[keras.Variable], step: int) -> None:
                 slot.assign(keras.ops.zeros(slot.shape, slot.dtype))
             if optimizer.use_ema:
                 index = optimizer._get_variable_index(variable)
-                optimizer._model_variables_moving_average[index].assign(variable.value)
+                optimizer._model_variables_moving_average[index].assign(keras.ops.copy(variable.value))
 
 
 def applied(optimizer: Optimizer) -> int:

@@ -95,8 +95,8 @@ def test_after_release_a_folder_is_written_only_while_masks_and_weights_agree(si
 
 def zeros(model: Any) -> int:
     """How many weights of the first layer's kernel are zero."""
-    kernel = model[0].weight.detach() if isinstance(model, torch.nn.Module) else model.layers[0].kernel
-    return int(np.count_nonzero(np.array(kernel) == 0.0))
+    kernel = model.layers[0].kernel if isinstance(model, keras.Model) else model[0].weight.detach()
+    return int(np.count_nonzero(keras.ops.convert_to_numpy(kernel) == 0.0))
 
 
 def train(side: Any) -> None:

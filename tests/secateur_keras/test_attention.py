@@ -38,6 +38,10 @@ def attending(case: dict[str, Any]) -> keras.Model:
 @pytest.mark.parametrize("name", CASES)
 def test_values_lose_features_and_nothing_else_changes(name: str, tmp_path: Path) -> None:
     model = attending(CASES[name])
+    if name == "wider values" and keras.backend.backend() == "jax":
+        with pytest.raises(TypeError, match="reshape"):
+            model(np.zeros((1, *model.input_shape[1:]), np.float32))
+        pytest.skip("Keras on JAX runs no values wider than keys")
     pruned = sk.prune(model, DIMS)
     small = pruned.compact()
     assert pruned.max_error is not None and pruned.max_error < 1e-5
