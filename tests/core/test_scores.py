@@ -241,3 +241,19 @@ def test_few_numbers_have_the_same_sums_as_many(data, dtype, norm):
     else:
         assert np.array_equal(scores.reduce(score, norm=norm), scores.reduce(padded, norm=norm))
     assert np.array_equal(scores.reduce(score, norm=norm), scores.reduce(score.T.copy(), axis=1, norm=norm))
+
+
+@given(st.integers(0, 99), st.sampled_from([1, "mean"]))
+def test_reduce_together_keeps_signs_where_asked(seed, norm):
+    random = np.random.default_rng(seed)
+    parts = [random.normal(size=(3, size)) for size in random.integers(1, 6, 3)]
+    joined = np.concatenate(parts, axis=1)
+    signed = scores.reduce_together(parts, norm, signed=True)
+    assert np.array_equal(signed, scores.reduce(joined, 0, norm, signed=True))
+    assert np.array_equal(scores.reduce_together(parts, norm), scores.reduce(joined, 0, norm))
+
+
+def test_reduce_together_refuses_signs_in_norms_of_magnitudes():
+    for norm in (2, math.inf):
+        with pytest.raises(RecipeError, match="signed scores need norm 1 or 'mean'"):
+            scores.reduce_together([np.ones((2, 3))], norm, signed=True)

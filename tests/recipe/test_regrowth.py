@@ -125,3 +125,14 @@ def test_recipes_of_older_files_have_none() -> None:
 def test_what_cannot_grow_back_is_refused_in_words(make: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         make()
+
+
+@pytest.mark.parametrize("regrowth", [SET(begin=0, end=9, every=3), RigL(begin=0, end=9, every=3)])
+def test_rows_that_compete_let_nothing_come_back_elsewhere(regrowth: Any) -> None:
+    with pytest.raises(RecipeError, match="scope='row' forbids"):
+        Recipe(0.5, scope="row", regrowth=regrowth)
+
+
+def test_a_total_that_is_divided_over_layers_leaves_no_scope_of_rows() -> None:
+    with pytest.raises(RecipeError, match="so does scope='row'"):
+        Recipe(0.5, scope="row", allocation="uniform")
