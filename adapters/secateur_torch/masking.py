@@ -19,11 +19,10 @@ from torch import nn
 
 from secateur.adapter import Masks
 from secateur.errors import HoldError
-from secateur.layout import masks_to_native
 from secateur_torch import watching
 from secateur_torch.copies import KEY, holds_on, mark, unmark, watch_loading
 from secateur_torch.masked import BoolArray, MaskedWeight, keep_only, local
-from secateur_torch.parameters import weights
+from secateur_torch.parameters import to_native, weights
 from secateur_torch.plain_copies import copy_plain_modules
 from secateur_torch.walking import modules
 
@@ -257,7 +256,7 @@ watch_loading(_hold_loaded)
 def _masked(model: nn.Module, masks: Masks) -> list[MaskedWeight]:
     """Every masked weight, once for each module that owns it."""
     known = weights(model)
-    native = masks_to_native({weight.name: weight.layout for weight in known}, masks)
+    native = to_native(model, masks, known)
     by_id = {id(weight.tensor): native[weight.name] for weight in known if weight.name in native}
     return [
         MaskedWeight(weakref.ref(module), name, by_id[id(tensor)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,7 +113,7 @@ def _is_plain(tensor: torch.Tensor) -> bool:
 
 def _quantized(model: nn.Module) -> str:
     """The first layer whose weights are packed integers; empty if there is none."""
-    kinds = ((path or "the model", type(module)) for path, module in model.named_modules())
+    kinds = ((path or "the model", type(module)) for path, module in named_modules(model))
     return next((f"{path} ({kind.__name__})" for path, kind in kinds if ".quantized." in kind.__module__), "")
 
 
@@ -126,9 +126,13 @@ def assign(model: nn.Module, values: Mapping[str, Array]) -> None:
                 weight.tensor.copy_(from_array(native))
 
 
-def to_native(model: nn.Module, masks: Masks) -> dict[str, BoolArray]:
-    """Masks in canonical layout -> the same in PyTorch's; see :func:`secateur.layout.masks_to_native`."""
-    return masks_to_native({weight.name: weight.layout for weight in weights(model)}, masks)
+def to_native(model: nn.Module, masks: Masks, known: Iterable[Weight] | None = None) -> dict[str, BoolArray]:
+    """Masks in canonical layout -> the same in PyTorch's; see :func:`secateur.layout.masks_to_native`.
+
+    ``known`` are the weights of the model, if they have been listed already.
+    """
+    listed = weights(model) if known is None else known
+    return masks_to_native({weight.name: weight.layout for weight in listed}, masks)
 
 
 def to_canonical(model: nn.Module, masks: Masks) -> dict[str, BoolArray]:

@@ -106,7 +106,7 @@ class _Source:
 
     def masked(self, masks: Masks) -> dict[torch.Tensor, torch.Tensor]:
         """Each masked tensor -> its numbers under its mask."""
-        native = to_native(self._model, masks)
+        native = to_native(self._model, masks, self._weights)
         chosen = [weight for weight in self._weights if weight.name in native]
         kept = {weight.name: torch.from_numpy(native[weight.name]).to(weight.tensor.device) for weight in chosen}
         return {weight.tensor: weight.tensor.detach().masked_fill(~kept[weight.name], 0) for weight in chosen}

@@ -16,7 +16,6 @@ from secateur.batches import is_repeatable
 from secateur.errors import ExampleError, MissingDataError, NoMatchError, RecipeError, ShapeMismatchError
 from secateur.recipe import Latency, Recipe
 from secateur.recipe.granularity import COMPENSATION
-from secateur.schedules import OneShot
 from secateur.scoring import Statistics
 from secateur.statistics import ACTIVATIONS, STATISTICS, gatherable
 
@@ -88,8 +87,7 @@ def _require_needs(
         raise MissingDataError(f"{name} is computed from what layers read: pass data=, inputs with or without labels")
     if data is None:
         raise MissingDataError(f"{name} is computed from gradients: pass data=(x, y) or a data loader, and loss=")
-    is_read_again = recipe.schedule != OneShot() or recipe.regrowth is not None or recipe.score.iterations > 1
-    if is_read_again and not is_repeatable(data):
+    if (recipe.follows_training or recipe.score.iterations > 1) and not is_repeatable(data):
         raise MissingDataError(
             f"{name} with {recipe.regrowth or recipe.schedule} reads data at every update, but a generator can be read "
             "once; pass arrays or a data loader"

@@ -63,7 +63,7 @@ class Evidence:
         """These statistics: known ones, those of the data, or else of the last training step."""
         if all(need in known for need in needs):
             return known
-        if self._data is None and not all(need in self.given for need in needs):
+        if self._data is None:
             return {need: self._adapter.step_gradients(self._model) for need in needs}
         return self._gathered(needs)
 

@@ -41,7 +41,6 @@ from secateur.regrowing import regrower
 from secateur.remarks import Remarks
 from secateur.report.collect import Outcome, sampled
 from secateur.rounds import Rounds
-from secateur.schedules import OneShot
 from secateur.scoring import Statistics, of_parameter
 from secateur.selection import selection
 from secateur.structure.graph import Graph
@@ -112,7 +111,7 @@ class Pruner(Pruned):
         self.step, self._rounds, self._after_round = 0, Rounds(self._schedule.rewind), after_round
         given = {} if statistics is None else given_statistics(adapter, model, parameters, statistics)
         self._evidence = Evidence(adapter, model, recipe, parameters, data, loss, example, given)
-        self._follows = optimizer is not None or recipe.schedule != OneShot() or growth is not None
+        self._follows = optimizer is not None or recipe.follows_training
         self._ranking = ranking(recipe, parameters, self._graph)
         if isinstance(self._ranking, NeuronRanking):
             self._coupling = self._ranking.coupling
@@ -354,7 +353,7 @@ def prune(
         RecipeError: the recipe has a schedule over training steps, which a single call cannot follow.
     """
     require_recipe(recipe)
-    if recipe.schedule != OneShot() or recipe.regrowth is not None:
+    if recipe.follows_training:
         raise RecipeError(
             f"{recipe.regrowth or recipe.schedule} prunes over training steps, which prune() does not see; use a "
             "Pruner, or leave schedule and regrowth out"

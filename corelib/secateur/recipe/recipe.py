@@ -99,6 +99,11 @@ class Recipe:
         return "layer" if by_layer else self.scope
 
     @property
+    def follows_training(self) -> bool:
+        """Whether masks are made, or change, after the first training step."""
+        return self.schedule != OneShot() or self.regrowth is not None
+
+    @property
     def compensates(self) -> bool:
         """Whether the means of removed units are folded into what reads them."""
         return isinstance(self.granularity, Units) and self.granularity.compensate
