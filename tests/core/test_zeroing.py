@@ -214,8 +214,8 @@ def test_elements_that_share_memory_are_refused_and_no_others(data):
     """Against all the addresses of any strides."""
     shape = data.draw(strategies.shapes(min_dims=1, max_dims=3, min_side=0, max_side=4))
     strides = data.draw(st.lists(st.integers(-9, 9), min_size=len(shape), max_size=len(shape)))
-    memory = np.ones(100, np.float32)
-    view = np.lib.stride_tricks.as_strided(memory[50:], shape, [4 * step for step in strides])
+    memory = np.ones(200, np.float32)  # 3 axes of 4 elements, 9 apart, reach 81 to either side
+    view = np.lib.stride_tricks.as_strided(memory[100:], shape, [4 * step for step in strides])
     places = np.zeros(1, np.int64)
     for side, step in zip(shape, strides, strict=True):
         places = np.add.outer(places, step * np.arange(side)).reshape(-1)

@@ -193,7 +193,7 @@ def test_what_is_added_inside_of_a_wrapped_model_may_go() -> None:
     step = keras.Input((6,))
     inner = keras.Model(step, step + layers.Dense(6, name="inner")(step), name="step")
     x = keras.Input((3, 6))
-    y = layers.TimeDistributed(inner)(x)
+    y = layers.TimeDistributed(inner, name="time_distributed")(x)
     model = keras.Model(x, layers.Dense(2, name="head")(y + layers.Dense(6, name="outer")(y)))
     graph = sk.graph(model)
     assert [kernels(graph, branch) for branch in find(graph)] == [
