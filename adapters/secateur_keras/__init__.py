@@ -18,9 +18,10 @@ except ImportError as error:
 
 import numpy.typing as npt
 
-from secateur import loading, pruner
+from secateur import fusion, loading, pruner
 from secateur import sensitivity as scanning
 from secateur.adapter import Parameter
+from secateur.fusion import Fusion
 from secateur.pruned import Pruned
 from secateur.recipe import Recipe, Sensitivity
 from secateur.structure.graph import Graph
@@ -28,12 +29,14 @@ from secateur_keras.adapter import KerasAdapter
 from secateur_keras.distillation import distiller
 from secateur_keras.files import counterparts
 from secateur_keras.masking import release
+from secateur_keras.naming import Counterparts
 from secateur_keras.training import Pruner
 
 __all__ = [
     "Pruned",
     "Pruner",
     "distiller",
+    "fuse",
     "graph",
     "load",
     "parameters",
@@ -87,6 +90,33 @@ def prune(
     return pruner.prune(
         _ADAPTER, model, recipe, optimizer=optimizer, data=data, loss=loss, example=example, statistics=statistics
     )
+
+
+def fuse(
+    pruned: Pruned | Pruner,
+    others: Any,
+    weights: Sequence[float] | None = None,
+    evaluate: Callable[[keras.Model], Any] | None = None,
+) -> Fusion:
+    """Make the pruned model the weighted mean of itself and others, under its masks: with the dense one, or a soup.
+
+    The mean of models that were trained apart, but from the same weights under the same masks, is often better than
+    each of them, and costs no more than one (Wortsman et al. 2022). What is averaged:
+    :func:`secateur.fusion.fuse`. Layers that Keras numbered otherwise are found by their order.
+
+    Args:
+        pruned: what :func:`prune` returned, or a :class:`Pruner`, also in the middle of a training; it is changed.
+        others: a model, such as the dense original, what pruning another one returned, or several of these in a list.
+        weights: the share of the pruned model, then one of each other: not negative, together 1. None for equal ones.
+        evaluate: model -> a number that grows as the model gets worse, on data that no test uses: for a greedy soup,
+            which takes in one model after the other as long as the mean gets no worse.
+
+    Raises:
+        MaskMismatchError: another pruned model has other masks; tells where, and in how many weights. Nothing was
+            changed, as with every error.
+    """
+    bare = [_session(other) for other in others] if isinstance(others, Sequence) else _session(others)
+    return fusion.fuse(_ADAPTER, _session(pruned), bare, weights, evaluate, counterparts=Counterparts())
 
 
 def load(folder: str | Path, model: keras.Model | None = None, example: Any | None = None) -> Pruned:
@@ -148,3 +178,8 @@ def statistics(
 def graph(model: keras.Model, example: Any | None = None) -> Graph:
     """The traced structure of the model, as :func:`secateur.structure.coupling.couple` reads it."""
     return _ADAPTER.graph(model, example)
+
+
+def _session(item: Any) -> Any:
+    """What is behind a callback; anything else as it is."""
+    return item.pruned if isinstance(item, Pruner) else item

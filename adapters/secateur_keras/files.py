@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ import numpy.typing as npt
 
 from secateur.errors import FileFormatError
 from secateur_keras import backends
-from secateur_keras.naming import require_model, weights
+from secateur_keras.naming import owned, renamed, require_model, unlike, weights
 from secateur_keras.randomness import untouched_randomness
 from secateur_keras.rebuilding import settle
 
@@ -57,7 +55,7 @@ def write_model(model: keras.Model, folder: Path) -> None:
 
     backends.synchronise(model)
     arrays = {weight.name: np.array(backends.array(weight.variable), order="C") for weight in weights(model)}
-    order = json.dumps(_owned(model))
+    order = json.dumps(owned(model))
     try:
         architecture = keras.saving.serialize_keras_object(model)
         text = json.dumps(architecture)
@@ -108,32 +106,19 @@ def counterparts(folder: Path, model: keras.Model) -> dict[str, str]:
         FileFormatError: a file is missing or damaged, or the model is another.
     """
     require_model(model)
-    own, saved = _owned(model), _order(folder / WEIGHTS)
-    if saved is None or {name for name, *_ in saved} == {name for name, *_ in own}:
+    own, saved = owned(model), _order(folder / WEIGHTS)
+    if saved is None:
         return {}
-    for there, here in zip_longest(saved, own):
-        if there is None or here is None or _unnumbered(there) != _unnumbered(here):
-            told = ["no further weight" if each is None else f"{each[0]} (of a {each[2]})" for each in (there, here)]
-            raise FileFormatError(
-                f"{folder} and the model have different weights, and names that differ: first {told[0]} in the folder, "
-                f"{told[1]} in the model; build the same architecture, with the same names where you give any"
-            )
-    pairs = zip(saved, own, strict=True)
-    return {old: new for there, here in pairs for old, new in zip(there[:2], here[:2], strict=True)}
-
-
-def _owned(model: keras.Model) -> list[list[str]]:
-    """Name, layer and the layer's class of each weight, in order of definition."""
-    return [[weight.name, weight.layer, type(weight.owner).__name__] for weight in weights(model)]
-
-
-def _unnumbered(owned: list[str]) -> tuple[str, str]:
-    name, _, kind = owned
-    return "/".join(re.sub(r"(_\d+)+$", "", part) for part in name.split("/")), kind
+    if apart := unlike(saved, own):
+        raise FileFormatError(
+            f"{folder} and the model have different weights, and names that differ: first {apart[0]} in the folder, "
+            f"{apart[1]} in the model; build the same architecture, with the same names where you give any"
+        )
+    return renamed(saved, own)
 
 
 def _order(path: Path) -> list[list[str]] | None:
-    """What :func:`_owned` told of the model that was written; None where the file comes from before it did."""
+    """What ``owned`` told of the model that was written; None where the file comes from before it did."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -7,12 +7,14 @@ Keras's ``variable.path`` holds the automatic name of the model that was built a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import keras
 
-from secateur.errors import ModelTypeError, UnbuiltModelError
+from secateur.errors import ModelTypeError, NoMatchError, UnbuiltModelError
 
 
 @dataclass(frozen=True)
@@ -102,3 +104,60 @@ def unique(name: str, taken: set[str]) -> str:
         candidate = f"{name}_{number}"
     taken.add(candidate)
     return candidate
+
+
+class Counterparts:
+    """Called with several models of one architecture: which names in each are others in the first, as Keras numbers.
+
+    Raises:
+        ModelTypeError, UnbuiltModelError: one is no model.
+        NoMatchError: its weights are others, or of other names where the user gave any.
+    """
+
+    def __init__(self) -> None:
+        self._first: list[list[str]] | None = None
+
+    def __call__(self, model: keras.Model) -> dict[str, str]:
+        """Name in the model -> name in the first one, of weights and layers; nothing if the names are the same."""
+        require_model(model)
+        own = owned(model)
+        if self._first is None:
+            self._first = own
+        if apart := unlike(own, self._first):
+            raise NoMatchError(
+                f"models have different weights: first {apart[0]} in one, {apart[1]} in the first of them; give models "
+                "of one architecture, with the same names where you give any"
+            )
+        return renamed(own, self._first)
+
+
+def owned(model: keras.Model) -> list[list[str]]:
+    """Name, layer and the layer's class of each weight, in order of definition."""
+    return [[weight.name, weight.layer, type(weight.owner).__name__] for weight in weights(model)]
+
+
+def unlike(there: Sequence[list[str]], here: Sequence[list[str]]) -> list[str]:
+    """The first weights, of two models as :func:`owned` tells them, that are not each other's; none if all are.
+
+    Those of one name are, in any order. Where names differ, weights are taken in the order of definition, and names may
+    differ in the numbers that Keras gave.
+    """
+    if {name for name, *_ in there} == {name for name, *_ in here}:
+        return []
+    for pair in zip_longest(there, here):
+        if None in pair or len({_unnumbered(each) for each in pair}) > 1:
+            return ["no further weight" if each is None else f"{each[0]} (of a {each[2]})" for each in pair]
+    return []
+
+
+def renamed(there: Sequence[list[str]], here: Sequence[list[str]]) -> dict[str, str]:
+    """Name there -> name here of weights and layers that are each other's; nothing if the names are the same."""
+    if {name for name, *_ in there} == {name for name, *_ in here}:
+        return {}
+    pairs = zip(there, here, strict=True)
+    return {old: new for one, other in pairs for old, new in zip(one[:2], other[:2], strict=True)}
+
+
+def _unnumbered(told: list[str]) -> tuple[str, str]:
+    name, _, kind = told
+    return "/".join(re.sub(r"(_\d+)+$", "", part) for part in name.split("/")), kind

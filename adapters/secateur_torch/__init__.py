@@ -18,9 +18,10 @@ except ImportError as error:
 
 import numpy.typing as npt
 
-from secateur import loading, pruner
+from secateur import fusion, loading, pruner
 from secateur import sensitivity as scanning
 from secateur.adapter import Parameter
+from secateur.fusion import Fusion
 from secateur.pruned import Pruned
 from secateur.recipe import Recipe, Sensitivity
 from secateur.structure.graph import Graph
@@ -33,6 +34,7 @@ __all__ = [
     "Distillation",
     "Pruned",
     "Pruner",
+    "fuse",
     "graph",
     "load",
     "parameters",
@@ -83,6 +85,32 @@ def prune(
     return pruner.prune(
         _ADAPTER, model, recipe, optimizer=optimizer, data=data, loss=loss, example=example, statistics=statistics
     )
+
+
+def fuse(
+    pruned: Pruned,
+    others: Any,
+    weights: Sequence[float] | None = None,
+    evaluate: Callable[[torch.nn.Module], Any] | None = None,
+) -> Fusion:
+    """Make the pruned model the weighted mean of itself and others, under its masks: with the dense one, or a soup.
+
+    The mean of models that were trained apart, but from the same weights under the same masks, is often better than
+    each of them, and costs no more than one (Wortsman et al. 2022). What is averaged:
+    :func:`secateur.fusion.fuse`.
+
+    Args:
+        pruned: what :func:`prune` returned, or a :class:`Pruner`, also in the middle of a training; it is changed.
+        others: a model, such as the dense original, what pruning another one returned, or several of these in a list.
+        weights: the share of the pruned model, then one of each other: not negative, together 1. None for equal ones.
+        evaluate: model -> a number that grows as the model gets worse, on data that no test uses: for a greedy soup,
+            which takes in one model after the other as long as the mean gets no worse.
+
+    Raises:
+        MaskMismatchError: another pruned model has other masks; tells where, and in how many weights. Nothing was
+            changed, as with every error.
+    """
+    return fusion.fuse(_ADAPTER, pruned, others, weights, evaluate)
 
 
 def load(folder: str | Path, model: torch.nn.Module | None = None, example: Any | None = None) -> Pruned:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,14 @@ from secateur import kernels
 from secateur.adapter import Adapter, Parameter
 from secateur.arrays import Named, as_array
 from secateur.batches import is_repeatable
-from secateur.errors import ExampleError, MissingDataError, NoMatchError, RecipeError, ShapeMismatchError
+from secateur.errors import (
+    ExampleError,
+    MissingDataError,
+    NoMatchError,
+    OutOfRangeError,
+    RecipeError,
+    ShapeMismatchError,
+)
 from secateur.recipe import Latency, Recipe
 from secateur.recipe.granularity import COMPENSATION
 from secateur.scoring import Statistics
@@ -124,6 +131,24 @@ def given_statistics(adapter: Adapter, model: Any, parameters: Sequence[Paramete
             kernels.refuse_nan([Named(label, array)])
             checked[statistic][name] = kernels.of(array).to_host(array)
     return checked
+
+
+def loss_of(evaluate: Callable[[Any], Any], model: Any, what: str) -> float:
+    """What a user's function says of a model.
+
+    Raises:
+        MissingDataError: it cannot be called, or gives no number.
+        OutOfRangeError: the number is not finite.
+    """
+    if not callable(evaluate):
+        raise MissingDataError(f"evaluate is {evaluate!r}: give a function that takes the model and returns its loss")
+    try:
+        found = float(evaluate(model))
+    except (TypeError, ValueError) as error:
+        raise MissingDataError(f"evaluate gives no number for {what} ({error}): return one loss") from error
+    if not math.isfinite(found):
+        raise OutOfRangeError(f"evaluate gives {found} for {what}: bound the loss, or leave out what it comes from")
+    return found
 
 
 def _parts(example: Any) -> Iterator[Any]:

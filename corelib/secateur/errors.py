@@ -91,6 +91,10 @@ class HoldError(SecateurError, RuntimeError):
     """Masks cannot be held in this training: wrong optimizer, or a pruner used out of order."""
 
 
+class MaskMismatchError(SecateurError, ValueError):
+    """Models that are to become one prune different weights; names the parameters, and how many weights differ."""
+
+
 class CopyError(SecateurError, TypeError):
     """A pruned model or pruner cannot be copied or pickled in this way; the message tells the way that works."""
 

@@ -258,12 +258,10 @@ class Pruned:
             FileFormatError: the folder exists and holds something else.
             HoldError: since the masks were released, weights that they prune are not zero any more.
         """
-        self.enforce()
-        if revived := self._revived():
-            raise HoldError(
-                f"{_places(revived)}, since the masks were released: weights and masks would contradict each other in "
-                "one folder. Save the model as your framework saves it, or prune it again"
-            )
+        self.require_zeros(
+            "weights and masks would contradict each other in one folder. Save the model as your framework saves it, "
+            "or prune it again"
+        )
         _, removal = self._structure(None)
         with storage.replaced_folder(Path(folder)) as fresh:
             self.adapter.write_model(self.model, fresh)
@@ -308,6 +306,12 @@ class Pruned:
             self.adapter.apply(model, self._masks)
         elif self._hold is not None and self._revived():
             self.adapter.apply(self.model, self._masks)
+
+    def require_zeros(self, advice: str) -> None:
+        """Raises HoldError, which ends in the advice, if weights that the masks prune live again after a release."""
+        self.enforce()
+        if revived := self._revived():
+            raise HoldError(f"{_places(revived)}, since the masks were released: {advice}")
 
     def _revived(self) -> dict[str, int]:
         """Parameter name -> how many weights that its mask prunes are not zero; without those that have none."""

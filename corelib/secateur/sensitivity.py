@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from secateur import masks
 from secateur.adapter import Adapter, Parameter
-from secateur.checks import require_data, require_numbers, require_recipe
-from secateur.errors import FileFormatError, MissingDataError, OutOfRangeError
+from secateur.checks import loss_of, require_data, require_numbers, require_recipe
+from secateur.errors import FileFormatError, OutOfRangeError
 from secateur.pruner import trace
 from secateur.ranking import ranking
 from secateur.recipe import Recipe, Sensitivity
@@ -69,7 +69,7 @@ def sensitivity(
     ranked, needs = ranking(recipe, parameters, graph), recipe.score.needs
     statistics = adapter.statistics(model, data, loss, needs) if needs else {}
     scores = ranked.scores(parameters, recipe.score, statistics)
-    dense = _loss(evaluate, model, "the dense model")
+    dense = loss_of(evaluate, model, "the dense model")
     known = _Cache(cache, _digest(parameters, recipe, sparsities, dense))
     for layer in scores:
         if layer not in known.rows:
@@ -93,21 +93,9 @@ def _masked_loss(
     before = {item.name: np.array(item.view) for item in adapter.parameters(model) if item.name in masked}
     try:
         adapter.apply(model, masked)
-        return _loss(evaluate, model, f"the model with {layer} pruned")
+        return loss_of(evaluate, model, f"the model with {layer} pruned")
     finally:
         adapter.assign(model, before)
-
-
-def _loss(evaluate: Evaluate, model: Any, what: str) -> float:
-    if not callable(evaluate):
-        raise MissingDataError(f"evaluate is {evaluate!r}: give a function that takes the model and returns its loss")
-    try:
-        found = float(evaluate(model))
-    except (TypeError, ValueError) as error:
-        raise MissingDataError(f"evaluate gives no number for {what} ({error}): return one loss") from error
-    if not math.isfinite(found):
-        raise OutOfRangeError(f"evaluate gives {found} for {what}: scan lower sparsities, or bound the loss")
-    return found
 
 
 def _digest(parameters: Sequence[Parameter], recipe: Recipe, sparsities: Sequence[float], dense: float) -> str:
