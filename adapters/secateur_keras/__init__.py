@@ -18,18 +18,20 @@ except ImportError as error:
 
 import numpy.typing as npt
 
-from secateur import fusion, loading, pruner
+from secateur import fusion, loading, pruner, repeating
 from secateur import sensitivity as scanning
 from secateur.adapter import Parameter
 from secateur.fusion import Fusion
 from secateur.pruned import Pruned
 from secateur.recipe import Recipe, Sensitivity
+from secateur.stability import Stability
 from secateur.structure.graph import Graph
 from secateur_keras.adapter import KerasAdapter
 from secateur_keras.distillation import distiller
 from secateur_keras.files import counterparts
 from secateur_keras.masking import release
 from secateur_keras.naming import Counterparts
+from secateur_keras.randomness import seeded
 from secateur_keras.training import Pruner
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "prune",
     "release",
     "sensitivity",
+    "stability",
     "statistics",
 ]
 
@@ -158,6 +161,37 @@ def sensitivity(
     return scanning.sensitivity(
         _ADAPTER, model, evaluate, recipe, sparsities, data=data, loss=loss, example=example, cache=cache
     )
+
+
+def stability(
+    train: Callable[[Recipe, int, Any], tuple[Any, Any]],
+    recipe: Recipe,
+    seeds: Sequence[int] = repeating.SEEDS,
+    subsets: Sequence[Any] | None = None,
+) -> Stability:
+    """Carry out a recipe with several seeds and on several subsets of the data: does it find the same weights again?
+
+    Keras, its backend, NumPy and Python are seeded
+    for each run (``keras.utils.set_random_seed``), and afterwards are as they were, but for TensorFlow's own seed.
+
+    Args:
+        train: ``train(recipe, seed, rows)`` builds a new model, trains and prunes it, and returns what :func:`prune`
+            returned, or the :class:`Pruner`, and a score, such as an accuracy. ``rows`` are the rows of the data that
+            this run may use; None without ``subsets``.
+        recipe: what to prune.
+        seeds: one run each, on each subset.
+        subsets: rows of the data, for example ``secateur.stability.draw(len(data), count=3, share=0.8)``.
+
+    Returns:
+        A table when it is printed: for each layer how far masks overlap (Jaccard index of kept weights), against what
+        chance would give; and the spread of the scores. ``secateur.report.stability_figure`` draws it.
+    """
+
+    def bare(*told: Any) -> Any:
+        result = train(*told)
+        return tuple(map(_session, result)) if isinstance(result, tuple) else result
+
+    return repeating.repeat(bare, recipe, seeds, subsets, seeding=seeded, counterparts=Counterparts())
 
 
 def parameters(model: keras.Model, example: Any | None = None) -> list[Parameter]:

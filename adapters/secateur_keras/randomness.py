@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import keras
 import numpy as np
 from keras.src.backend.common.global_state import get_global_attribute, set_global_attribute
 
-_GENERATOR = "global_seed_generator"
+_GENERATOR, _SEED = "global_seed_generator", "global_random_seed"
 
 
 @contextmanager
@@ -29,3 +30,27 @@ def untouched_randomness() -> Iterator[None]:
         set_global_attribute(_GENERATOR, generator)
         if generator is not None:
             generator.state.assign(state)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """A block in which all that Keras and its backend draw is that of a seed; afterwards all is as it was.
+
+    But for TensorFlow's own seed, which can be set and not be read.
+    """
+    before = get_global_attribute(_SEED)
+    with untouched_randomness(), _torch_states():
+        keras.utils.set_random_seed(seed)
+        try:
+            yield
+        finally:
+            set_global_attribute(_SEED, before)
+
+
+def _torch_states() -> Any:
+    """A block after which the torch backend's random states are as before; nothing on other backends."""
+    if keras.backend.backend() != "torch":
+        return nullcontext()
+    import torch
+
+    return torch.random.fork_rng(range(torch.cuda.device_count()))

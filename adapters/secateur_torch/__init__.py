@@ -18,16 +18,18 @@ except ImportError as error:
 
 import numpy.typing as npt
 
-from secateur import fusion, loading, pruner
+from secateur import fusion, loading, pruner, repeating
 from secateur import sensitivity as scanning
 from secateur.adapter import Parameter
 from secateur.fusion import Fusion
 from secateur.pruned import Pruned
 from secateur.recipe import Recipe, Sensitivity
+from secateur.stability import Stability
 from secateur.structure.graph import Graph
 from secateur_torch.adapter import TorchAdapter
 from secateur_torch.distillation import Distillation
 from secateur_torch.masking import release
+from secateur_torch.randomness import seeded
 from secateur_torch.training import Pruner
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "prune",
     "release",
     "sensitivity",
+    "stability",
     "statistics",
 ]
 
@@ -152,6 +155,31 @@ def sensitivity(
     return scanning.sensitivity(
         _ADAPTER, model, evaluate, recipe, sparsities, data=data, loss=loss, example=example, cache=cache
     )
+
+
+def stability(
+    train: Callable[[Recipe, int, Any], tuple[Any, Any]],
+    recipe: Recipe,
+    seeds: Sequence[int] = repeating.SEEDS,
+    subsets: Sequence[Any] | None = None,
+) -> Stability:
+    """Carry out a recipe with several seeds and on several subsets of the data: does it find the same weights again?
+
+    PyTorch, NumPy and Python are seeded for each run, and afterwards are as they were.
+
+    Args:
+        train: ``train(recipe, seed, rows)`` builds a new model, trains and prunes it, and returns what :func:`prune`
+            returned, or the :class:`Pruner`, and a score, such as an accuracy. ``rows`` are the rows of the data that
+            this run may use; None without ``subsets``.
+        recipe: what to prune.
+        seeds: one run each, on each subset.
+        subsets: rows of the data, for example ``secateur.stability.draw(len(data), count=3, share=0.8)``.
+
+    Returns:
+        A table when it is printed: for each layer how far masks overlap (Jaccard index of kept weights), against what
+        chance would give; and the spread of the scores. ``secateur.report.stability_figure`` draws it.
+    """
+    return repeating.repeat(train, recipe, seeds, subsets, seeding=seeded)
 
 
 def parameters(model: torch.nn.Module, example: Any | None = None) -> list[Parameter]:

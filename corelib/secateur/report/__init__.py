@@ -21,6 +21,7 @@ from secateur.report.numbers import (
 from secateur.report.picture import read_runs, write_picture
 from secateur.report.pruning_page import write_report
 from secateur.report.runs import Agreement, DemoReport, DemoRun, RunNumbers
+from secateur.report.stability_plots import stability_figure
 from secateur.report.tensorboard import write_events
 from secateur.report.training_plots import schedule_figure, sensitivity_figure
 from secateur.report.words import recipe_words
@@ -49,6 +50,7 @@ __all__ = [
     "recipe_words",
     "schedule_figure",
     "sensitivity_figure",
+    "stability_figure",
     "write_demo_report",
     "write_events",
     "write_picture",
