@@ -83,7 +83,7 @@ def test_digits_in_keras_whatever_numbers_layers_have() -> None:
     assert same == 1.0 > max(others) and found.scores[0] == found.scores[1]
 
 
-def test_pruned_at_once_seeds_change_nothing_and_the_statement_is_the_same_in_both_frameworks() -> None:
+def test_pruned_at_once_both_frameworks_say_the_same() -> None:
     weights = [np.random.default_rng(seed).normal(size=(10, 64)).astype(np.float32) for seed in range(3)]
 
     def in_torch(recipe: Recipe, seed: int, rows: Any) -> tuple[Any, float]:
