@@ -27,8 +27,9 @@ class Pruner(pruner.Pruner):
         model: the model that trains.
         recipe: what to prune, and when: steps of its schedule are steps of ``optimizer``.
         optimizer: the optimizer that trains the model.
-        data: for scores that are computed from data: ``(x, y)`` or a data loader, read again at every update. Weights
-            come back (``RigL``, ``DynamicSurgery``) by the gradients of the training step itself if there is none.
+        data: for scores that are computed from data: ``(x, y)`` or a data loader, read again at every update. Without
+            any, weights come back (``RigL``, ``DynamicSurgery``) and ``Movement`` adds up by the gradients of the
+            training steps themselves.
         loss: for the same: a callable ``loss(outputs, labels)``.
         example: an input, needed to prune neurons and to compact; the first batch of ``data`` if None.
         statistics: statistics that are known already, instead of ``data``.
@@ -89,6 +90,8 @@ class Pruner(pruner.Pruner):
             self._hold.other_stepped = torch.compiler.disable(self._watch.other_stepped)
         count = torch.compiler.disable(lambda *_: self.advance())  # the core is not to be traced into a compiled step
         self._counter = optimizer.register_step_post_hook(count)
+        look = torch.compiler.disable(lambda *_: self.before_step())
+        self._looker = optimizer.register_step_pre_hook(look) if self._evidence.follows_steps else None
 
     def advance(self, steps: int = 1) -> None:
         """See :meth:`secateur.pruner.Pruner.advance`; each step of the pruner's own optimizer calls it."""
@@ -98,6 +101,8 @@ class Pruner(pruner.Pruner):
     def release(self) -> None:
         """Stop pruning and holding; the weights train freely from now on."""
         self._counter.remove()
+        if self._looker is not None:
+            self._looker.remove()
         super().release()
 
 

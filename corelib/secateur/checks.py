@@ -67,7 +67,14 @@ def require_data(
             f"{type(score).__name__} compares with the weights of the beginning, which are those of now before the "
             "first step: give statistics={'initial_weight': ...}, or a schedule that begins later"
         )
-    _require_needs(recipe, type(score).__name__, score.needs, data, known)
+    moves = recipe.follows_training and keeps_gradients and data is None and statistics is None
+    if moves and "movement" in score.needs and recipe.schedule.due(0):
+        raise MissingDataError(
+            f"{type(score).__name__} adds up what training steps move, of which there is none before the first: begin "
+            "the schedule later, or pass data= and loss="
+        )
+    needs = [need for need in score.needs if need != "movement" or not moves]
+    _require_needs(recipe, type(score).__name__, needs, data, known)
     if growth is not None and (data is not None or statistics is not None or not keeps_gradients):
         _require_needs(recipe, type(growth).__name__, growth.needs, data, known)
     if recipe.compensates:

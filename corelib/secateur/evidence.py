@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from secateur.adapter import Adapter, Parameter
+from secateur.adapter import Adapter, Array, Parameter
 from secateur.batches import is_repeatable
 from secateur.history import History
 from secateur.recipe import Recipe
@@ -23,6 +23,7 @@ class Evidence:
 
     Attributes:
         given: what the user gave, which is neither gathered nor recorded.
+        follows_steps: whether gradients of the training's own steps are recorded: movement, where there is no data.
 
     Args:
         adapter: the framework's adapter.
@@ -50,14 +51,31 @@ class Evidence:
         self._adapter, self._model, self._recipe = adapter, model, recipe
         self._data, self._loss, self._example = data, loss, example
         self._history = History(recipe.score, parameters, given)
+        self.follows_steps = self._history.adds_up and data is None and "mean_gradient" not in given
 
     def of_now(self, parameters: Sequence[Parameter]) -> Statistics:
         """All that the recipe needs, of the model as it is."""
-        return self._history.with_records(parameters, self._gathered(self._recipe.needs))
+        found = self._gathered([need for need in self._recipe.needs if need != "movement" or not self.follows_steps])
+        if not self.follows_steps:
+            self._history.add(parameters, found.get("mean_gradient", {}))
+        return self._history.with_records(found)
 
-    def under(self, masks: Mapping[str, BoolArray], parameters: Sequence[Parameter]) -> Statistics:
-        """What the score needs, under masks that the model does not have yet; the parameters are masked."""
-        return self._history.with_records(parameters, self._gathered(self._recipe.score.needs, masks))
+    def under(self, masks: Mapping[str, BoolArray]) -> Statistics:
+        """What the score needs, under masks that the model does not have yet."""
+        return self._history.with_records(self._gathered(self._recipe.score.needs, masks))
+
+    def before_step(self, parameters: Sequence[Parameter]) -> None:
+        """A training step is about to be made: add up what it moves, if its own gradients are recorded."""
+        if self.follows_steps:
+            self._history.add(parameters, self._adapter.step_gradients(self._model))
+
+    def records(self) -> dict[str, dict[str, Array]]:
+        """What a training that goes on elsewhere must know: see :meth:`secateur.history.History.saved`."""
+        return self._history.saved()
+
+    def restore(self, records: Mapping[str, Mapping[str, Array]]) -> None:
+        """Take over what :meth:`records` told. Raises FileFormatError if something is missing."""
+        self._history.restore(records)
 
     def gradients(self, needs: Sequence[str], known: Statistics) -> Statistics:
         """These statistics: known ones, those of the data, or else of the last training step."""

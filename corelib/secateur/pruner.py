@@ -163,6 +163,11 @@ class Pruner(Pruned):
         grows = self._growth is not None and self._kept is not None and self._growth.due(step)
         return self._schedule.due(step) or grows
 
+    def before_step(self) -> None:
+        """To be called before each optimizer step, with its gradients at hand, where scores are made from these."""
+        if self._evidence.follows_steps and self._hold is not None:
+            self._evidence.before_step(self.parameters())
+
     def advance(self, steps: int = 1) -> None:
         """Count optimizer steps, and prune further at each that the schedule has due, unless released."""
         for _ in range(steps):
@@ -256,6 +261,7 @@ class Pruner(Pruned):
 
     def _continue(self, folder: Path, masks: dict[str, BoolArray], saved: Progress, optimizer: Any | None) -> None:
         """Stand where a saved training stood."""
+        self._evidence.restore({"initial_weight": saved.initial_weight, "movement": saved.movement})
         self._hold_masks({name: np.ones_like(mask) for name, mask in masks.items()}, optimizer)  # refuses a wrong one
         self.adapter.read_model(folder, self.model)
         self._hold_masks(masks)
@@ -279,6 +285,7 @@ class Pruner(Pruned):
                 kept=self._kept or {},
                 recorded=dict(self._rounds.recorded),
                 values={} if self._regrower is None else self._regrower.values,
+                **self._evidence.records(),
             ).write(folder)
 
     def _gather(self, needs: Sequence[str]) -> Statistics:
@@ -300,7 +307,8 @@ class Pruner(Pruned):
         parameters = self.parameters() if known is None else known
         require_numbers(parameters)
         self.statistics = self._evidence.of_now(parameters)
-        return self._ranking.scores(parameters, self.recipe.score, self.statistics)
+        tells = self.step > 0 or not self._evidence.follows_steps  # before the first step magnitudes stand in
+        return self._ranking.scores(parameters, self.recipe.score if tells else Magnitude(), self.statistics)
 
     def _adjusted(self, masks: Mapping[str, BoolArray]) -> dict[str, Array]:
         """New numbers for the weights that stay, where the score has them make up for those that go."""
@@ -325,7 +333,7 @@ class Pruner(Pruned):
             kept, _ = self._selection.keep(scores, fraction * share, budgets, kept, training=True)
             masks = self._ranking.masks(kept)
             parameters = masked(self.parameters(), masks)
-            scores = self._ranking.scores(parameters, self.recipe.score, self._evidence.under(masks, parameters))
+            scores = self._ranking.scores(parameters, self.recipe.score, self._evidence.under(masks))
         return scores, kept
 
     def outcome(self, example: Any | None) -> Outcome:

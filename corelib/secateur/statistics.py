@@ -49,7 +49,9 @@ STATISTICS: dict[str, Statistic] = {
     "input_gram": Statistic("mean products of any two features that a row of weights reads", "activations", "gram"),
     "flow_gradient": Statistic("dR/d|w|, R the sum of what |w| makes of ones", "flow"),
     "initial_weight": Statistic("the weight when the training began", "record"),
-    "movement": Statistic("sum of -w dL/dw over the prunings so far", "record", takes=("mean_gradient",)),
+    "movement": Statistic(
+        "sum of -w dL/dw over the training steps, or prunings, so far", "record", takes=("mean_gradient",)
+    ),
     "order": Statistic("the place of its parameter in the forward pass", "record"),
 }
 """Name -> what it is. An adapter gathers all but those of origin ``"record"``.

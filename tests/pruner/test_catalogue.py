@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -313,6 +314,39 @@ def test_movement_adds_up_over_the_prunings() -> None:
     assert pruner.sparsity == pytest.approx(0.6, abs=0.01)
     assert total["2.weight"].min() < 0 < total["2.weight"].max()
     assert np.median(total["2.weight"][kept]) > np.median(total["2.weight"][~kept])
+
+
+def test_movement_adds_up_over_the_training_steps_where_there_is_no_data() -> None:
+    model, optimizer, pruner = torch_training(Movement())
+    before = pruner.masks
+    expected, masked = 0.0, []
+    for _ in range(3):
+        optimizer.zero_grad()
+        torch.nn.CrossEntropyLoss()(model(torch.tensor(ROWS)), torch.tensor(LABELS)).backward()
+        weight, gradient = (
+            each.detach().numpy().astype(np.float64) for each in (model[2].weight, model[2].weight.grad)
+        )
+        expected = expected - weight * gradient
+        optimizer.step()
+        assert np.array_equal(pruner.statistics["movement"]["2.weight"], expected)
+        masked.append(pruner.masks)
+    assert all(mask.all() for mask in before.values())
+    assert not any(
+        (later[name] & ~earlier[name]).any() for earlier, later in itertools.pairwise(masked) for name in later
+    )
+    movement = pruner.statistics["movement"]["2.weight"]
+    assert np.median(movement[masked[-1]["2.weight"]]) > np.median(movement[~masked[-1]["2.weight"]])
+    pruner.release()
+    step(model, optimizer)
+    assert np.array_equal(pruner.statistics["movement"]["2.weight"], movement)
+
+
+def test_movement_of_training_steps_begins_with_the_first() -> None:
+    model = SIDES["torch"].dense()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    with pytest.raises(MissingDataError, match="of which there is none before the first"):
+        st.Pruner(model, Recipe(0.5, score=Movement(), schedule=Cubic(begin=0, end=3)), optimizer)
+    assert all(np.count_nonzero(each) == each.size for each in SIDES["torch"].kernels(model).values())
 
 
 def test_init_relative_remembers_the_beginning() -> None:
