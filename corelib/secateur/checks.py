@@ -160,7 +160,8 @@ def _row_lengths(shape: tuple[int, ...]) -> list[int]:
 def _fits(statistic: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
     """Whether it has the form that :data:`secateur.statistics.STATISTICS` tells, other than the weight's own."""
     if statistic == "input_gram":
-        return len(shape) == 2 and shape[0] == shape[1] and shape[0] in _row_lengths(expected)
+        grouped = len(shape) == 3 and shape[0] > 0 and expected[0] % shape[0] == 0
+        return (len(shape) == 2 or grouped) and shape[-2] == shape[-1] and shape[-1] in _row_lengths(expected)
     if statistic not in ACTIVATIONS:
         return False
     fits = (size in (1, whole) for size, whole in zip(shape, expected, strict=False))

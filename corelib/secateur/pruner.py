@@ -35,13 +35,13 @@ from secateur.loading import Counterparts, interrupted
 from secateur.progress import Progress
 from secateur.pruned import Pruned, count_nonzero
 from secateur.ranking import NeuronRanking, ranking
-from secateur.recipe import Magnitude, Recipe, Structured
+from secateur.recipe import Magnitude, Recipe, Structured, Weights
 from secateur.recipe.granularity import COMPENSATION
 from secateur.regrowing import regrower
 from secateur.remarks import Remarks
 from secateur.report.collect import Outcome, sampled
 from secateur.rounds import Rounds
-from secateur.scoring import Statistics, of_parameter
+from secateur.scoring import Statistics, chosen, of_parameter
 from secateur.selection import selection
 from secateur.structure.graph import Graph
 
@@ -215,7 +215,7 @@ class Pruner(Pruned):
         fraction = self._fraction(scores, budgets)
         scores, before = self._iterated(scores, fraction, budgets)
         kept, spared = self._selection.keep(scores, fraction, budgets, before, training=self.step > 0)
-        kept = self._regrown(scores, kept)
+        kept = self._regrown(scores, self._chosen(kept, before))
         masks = self._ranking.masks(kept)
         made_up = self._compensation(masks)
         changed = {**self._adjusted(masks), **made_up.values}
@@ -309,6 +309,13 @@ class Pruner(Pruned):
         self.statistics = self._evidence.of_now(parameters)
         tells = self.step > 0 or not self._evidence.follows_steps  # before the first step magnitudes stand in
         return self._ranking.scores(parameters, self.recipe.score if tells else Magnitude(), self.statistics)
+
+    def _chosen(self, kept: dict[str, BoolArray], before: Mapping[str, BoolArray] | None) -> dict[str, BoolArray]:
+        """As many weights as are kept, others where the score chooses among single weights by itself."""
+        if not self.recipe.score.adjusts or not isinstance(self.recipe.granularity, Weights):
+            return kept
+        by_row = self.recipe.competing == "row"
+        return chosen(self.parameters(), self.recipe.score, self.statistics, kept, before, by_row)
 
     def _adjusted(self, masks: Mapping[str, BoolArray]) -> dict[str, Array]:
         """New numbers for the weights that stay, where the score has them make up for those that go."""

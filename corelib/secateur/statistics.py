@@ -60,7 +60,7 @@ Arrays are float numbers in the canonical layout of a weight. Those of activatio
 do not depend, so that they go with the weights by broadcasting: ``(1, in)`` for a dense layer, ``(1, in, 1, 1)`` for a
 convolution, ``(out, in, 1, 1)`` for one with groups, whose outputs read different features, and ``(1, 1, in)`` for a
 recurrent kernel. ``input_gram`` is ``(n, n)``, n the number of weights in a row, as ``in * height * width`` of a
-convolution; kernels of convolutions with groups, and of transposed ones, have none.
+convolution, and ``(groups, n, n)`` of one with groups; kernels of transposed convolutions have none.
 """
 
 ACTIVATIONS: dict[str, Taken] = {name: each.term for name, each in STATISTICS.items() if each.origin == "activations"}

@@ -44,6 +44,15 @@ class Score:
         """New numbers for a weight under its new mask (True = kept), zero where that is False; arguments as below."""
         raise NotImplementedError
 
+    def chosen(
+        self, weight: Array, mask: Array, before: Array | None, statistics: Statistics, name: str, by_row: bool
+    ) -> Array:
+        """Which weights stay where it adjusts them: as many as under ``mask``, which its scores have made.
+
+        ``before``: what an earlier pruning kept; nothing comes back. ``by_row``: whether each row keeps its number.
+        """
+        return mask
+
     @property
     def iterations(self) -> int:
         """See above."""
