@@ -13,6 +13,7 @@ import torch
 from secateur import pruner
 from secateur.recipe import Recipe
 from secateur.scoring import Statistics
+from secateur.tasks import Tasks
 from secateur_torch.adapter import TorchAdapter
 from secateur_torch.masking import Hold, owned_by, require_optimizer
 
@@ -40,6 +41,7 @@ class Pruner(pruner.Pruner):
         resume: a folder that ``pruner.save(folder)`` wrote in the middle of this training, in another process perhaps:
             weights, masks and the place in the schedule are taken over. Load the optimizer's own state as ever
             (``optimizer.load_state_dict``), and that of your learning-rate scheduler and random numbers.
+        tasks: for a score of several tasks, ``MultiTask``: name -> :class:`secateur.Task`; see :attr:`tasks`.
 
     Raises:
         FileFormatError: ``resume`` is no such folder, or of another model or recipe.
@@ -70,6 +72,7 @@ class Pruner(pruner.Pruner):
         steps_per_epoch: int | None = None,
         after_round: Callable[[Pruner], Any] | None = None,
         resume: str | Path | None = None,
+        tasks: Tasks | None = None,
     ) -> None:
         require_optimizer(optimizer)
         super().__init__(
@@ -84,6 +87,7 @@ class Pruner(pruner.Pruner):
             steps_per_epoch=steps_per_epoch,
             after_round=after_round,
             resume=resume,
+            tasks=tasks,
         )
         self._watch = _Watch(optimizer)
         if isinstance(self._hold, Hold) and not self.finished:

@@ -14,10 +14,11 @@ from secateur.adapter import Adapter, Parameter
 from secateur.arrays import Named, as_array
 from secateur.batches import is_repeatable
 from secateur.errors import ExampleError, MissingDataError, NoMatchError, RecipeError, ShapeMismatchError
-from secateur.recipe import Latency, Recipe
+from secateur.recipe import Latency, MultiTask, Recipe
 from secateur.recipe.granularity import COMPENSATION
 from secateur.scoring import Statistics
 from secateur.statistics import ACTIVATIONS, STATISTICS, gatherable
+from secateur.tasks import Tasks, require_tasks
 
 Array = npt.NDArray[Any]
 
@@ -54,9 +55,13 @@ def require_numbers(parameters: Sequence[Parameter]) -> None:
 
 
 def require_data(
-    recipe: Recipe, data: Any | None, statistics: Statistics | None, keeps_gradients: bool = False
+    recipe: Recipe,
+    data: Any | None,
+    statistics: Statistics | None,
+    keeps_gradients: bool = False,
+    tasks: Tasks | None = None,
 ) -> None:
-    """Raises MissingDataError if what the recipe is computed from can come from neither.
+    """Raises MissingDataError if what the recipe is computed from can come from neither, nor from tasks.
 
     ``keeps_gradients``: whether a training step leaves its gradients, which then do for weights that come back.
     """
@@ -73,12 +78,22 @@ def require_data(
             f"{type(score).__name__} adds up what training steps move, of which there is none before the first: begin "
             "the schedule later, or pass data= and loss="
         )
-    needs = [need for need in score.needs if need != "movement" or not moves]
-    _require_needs(recipe, type(score).__name__, needs, data, known)
+    _require_tasks(recipe, {} if tasks is None else tasks)
+    if not isinstance(score, MultiTask):
+        needs = [need for need in score.needs if need != "movement" or not moves]
+        _require_needs(recipe, type(score).__name__, needs, data, known)
     if growth is not None and (data is not None or statistics is not None or not keeps_gradients):
         _require_needs(recipe, type(growth).__name__, growth.needs, data, known)
     if recipe.compensates:
         _require_needs(recipe, f"{type(recipe.granularity).__name__}(compensate=True)", (COMPENSATION,), data, known)
+
+
+def _require_tasks(recipe: Recipe, tasks: Tasks) -> None:
+    require_tasks(recipe, tasks)
+    for name, task in tasks.items() if isinstance(recipe.score, MultiTask) else ():
+        known = None if task.statistics is None else [each for each, _ in _items(task.statistics, "statistics")]
+        told = f"task {name!r}: {type(recipe.score.single).__name__}"
+        _require_needs(recipe, told, recipe.score.needs, task.data, known)
 
 
 def _require_needs(

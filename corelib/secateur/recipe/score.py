@@ -36,6 +36,11 @@ class Score:
     signed: ClassVar[bool] = False
 
     @property
+    def single(self) -> Score:
+        """What is asked of one task: itself, unless it is of several."""
+        return self
+
+    @property
     def adjusts(self) -> bool:
         """Whether weights that stay are changed, to make up for those that go, by :meth:`adjusted`."""
         return False
