@@ -26,6 +26,7 @@ from secateur.pruned import Pruned
 from secateur.recipe import Recipe, Sensitivity
 from secateur.stability import Stability
 from secateur.structure.graph import Graph
+from secateur.tasks import Tasks
 from secateur_keras.adapter import KerasAdapter
 from secateur_keras.distillation import distiller
 from secateur_keras.files import counterparts
@@ -60,6 +61,7 @@ def prune(
     example: Any | None = None,
     statistics: Mapping[str, Mapping[str, npt.NDArray[Any]]] | None = None,
     optimizer: keras.optimizers.Optimizer | None = None,
+    tasks: Tasks | None = None,
 ) -> Pruned:
     """Prune a trained model at once, in place; its masks hold through whatever optimizer trains it from now on.
 
@@ -87,11 +89,22 @@ def prune(
         statistics: what :func:`statistics` returned, instead of ``data``.
         optimizer: the one that trains the model in a loop of your own. Masks hold without it; with it, it is checked.
 
+        tasks: for a score of several tasks, ``MultiTask``: name -> :class:`secateur.Task`, with data, loss, and a
+            measure that ``pruned.tasks`` then tells before and after.
+
     Raises:
         HoldError: ``optimizer`` was built for other variables. Nothing was changed.
     """
     return pruner.prune(
-        _ADAPTER, model, recipe, optimizer=optimizer, data=data, loss=loss, example=example, statistics=statistics
+        _ADAPTER,
+        model,
+        recipe,
+        optimizer=optimizer,
+        data=data,
+        loss=loss,
+        example=example,
+        statistics=statistics,
+        tasks=tasks,
     )
 
 

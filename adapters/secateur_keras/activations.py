@@ -38,7 +38,7 @@ class Use:
         x: what it reads.
         axis: of the features.
         features: which of them each weight multiplies; None if the kernel's canonical axis 1 says it.
-        window: what a row of weights reads of them; None if it does not read all of them.
+        window: what a row of weights reads of them; None if that is no sum of products.
     """
 
     owner: Any
@@ -149,7 +149,7 @@ def _dense(layer: Any, x: Any) -> Iterator[Use]:
 def _convolution(layer: Any, x: Any) -> Iterator[Use]:
     axis = _channel_axis(layer, x)
     features = grouped_features(layer.filters, x.shape[axis], layer.groups, layer.rank)
-    yield Use(layer, "kernel", x, axis, features, _window(layer, x, axis) if layer.groups == 1 else None)
+    yield Use(layer, "kernel", x, axis, features, _window(layer, x, axis))
 
 
 def _window(layer: Any, x: Any, axis: int) -> Window:
@@ -169,13 +169,14 @@ def _transposed(layer: Any, x: Any) -> Iterator[Use]:
 
 
 def _depthwise(layer: Any, x: Any) -> Iterator[Use]:
-    yield Use(layer, "kernel", x, _channel_axis(layer, x), _each_by_itself(layer, x), None)
+    axis = _channel_axis(layer, x)
+    yield Use(layer, "kernel", x, axis, _each_by_itself(layer, x), _window(layer, x, axis))
 
 
 def _separable(layer: Any, x: Any) -> Iterator[Use]:
     """The pointwise kernel reads what the depthwise one makes, which is made once more."""
     axis = _channel_axis(layer, x)
-    yield Use(layer, "depthwise_kernel", x, axis, _each_by_itself(layer, x), None)
+    yield Use(layer, "depthwise_kernel", x, axis, _each_by_itself(layer, x), _window(layer, x, axis))
     if layer.padding in ("valid", "same"):
         options = {name: getattr(layer, name) for name in ("strides", "padding", "dilation_rate", "data_format")}
         yield Use(layer, "pointwise_kernel", keras.ops.depthwise_conv(x, layer.depthwise_kernel, **options), axis)

@@ -143,17 +143,20 @@ class _Source:
     def _function(self, kind: str, derive: Callable[[Differentiable], Differentiable]) -> Differentiable:
         """The derivative of a batch's loss, or of the outputs' sum, with respect to the trainable values."""
         variables = tuple(map(id, self._model.trainable_variables))
-        key = variables if kind == "flow" else (self._loss, *variables)
+        key = (kind, None if kind == "flow" else self._loss, variables)
         own = _functions.setdefault(self._model, {})
-        if kind not in own or own[kind][0] != key:
-            own[kind] = key, derive(_summed(self._model) if kind == "flow" else _valued(self._model, self._objective))
-        return own[kind][1]
+        if key not in own:
+            while len(own) >= KEPT:
+                del own[next(iter(own))]
+            own[key] = derive(_summed(self._model) if kind == "flow" else _valued(self._model, self._objective))
+        return own[key]
 
 
-_functions: weakref.WeakKeyDictionary[keras.Model, dict[str, tuple[tuple[Any, ...], Differentiable]]] = (
-    weakref.WeakKeyDictionary()
-)
+_functions: weakref.WeakKeyDictionary[keras.Model, dict[tuple[Any, ...], Differentiable]] = weakref.WeakKeyDictionary()
 """The derivatives of each model, kept so that repeated updates during training compile them once."""
+
+KEPT = 8
+"""So many derivatives of a model are kept: those of a few tasks."""
 
 
 def _valued(model: keras.Model, objective: Any) -> Differentiable:

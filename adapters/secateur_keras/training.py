@@ -16,6 +16,7 @@ from secateur.errors import HoldError
 from secateur.recipe import Recipe
 from secateur.report.overview import Overview
 from secateur.scoring import Statistics
+from secateur.tasks import Tasks, TaskTable
 from secateur_keras import backends, optimizers
 from secateur_keras.adapter import KerasAdapter
 from secateur_keras.distillation import student
@@ -41,6 +42,7 @@ class Pruner(keras.callbacks.Callback):
         resume: a folder that ``pruner.save(folder)`` wrote in the middle of this training, in another process perhaps:
             weights, masks and the place in the schedule are taken over. The optimizer's own state comes with the model,
             from ``keras.models.load_model``.
+        tasks: for a score of several tasks, ``MultiTask``: name -> :class:`secateur.Task`; see :attr:`tasks`.
     """
 
     def __init__(
@@ -53,11 +55,12 @@ class Pruner(keras.callbacks.Callback):
         steps_per_epoch: int | None = None,
         after_round: Callable[[Pruner], Any] | None = None,
         resume: str | Path | None = None,
+        tasks: Tasks | None = None,
     ) -> None:
         super().__init__()
         self.recipe = recipe
         self._options: dict[str, Any] = {"data": data, "loss": loss, "example": example, "statistics": statistics}
-        self._options |= {"resume": resume, "counterparts": counterparts}
+        self._options |= {"resume": resume, "counterparts": counterparts, "tasks": tasks}
         self._steps_per_epoch, self._after_round = steps_per_epoch, after_round
         self._session: pruner.Pruner | None = None
         self._batches = 0
@@ -163,6 +166,11 @@ class Pruner(keras.callbacks.Callback):
     def compact(self, example: Any | None = None) -> Any:
         """See :meth:`secateur.pruner.Pruned.compact`."""
         return self.pruned.compact(example)
+
+    @property
+    def tasks(self) -> TaskTable:
+        """See :attr:`secateur.pruned.Pruned.tasks`."""
+        return self.pruned.tasks
 
     @property
     def max_error(self) -> float | None:

@@ -26,6 +26,7 @@ from secateur.pruned import Pruned
 from secateur.recipe import Recipe, Sensitivity
 from secateur.stability import Stability
 from secateur.structure.graph import Graph
+from secateur.tasks import Tasks
 from secateur_torch.adapter import TorchAdapter
 from secateur_torch.distillation import Distillation
 from secateur_torch.masking import release
@@ -58,6 +59,7 @@ def prune(
     example: Any | None = None,
     statistics: Mapping[str, Mapping[str, npt.NDArray[Any]]] | None = None,
     optimizer: torch.optim.Optimizer | None = None,
+    tasks: Tasks | None = None,
 ) -> Pruned:
     """Prune a trained model at once, in place; its masks hold through whatever optimizer trains it from now on.
 
@@ -73,6 +75,9 @@ def prune(
         optimizer: the one that trains the model. Masks hold without it; given here, it is checked, and step hooks that
             are added to it later see exact zeros.
 
+        tasks: for a score of several tasks, ``MultiTask``: name -> :class:`secateur.Task`, with data, loss, and a
+            measure that ``pruned.tasks`` then tells before and after.
+
     Raises:
         ModelTypeError: ``model`` is no module.
         HoldError: ``optimizer`` owns none of the masked weights. Nothing was changed.
@@ -86,7 +91,15 @@ def prune(
         8
     """
     return pruner.prune(
-        _ADAPTER, model, recipe, optimizer=optimizer, data=data, loss=loss, example=example, statistics=statistics
+        _ADAPTER,
+        model,
+        recipe,
+        optimizer=optimizer,
+        data=data,
+        loss=loss,
+        example=example,
+        statistics=statistics,
+        tasks=tasks,
     )
 
 

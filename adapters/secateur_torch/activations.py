@@ -106,7 +106,7 @@ def _convolution(args: Sequence[Any], find: Finder) -> Iterator[Use]:
         if transposed
         else grouped_features(kernel.shape[0], x.shape[1], groups, kernel.ndim - 2)
     )
-    yield weight, x, 1, features, None if transposed or groups != 1 else _window(args)
+    yield weight, x, 1, features, None if transposed else _window(args)
 
 
 def _window(args: Sequence[Any]) -> Window:

@@ -13,6 +13,7 @@ import torch
 from secateur import pruner
 from secateur.recipe import Recipe
 from secateur.scoring import Statistics
+from secateur.tasks import Tasks
 from secateur_torch.adapter import TorchAdapter
 from secateur_torch.masking import Hold, owned_by, require_optimizer
 
@@ -27,8 +28,9 @@ class Pruner(pruner.Pruner):
         model: the model that trains.
         recipe: what to prune, and when: steps of its schedule are steps of ``optimizer``.
         optimizer: the optimizer that trains the model.
-        data: for scores that are computed from data: ``(x, y)`` or a data loader, read again at every update. Weights
-            come back (``RigL``, ``DynamicSurgery``) by the gradients of the training step itself if there is none.
+        data: for scores that are computed from data: ``(x, y)`` or a data loader, read again at every update. Without
+            any, weights come back (``RigL``, ``DynamicSurgery``) and ``Movement`` adds up by the gradients of the
+            training steps themselves.
         loss: for the same: a callable ``loss(outputs, labels)``.
         example: an input, needed to prune neurons and to compact; the first batch of ``data`` if None.
         statistics: statistics that are known already, instead of ``data``.
@@ -39,6 +41,7 @@ class Pruner(pruner.Pruner):
         resume: a folder that ``pruner.save(folder)`` wrote in the middle of this training, in another process perhaps:
             weights, masks and the place in the schedule are taken over. Load the optimizer's own state as ever
             (``optimizer.load_state_dict``), and that of your learning-rate scheduler and random numbers.
+        tasks: for a score of several tasks, ``MultiTask``: name -> :class:`secateur.Task`; see :attr:`tasks`.
 
     Raises:
         FileFormatError: ``resume`` is no such folder, or of another model or recipe.
@@ -69,6 +72,7 @@ class Pruner(pruner.Pruner):
         steps_per_epoch: int | None = None,
         after_round: Callable[[Pruner], Any] | None = None,
         resume: str | Path | None = None,
+        tasks: Tasks | None = None,
     ) -> None:
         require_optimizer(optimizer)
         super().__init__(
@@ -83,12 +87,15 @@ class Pruner(pruner.Pruner):
             steps_per_epoch=steps_per_epoch,
             after_round=after_round,
             resume=resume,
+            tasks=tasks,
         )
         self._watch = _Watch(optimizer)
         if isinstance(self._hold, Hold) and not self.finished:
             self._hold.other_stepped = torch.compiler.disable(self._watch.other_stepped)
         count = torch.compiler.disable(lambda *_: self.advance())  # the core is not to be traced into a compiled step
         self._counter = optimizer.register_step_post_hook(count)
+        look = torch.compiler.disable(lambda *_: self.before_step())
+        self._looker = optimizer.register_step_pre_hook(look) if self._evidence.follows_steps else None
 
     def advance(self, steps: int = 1) -> None:
         """See :meth:`secateur.pruner.Pruner.advance`; each step of the pruner's own optimizer calls it."""
@@ -98,6 +105,8 @@ class Pruner(pruner.Pruner):
     def release(self) -> None:
         """Stop pruning and holding; the weights train freely from now on."""
         self._counter.remove()
+        if self._looker is not None:
+            self._looker.remove()
         super().release()
 
 

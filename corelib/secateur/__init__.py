@@ -33,6 +33,7 @@ from secateur.recipe import (
     Magnitude,
     MeanActivation,
     Movement,
+    MultiTask,
     Neurons,
     NormScale,
     Parameters,
@@ -53,6 +54,7 @@ from secateur.recipe import (
     register,
 )
 from secateur.schedules import Cosine, Cubic, Exponential, Iterative, Linear, OneCycle, OneShot, Polynomial
+from secateur.tasks import Task
 
 __version__ = "0.1.0"
 
@@ -84,6 +86,7 @@ __all__ = [
     "Magnitude",
     "MeanActivation",
     "Movement",
+    "MultiTask",
     "Neurons",
     "NormScale",
     "OneCycle",
@@ -101,6 +104,7 @@ __all__ = [
     "SparseGpt",
     "Sparsity",
     "SynFlow",
+    "Task",
     "Taylor",
     "Uniform",
     "Wanda",

@@ -62,7 +62,7 @@ class Activations:
             features: which of them each weight multiplies, see :class:`_Read`. If another use of the kernel has others,
                 the kernel has no statistics.
             batch: its number, for messages.
-            window: what a row of weights reads of it; None if no row reads all features, or not by a sum of products.
+            window: what a row of weights reads of its features; None if that is no sum of products.
 
         Raises:
             InvalidTensorError: ``x`` holds NaN, or infinities whose sum is none.
@@ -79,8 +79,9 @@ class Activations:
         for need in self._needs:
             if ACTIVATIONS[need] != "gram":
                 found, rows = _sums(x, need, block), math.prod(block)
-            elif window is not None and features.shape[0] == 1:
-                found, rows = window.products(x, axis)
+            elif window is not None and (groups := _groups(features, x.shape[axis], bool(window.sides))):
+                products, rows = window.products(x, axis, groups)
+                found = products[0] if groups == 1 else products
             else:
                 continue
             known.rows[need] = known.rows.get(need, 0) + rows
@@ -104,6 +105,16 @@ def grouped_features(outputs: int, inputs: int, groups: int, space: int) -> Feat
     within = np.arange(inputs // groups)
     first = np.zeros(1, np.int64) if groups == 1 else np.arange(outputs) // (outputs // groups) * within.size
     return (first[:, None] + within).reshape(first.size, within.size, *[1] * space)
+
+
+def _groups(features: Features, channels: int, is_convolution: bool) -> int:
+    """Into how many groups of features, side by side, the rows of a kernel divide all channels; 0 if they do not."""
+    rows = features.reshape(len(features), -1)
+    if len(rows) > 1 and not is_convolution:
+        return 0  # a table that is read along its other axis
+    first = rows[np.r_[True, (rows[1:] != rows[:-1]).any(axis=1)]]
+    fits = np.array_equal(first.ravel(), np.arange(channels)) and len(rows) % len(first) == 0
+    return len(first) if fits else 0
 
 
 def along(axis: int, rank: int, size: int) -> Features:

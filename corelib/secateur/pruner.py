@@ -10,6 +10,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,15 +36,16 @@ from secateur.loading import Counterparts, interrupted
 from secateur.progress import Progress
 from secateur.pruned import Pruned, count_nonzero
 from secateur.ranking import NeuronRanking, ranking
-from secateur.recipe import Magnitude, Recipe, Structured
+from secateur.recipe import Magnitude, Recipe, Score, Structured, Weights
 from secateur.recipe.granularity import COMPENSATION
 from secateur.regrowing import regrower
 from secateur.remarks import Remarks
 from secateur.report.collect import Outcome, sampled
 from secateur.rounds import Rounds
-from secateur.scoring import Statistics, of_parameter
+from secateur.scoring import Statistics, chosen, of_parameter
 from secateur.selection import selection
 from secateur.structure.graph import Graph
+from secateur.tasks import Measured, Tasks, TaskTable, checked, element_scores, measured
 
 Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
@@ -71,6 +73,8 @@ class Pruner(Pruned):
         resume: a folder that :meth:`save` wrote in the middle of a training, of this model under this recipe: its
             weights, masks and the place in the schedule are taken over. The optimizer's own state is its user's affair.
         counterparts: as for :func:`secateur.loading.load`.
+        tasks: of a score of several tasks (:class:`secateur.recipe.MultiTask`), name -> :class:`secateur.tasks.Task`;
+            with any score, what :attr:`tasks` measures.
 
     Raises:
         FileFormatError: ``resume`` is no such folder, or was saved from another model or under another recipe.
@@ -91,16 +95,20 @@ class Pruner(Pruned):
         after_round: Callable[[Any], Any] | None = None,
         resume: str | Path | None = None,
         counterparts: Counterparts | None = None,
+        tasks: Tasks | None = None,
     ) -> None:
         require_recipe(recipe)
         adapter.parameters(model)  # refuses a model without weights; only the trace knows all of their roles
-        require_data(recipe, data, statistics, adapter.keeps_gradients)
+        require_data(recipe, data, statistics, adapter.keeps_gradients, tasks)
         self._schedule = recipe.schedule.in_steps(steps_per_epoch)
         growth = None if recipe.regrowth is None else recipe.regrowth.in_steps(steps_per_epoch)
         saved = None if resume is None else interrupted(adapter, Path(resume), model, recipe, counterparts)
-        if example is None and data is not None:
-            with adapter.reading(data):
-                example = first_inputs(data)
+        shown = next(
+            (each for each in (data, *(task.data for task in (tasks or {}).values())) if each is not None), None
+        )
+        if example is None and shown is not None:
+            with adapter.reading(shown):
+                example = first_inputs(shown)
         require_rows(example)
         require_example(recipe, example)
         super().__init__(adapter, model, recipe, example, trace(adapter, model, recipe, example))
@@ -109,8 +117,10 @@ class Pruner(Pruned):
         parameters = self.parameters()
         self._dense, self._dense_nonzero = sampled(parameters), count_nonzero(parameters)
         self.step, self._rounds, self._after_round = 0, Rounds(self._schedule.rewind), after_round
-        given = {} if statistics is None else given_statistics(adapter, model, parameters, statistics)
-        self._evidence = Evidence(adapter, model, recipe, parameters, data, loss, example, given)
+        known = partial(given_statistics, adapter, model, parameters)
+        given = {} if statistics is None else known(statistics)
+        self._tasks = checked({} if tasks is None else tasks, known)
+        self._evidence = Evidence(adapter, model, recipe, parameters, data, loss, example, given, self._tasks)
         self._follows = optimizer is not None or recipe.follows_training
         self._ranking = ranking(recipe, parameters, self._graph)
         if isinstance(self._ranking, NeuronRanking):
@@ -123,6 +133,7 @@ class Pruner(Pruned):
         self._reached = 0.0
         self._remarks = Remarks(recipe)
         self._growth, self._regrower = growth, regrower(recipe, growth, self._ranking, self._gather)
+        self._dense_measures = measured(self._tasks, model) if saved is None else {}
         if saved is None:
             self._begin(self._rank(parameters), optimizer)
         else:
@@ -148,6 +159,14 @@ class Pruner(Pruned):
         return self._rounds.count
 
     @property
+    def tasks(self) -> TaskTable:
+        """See :attr:`secateur.pruned.Pruned.tasks`."""
+        self.enforce()
+        after = measured(self._tasks, self.model)
+        found = {name: Measured(self._dense_measures.get(name), after.get(name)) for name in self._tasks}
+        return TaskTable(found)
+
+    @property
     def round_step(self) -> int:
         """Steps since the schedule last pruned: what a learning rate that restarts with each round depends on.
 
@@ -162,6 +181,11 @@ class Pruner(Pruned):
     def _changes_masks(self, step: int) -> bool:
         grows = self._growth is not None and self._kept is not None and self._growth.due(step)
         return self._schedule.due(step) or grows
+
+    def before_step(self) -> None:
+        """To be called before each optimizer step, with its gradients at hand, where scores are made from these."""
+        if self._evidence.follows_steps and self._hold is not None:
+            self._evidence.before_step(self.parameters())
 
     def advance(self, steps: int = 1) -> None:
         """Count optimizer steps, and prune further at each that the schedule has due, unless released."""
@@ -210,7 +234,7 @@ class Pruner(Pruned):
         fraction = self._fraction(scores, budgets)
         scores, before = self._iterated(scores, fraction, budgets)
         kept, spared = self._selection.keep(scores, fraction, budgets, before, training=self.step > 0)
-        kept = self._regrown(scores, kept)
+        kept = self._regrown(scores, self._chosen(kept, before))
         masks = self._ranking.masks(kept)
         made_up = self._compensation(masks)
         changed = {**self._adjusted(masks), **made_up.values}
@@ -256,6 +280,7 @@ class Pruner(Pruned):
 
     def _continue(self, folder: Path, masks: dict[str, BoolArray], saved: Progress, optimizer: Any | None) -> None:
         """Stand where a saved training stood."""
+        self._evidence.restore({"initial_weight": saved.initial_weight, "movement": saved.movement})
         self._hold_masks({name: np.ones_like(mask) for name, mask in masks.items()}, optimizer)  # refuses a wrong one
         self.adapter.read_model(folder, self.model)
         self._hold_masks(masks)
@@ -279,6 +304,7 @@ class Pruner(Pruned):
                 kept=self._kept or {},
                 recorded=dict(self._rounds.recorded),
                 values={} if self._regrower is None else self._regrower.values,
+                **self._evidence.records(),
             ).write(folder)
 
     def _gather(self, needs: Sequence[str]) -> Statistics:
@@ -300,7 +326,18 @@ class Pruner(Pruned):
         parameters = self.parameters() if known is None else known
         require_numbers(parameters)
         self.statistics = self._evidence.of_now(parameters)
-        return self._ranking.scores(parameters, self.recipe.score, self.statistics)
+        tells = self.step > 0 or not self._evidence.follows_steps  # before the first step magnitudes stand in
+        return self._scored(parameters, self.recipe.score if tells else Magnitude(), self.statistics)
+
+    def _scored(self, parameters: Sequence[Parameter], score: Score, statistics: Statistics) -> dict[str, Array]:
+        return element_scores(self._ranking, parameters, score, statistics, self.recipe.competing)
+
+    def _chosen(self, kept: dict[str, BoolArray], before: Mapping[str, BoolArray] | None) -> dict[str, BoolArray]:
+        """As many weights as are kept, others where the score chooses among single weights by itself."""
+        if not self.recipe.score.adjusts or not isinstance(self.recipe.granularity, Weights):
+            return kept
+        by_row = self.recipe.competing == "row"
+        return chosen(self.parameters(), self.recipe.score, self.statistics, kept, before, by_row)
 
     def _adjusted(self, masks: Mapping[str, BoolArray]) -> dict[str, Array]:
         """New numbers for the weights that stay, where the score has them make up for those that go."""
@@ -325,7 +362,7 @@ class Pruner(Pruned):
             kept, _ = self._selection.keep(scores, fraction * share, budgets, kept, training=True)
             masks = self._ranking.masks(kept)
             parameters = masked(self.parameters(), masks)
-            scores = self._ranking.scores(parameters, self.recipe.score, self._evidence.under(masks, parameters))
+            scores = self._scored(parameters, self.recipe.score, self._evidence.under(masks))
         return scores, kept
 
     def outcome(self, example: Any | None) -> Outcome:
@@ -346,6 +383,7 @@ def prune(
     loss: Any | None = None,
     example: Any | None = None,
     statistics: Statistics | None = None,
+    tasks: Tasks | None = None,
 ) -> Pruned:
     """Prune at once, and hold the masks from now on; arguments as for :class:`Pruner`.
 
@@ -358,9 +396,8 @@ def prune(
             f"{recipe.regrowth or recipe.schedule} prunes over training steps, which prune() does not see; use a "
             "Pruner, or leave schedule and regrowth out"
         )
-    return Pruner(
-        adapter, model, recipe, optimizer=optimizer, data=data, loss=loss, example=example, statistics=statistics
-    )
+    given: dict[str, Any] = {"data": data, "loss": loss, "example": example, "statistics": statistics, "tasks": tasks}
+    return Pruner(adapter, model, recipe, optimizer=optimizer, **given)
 
 
 def trace(adapter: Adapter, model: Any, recipe: Recipe, example: Any | None) -> Graph | None:

@@ -15,6 +15,7 @@ from secateur.recipe import Recipe
 from secateur.recipe.regrowth import DynamicSurgery, Exchange, Regrowth
 from secateur.recipe.weight_scores import Gradient
 from secateur.scoring import Statistics
+from secateur.tasks import element_scores
 
 Array = npt.NDArray[Any]
 Flags = npt.NDArray[np.bool_]
@@ -130,7 +131,8 @@ class Operating:
         for name, flags in self._ranking.masks(kept).items():
             self.values[name] = self._regrowth.moved(self.values[name], gradients.get(name), flags)
         dense = [dataclasses.replace(item, view=self.values.get(item.name, item.view)) for item in parameters]
-        ranked = self._regrowth.ranked(self._ranking.scores(dense, self._recipe.score, statistics), kept)
+        scored = element_scores(self._ranking, dense, self._recipe.score, statistics, self._recipe.competing)
+        ranked = self._regrowth.ranked(scored, kept)
         found, _ = sparing(self._recipe, self._ranking, ranked, self._gone(kept), None)
         return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from secateur.recipe.score import Score, UnitScore
 from secateur.recipe.weight_scores import Magnitude
 
 Array = npt.NDArray[Any]
+BoolArray = npt.NDArray[np.bool_]
 Statistics = Mapping[str, Mapping[str, Array]]
 
 
@@ -43,6 +44,30 @@ def scored(parameter: Parameter, score: Score, statistics: Statistics, axis: int
             f"{type(score).__name__} gave {parameter.name} scores of shape {np.shape(found)}, expected {expected}"
         )
     return found
+
+
+def chosen(
+    parameters: Sequence[Parameter],
+    score: Score,
+    statistics: Statistics,
+    kept: Mapping[str, BoolArray],
+    before: Mapping[str, BoolArray] | None,
+    by_row: bool,
+) -> dict[str, BoolArray]:
+    """Which single weights stay, where a score chooses among them while it adjusts them: as many as in ``kept``."""
+    views = {each.name: each for each in parameters if each.name in kept and not kept[each.name].all()}
+    found = {
+        name: score.chosen(
+            each.view,
+            kept[name],
+            None if before is None else before[name],
+            of_parameter(each, score, statistics),
+            name,
+            by_row,
+        )
+        for name, each in views.items()
+    }
+    return {name: found.get(name, flags) for name, flags in kept.items()}
 
 
 def of_parameter(parameter: Parameter, score: Score, statistics: Statistics) -> dict[str, Array]:

@@ -49,7 +49,9 @@ STATISTICS: dict[str, Statistic] = {
     "input_gram": Statistic("mean products of any two features that a row of weights reads", "activations", "gram"),
     "flow_gradient": Statistic("dR/d|w|, R the sum of what |w| makes of ones", "flow"),
     "initial_weight": Statistic("the weight when the training began", "record"),
-    "movement": Statistic("sum of -w dL/dw over the prunings so far", "record", takes=("mean_gradient",)),
+    "movement": Statistic(
+        "sum of -w dL/dw over the training steps, or prunings, so far", "record", takes=("mean_gradient",)
+    ),
     "order": Statistic("the place of its parameter in the forward pass", "record"),
 }
 """Name -> what it is. An adapter gathers all but those of origin ``"record"``.
@@ -58,7 +60,7 @@ Arrays are float numbers in the canonical layout of a weight. Those of activatio
 do not depend, so that they go with the weights by broadcasting: ``(1, in)`` for a dense layer, ``(1, in, 1, 1)`` for a
 convolution, ``(out, in, 1, 1)`` for one with groups, whose outputs read different features, and ``(1, 1, in)`` for a
 recurrent kernel. ``input_gram`` is ``(n, n)``, n the number of weights in a row, as ``in * height * width`` of a
-convolution; kernels of convolutions with groups, and of transposed ones, have none.
+convolution, and ``(groups, n, n)`` of one with groups; kernels of transposed convolutions have none.
 """
 
 ACTIVATIONS: dict[str, Taken] = {name: each.term for name, each in STATISTICS.items() if each.origin == "activations"}

@@ -33,19 +33,21 @@ class Window:
     dilation: tuple[int, ...] = ()
     padding: tuple[tuple[int, int], ...] = ()
 
-    def products(self, x: Array, axis: int) -> tuple[Floats, int]:
-        """Sums of the products of any two numbers of a row, float64[n, n], and how many rows there are.
+    def products(self, x: Array, axis: int, groups: int = 1) -> tuple[Floats, int]:
+        """Sums of the products of any two numbers of a row, float64[groups, n, n], and how many rows there are.
 
         Args:
             x: what is read; with sides the examples along the first axis and spatial axes, in order, besides.
             axis: of the features.
+            groups: into how many the features are divided, one after the other, of which a row has one.
 
         A row is in C order of (features, \\*sides), as the weights of a kernel's row are.
         """
         moved = np.moveaxis(x, axis, -1)
         total, count = np.zeros((), np.float64), 0
         for rows in self._rows(moved if self.sides else moved.reshape(-1, moved.shape[-1])):
-            total, count = total + rows.T @ rows, count + len(rows)
+            parts = rows.reshape(len(rows), groups, -1).swapaxes(0, 1)
+            total, count = total + parts.swapaxes(1, 2) @ parts, count + len(rows)
         return np.asarray(total), count
 
     def _rows(self, x: Array) -> Iterator[Floats]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -247,10 +248,68 @@ def test_windows_of_keras(padding: str, strides: int, dilation: int) -> None:
     np.testing.assert_allclose(np.einsum("oi,ij,oj->o", rows, found, rows), expected, rtol=1e-5)
 
 
+def test_groups_of_a_convolution_have_rows_of_their_own() -> None:
+    """In PyTorch as above, group by group; a depthwise, a grouped and a separable convolution of Keras likewise."""
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(4, 6, (3, 2), stride=2, padding=1, groups=2, bias=False)
+    x = np.random.default_rng(0).normal(size=(20, 4, 6, 6)).astype(np.float32)
+    found = st.statistics(layer, x, None, ["input_gram"])["input_gram"]["weight"]
+    with torch.no_grad():
+        expected = layer(torch.tensor(x)).square().mean((0, 2, 3)).numpy()
+    assert found.shape == (2, 12, 12)
+    np.testing.assert_allclose(_mean_squares(layer.weight.detach().numpy(), found), expected, rtol=1e-5)
+    keras.utils.set_random_seed(0)
+    options = {"use_bias": False, "padding": "same", "strides": 2}
+    convolutions = [
+        keras.layers.DepthwiseConv2D(3, depth_multiplier=2, name="each", **options),
+        keras.layers.Conv2D(6, 3, groups=2, name="each", **options),
+    ]
+    for convolution in convolutions:
+        model = keras.Sequential([keras.Input((6, 6, 4)), convolution])
+        images = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+        ((_, grams),) = sk.statistics(model, images, None, ["input_gram"])["input_gram"].items()
+        (kernel,) = (each.view for each in sk.parameters(model) if each.role == "kernel")
+        expected = np.square(keras.ops.convert_to_numpy(model(images))).mean((0, 1, 2))
+        np.testing.assert_allclose(_mean_squares(kernel, grams), expected, rtol=1e-4)
+
+
+def _mean_squares(kernel: Any, grams: Any) -> Any:
+    """Of the outputs of each row of a kernel, from the mean products of what the groups of rows read."""
+    rows = kernel.astype(np.float64).reshape(len(grams), -1, grams.shape[-1])
+    return np.einsum("goi,gij,goj->go", rows, grams, rows).ravel()
+
+
+def test_a_depthwise_convolution_is_adjusted_too(side: Side) -> None:
+    model, dense = side.convolutional(), side.convolutional()
+    recipe = Recipe(0.5, score=SparseGpt(), scope="layer")
+    pruned = side.adapter.prune(model, recipe, side.images, example=side.images[:2])
+    found, before = side.kernels(model, side.images[:1]), side.kernels(dense, side.images[:1])
+    for (name, new), old in zip(found.items(), before.values(), strict=True):
+        (mask,) = pruned.adapter.canonical(model, {name: pruned.masks[name]}).values()
+        assert np.array_equal(new != 0, mask)
+        assert (new[mask] != old[mask]).any()
+
+
+def test_a_schedule_chooses_among_what_is_left() -> None:
+    torch.manual_seed(0)
+    model, data = SIDES["torch"].dense(), ROWS
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    recipe = Recipe(0.6, score=SparseGpt(block=3), schedule=Cubic(begin=0, end=3))
+    pruner = st.Pruner(model, recipe, optimizer=optimizer, data=data)
+    seen = [pruner.masks]
+    for _ in range(3):
+        step(model, optimizer)
+        seen.append(pruner.masks)
+    assert not any(
+        (later[name] & ~earlier[name]).any() for earlier, later in itertools.pairwise(seen) for name in later
+    )
+    assert pruner.sparsity == pytest.approx(0.6, abs=0.01)
+
+
 def test_adjusted_weights_are_refused_where_they_cannot_be() -> None:
-    model = SIDES["torch"].convolutional()
-    grouped = Recipe(0.5, score=SparseGpt())
-    refused(SIDES["torch"], MissingDataError, "4.weight has no input_gram", grouped, model, data=IMAGES)
+    model = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.ConvTranspose2d(3, 2, 3))
+    transposed = Recipe(0.5, score=SparseGpt())
+    refused(SIDES["torch"], MissingDataError, "1.weight has no input_gram", transposed, model, data=IMAGES)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=0.1)
     recipe = Recipe(0.5, score=SparseGpt())
     refused(SIDES["torch"], HoldError, "own", recipe, data=ROWS, optimizer=optimizer)
@@ -313,6 +372,39 @@ def test_movement_adds_up_over_the_prunings() -> None:
     assert pruner.sparsity == pytest.approx(0.6, abs=0.01)
     assert total["2.weight"].min() < 0 < total["2.weight"].max()
     assert np.median(total["2.weight"][kept]) > np.median(total["2.weight"][~kept])
+
+
+def test_movement_adds_up_over_the_training_steps_where_there_is_no_data() -> None:
+    model, optimizer, pruner = torch_training(Movement())
+    before = pruner.masks
+    expected, masked = 0.0, []
+    for _ in range(3):
+        optimizer.zero_grad()
+        torch.nn.CrossEntropyLoss()(model(torch.tensor(ROWS)), torch.tensor(LABELS)).backward()
+        weight, gradient = (
+            each.detach().numpy().astype(np.float64) for each in (model[2].weight, model[2].weight.grad)
+        )
+        expected = expected - weight * gradient
+        optimizer.step()
+        assert np.array_equal(pruner.statistics["movement"]["2.weight"], expected)
+        masked.append(pruner.masks)
+    assert all(mask.all() for mask in before.values())
+    assert not any(
+        (later[name] & ~earlier[name]).any() for earlier, later in itertools.pairwise(masked) for name in later
+    )
+    movement = pruner.statistics["movement"]["2.weight"]
+    assert np.median(movement[masked[-1]["2.weight"]]) > np.median(movement[~masked[-1]["2.weight"]])
+    pruner.release()
+    step(model, optimizer)
+    assert np.array_equal(pruner.statistics["movement"]["2.weight"], movement)
+
+
+def test_movement_of_training_steps_begins_with_the_first() -> None:
+    model = SIDES["torch"].dense()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    with pytest.raises(MissingDataError, match="of which there is none before the first"):
+        st.Pruner(model, Recipe(0.5, score=Movement(), schedule=Cubic(begin=0, end=3)), optimizer)
+    assert all(np.count_nonzero(each) == each.size for each in SIDES["torch"].kernels(model).values())
 
 
 def test_init_relative_remembers_the_beginning() -> None:
@@ -401,6 +493,7 @@ def test_ones_need_real_inputs_and_logits(side: Side) -> None:
         (lambda: Recipe(Percentile(50), scope="row"), RecipeError, "scope='row' takes the same number"),
         (lambda: Recipe(0.5, Neurons(compensate=True), score=SparseGpt()), RecipeError, "compensate=False"),
         (lambda: SparseGpt(-1), OutOfRangeError, "damping=-1"),
+        (lambda: SparseGpt(block=0), OutOfRangeError, "the block is 0"),
         (lambda: Magnitude(0), OutOfRangeError, "p is 0"),
         (lambda: Magnitude(1.5), RecipeError, "p is 1.5"),
         (lambda: SynFlow(0), OutOfRangeError, "iterations=0"),

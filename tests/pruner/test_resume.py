@@ -13,7 +13,19 @@ from torch import nn
 
 import secateur_keras as sk
 import secateur_torch as st
-from secateur import SET, Cubic, DynamicSurgery, Iterative, KSigma, Neurons, Recipe, RigL, progress
+from secateur import (
+    SET,
+    Cubic,
+    DynamicSurgery,
+    InitRelative,
+    Iterative,
+    KSigma,
+    Movement,
+    Neurons,
+    Recipe,
+    RigL,
+    progress,
+)
 from secateur.errors import FileFormatError, HoldError
 from secateur.progress import Progress
 
@@ -26,6 +38,8 @@ RECIPES: dict[str, Recipe] = {
     "set": Recipe(0.75, regrowth=SET(begin=0, end=14, every=2), schedule=Cubic(begin=0, end=9, every=3)),
     "rigl": Recipe(0.75, regrowth=RigL(begin=0, end=14, every=2)),
     "surgery": Recipe(0.75, regrowth=DynamicSurgery(begin=0, end=14, every=1, rate=4.0)),
+    "from the start": Recipe(0.6, score=InitRelative(), schedule=Cubic(begin=2, end=12, every=2)),
+    "movement": Recipe(0.6, score=Movement(), scope="layer", schedule=Cubic(begin=2, end=12, every=5)),
     "epochs": Recipe(0.6, allocation="erk", schedule=Cubic(begin=0, end=3, unit="epoch")),
 }
 
@@ -86,10 +100,10 @@ def fit(model: keras.Model, pruner: sk.Pruner, epochs: int) -> None:
     model.fit(X, Y, batch_size=8, epochs=epochs, shuffle=False, verbose=0, callbacks=[pruner])
 
 
-@pytest.mark.parametrize("name", ["cubic", "rewound", "rigl", "surgery", "epochs"])
+@pytest.mark.parametrize("name", ["cubic", "rewound", "rigl", "surgery", "from the start", "movement", "epochs"])
 def test_keras_goes_on_where_it_stopped(name: str, tmp_path: Path) -> None:
     recipe = RECIPES[name]
-    data = (X, Y) if recipe.regrowth is not None else None
+    data = (X, Y) if recipe.regrowth is not None or name == "movement" else None
     model, whole = keras_training(), sk.Pruner(recipe, data=data)
     fit(model, whole, 2)
     model.save(tmp_path / "model.keras")
@@ -145,6 +159,18 @@ def test_what_cannot_be_resumed_is_refused_and_changes_nothing(tmp_path: Path) -
     with pytest.raises(FileFormatError, match="does not tell"):
         torch_pruner(other, new, RECIPES["cubic"], resume=tmp_path / "saved")
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in before.items())
+
+
+def test_a_training_saved_without_its_beginning_is_not_resumed_by_a_score_that_looks_back(tmp_path: Path) -> None:
+    model, optimizer = torch_training()
+    torch_pruner(model, optimizer, RECIPES["from the start"]).save(tmp_path / "saved")
+    state = progress.read(tmp_path / "saved")
+    assert state.initial_weight.keys() >= {"0.weight", "3.weight"}
+    state.initial_weight = {}
+    state.write(tmp_path / "saved")
+    other, new = torch_training()
+    with pytest.raises(FileFormatError, match="lacks the weights of its beginning"):
+        torch_pruner(other, new, RECIPES["from the start"], resume=tmp_path / "saved")
 
 
 def test_numbers_of_any_type_are_read_back_as_they_were(tmp_path: Path) -> None:

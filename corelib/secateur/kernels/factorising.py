@@ -72,14 +72,15 @@ def inverse(factor: Floats) -> Any:
 
 
 @compiled
-def eliminate(rows: Floats, kept: npt.NDArray[np.bool_], factor: Floats) -> None:
+def eliminate(rows: Floats, kept: npt.NDArray[np.bool_], factor: Floats, first: int, last: int) -> None:
     """Make what is not kept zero, column after column, and take its part from the columns behind, by rows of a factor.
 
-    Of each number w that goes, w / factor[column, column] times that row of the factor is subtracted.
+    Of each number w that goes, w / factor[column, column] times that row of the factor is subtracted. Only columns from
+    ``first`` to before ``last`` are made zero; all behind change.
     """
     count, size = rows.shape
     for start in range(0, count, BLOCK):
-        for column in range(size):
+        for column in range(first, last):
             for row in range(start, min(start + BLOCK, count)):
                 if not kept[row, column]:
                     error = rows[row, column] / factor[column, column]

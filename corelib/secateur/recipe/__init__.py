@@ -2,6 +2,7 @@
 
 from secateur.recipe.costs import Bytes, Flops, Latency, Parameters
 from secateur.recipe.granularity import Blocks, Heads, Layers, Neurons, Structured, Units, Weights
+from secateur.recipe.multitask import MultiTask
 from secateur.recipe.recipe import Recipe
 from secateur.recipe.regrowth import SET, DynamicSurgery, RigL
 from secateur.recipe.score import Score, UnitScore, register
@@ -55,6 +56,7 @@ __all__ = [
     "Magnitude",
     "MeanActivation",
     "Movement",
+    "MultiTask",
     "Neurons",
     "NormScale",
     "Parameters",

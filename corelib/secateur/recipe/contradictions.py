@@ -49,7 +49,7 @@ class Parts(Protocol):
 def refuse_contradictions(recipe: Parts) -> None:
     """Raises RecipeError for parts that cannot go together; names both, and what to do."""
     _check_costs(recipe.target, recipe.granularity, recipe.scope)
-    _check_score(recipe.score, recipe.granularity, recipe.target)
+    _check_score(recipe.score.single, recipe.granularity, recipe.target)
     _check_adjusting(recipe.score, recipe.granularity)
     _check_rows(recipe)
     _check_allocation(recipe)

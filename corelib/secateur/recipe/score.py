@@ -36,6 +36,11 @@ class Score:
     signed: ClassVar[bool] = False
 
     @property
+    def single(self) -> Score:
+        """What is asked of one task: itself, unless it is of several."""
+        return self
+
+    @property
     def adjusts(self) -> bool:
         """Whether weights that stay are changed, to make up for those that go, by :meth:`adjusted`."""
         return False
@@ -43,6 +48,15 @@ class Score:
     def adjusted(self, weight: Array, mask: Array, statistics: Statistics, name: str) -> Array:
         """New numbers for a weight under its new mask (True = kept), zero where that is False; arguments as below."""
         raise NotImplementedError
+
+    def chosen(
+        self, weight: Array, mask: Array, before: Array | None, statistics: Statistics, name: str, by_row: bool
+    ) -> Array:
+        """Which weights stay where it adjusts them: as many as under ``mask``, which its scores have made.
+
+        ``before``: what an earlier pruning kept; nothing comes back. ``by_row``: whether each row keeps its number.
+        """
+        return mask
 
     @property
     def iterations(self) -> int:

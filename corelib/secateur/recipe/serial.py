@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from secateur.errors import FileFormatError, SecateurError
@@ -12,6 +12,7 @@ from secateur.errors import FileFormatError, SecateurError
 def encode(part: Any) -> dict[str, Any]:
     """``Cubic(begin=0, end=100)`` -> ``{"kind": "Cubic", "begin": 0, "end": 100, ...}``."""
     values = {field.name: getattr(part, field.name) for field in fields(part)}
+    values = {name: encode(value) if is_dataclass(value) else value for name, value in values.items()}
     return {"kind": type(part).__name__, **values}
 
 

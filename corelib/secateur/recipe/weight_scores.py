@@ -243,15 +243,19 @@ class Wanda(Score):
 class SparseGpt(Score):
     """The error of a layer's outputs without a weight, with the others adjusted to it, as they then are.
 
-    Scores are those of optimal brain surgeon (Hassibi and Stork 1993); what stays is adjusted column after column as
-    SparseGPT does (Frantar and Alistarh 2023). Needs rows of data, without labels. For kernels of dense and recurrent
-    layers and of convolutions without groups that are not transposed; leave out others by ``exclude``.
+    Scores are those of optimal brain surgeon (Hassibi and Stork 1993), and tell how many weights of each layer go.
+    Which ones, and how the others are adjusted, is told column after column as SparseGPT does (Frantar and Alistarh
+    2023). Needs rows of data, without labels. For kernels of dense and recurrent layers and of convolutions, except
+    transposed ones; leave out others by ``exclude``.
 
     Args:
         damping: what is added to the mean products of the inputs along their diagonal, in parts of its mean.
+        block: so many columns are chosen from at a time, after what went before them has been made up for; each block
+            loses the same share. None: all are chosen at once, by the scores. Blocks, units and layers always are.
     """
 
     damping: float = 0.01
+    block: int | None = 128
     needs: ClassVar[tuple[str, ...]] = ("input_gram",)
     words: ClassVar[str] = "weight² / inverse Hessian of the layer's outputs"
 
@@ -259,6 +263,8 @@ class SparseGpt(Score):
         object.__setattr__(self, "damping", real("SparseGpt's damping", self.damping))
         if not self.damping >= 0:
             raise OutOfRangeError(f"SparseGpt(damping={self.damping}): give 0 or more")
+        if self.block is not None:
+            object.__setattr__(self, "block", scores.require_block(self.block))
 
     @property
     def adjusts(self) -> bool:
@@ -268,6 +274,14 @@ class SparseGpt(Score):
     def __call__(self, weight: Array, statistics: Statistics, name: str) -> Array:
         """See :func:`secateur.scores.surgeon`."""
         return scores.surgeon(weight, statistics["input_gram"], self.damping, name)
+
+    def chosen(
+        self, weight: Array, mask: Array, before: Array | None, statistics: Statistics, name: str, by_row: bool
+    ) -> Array:
+        """See :func:`secateur.scores.choose`."""
+        if self.block is None:
+            return mask
+        return scores.choose(weight, mask, statistics["input_gram"], self.damping, self.block, by_row, before, name)
 
     def adjusted(self, weight: Array, mask: Array, statistics: Statistics, name: str) -> Array:
         """See :func:`secateur.scores.reconstruct`."""

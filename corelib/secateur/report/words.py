@@ -125,7 +125,7 @@ def reason(recipe: Recipe, threshold: float | None) -> str:
     """Why something went: ``|weight| is 0.3 or less: percentile 90 over the whole model``."""
     score = recipe.score.words
     kind = recipe.granularity
-    if isinstance(kind, Structured) and not isinstance(recipe.score, UnitScore):
+    if isinstance(kind, Structured) and not isinstance(recipe.score.single, UnitScore):
         slices = _slices(kind) if isinstance(kind, Units) else "of"
         score = f"the {_NORMS[kind.norm]} {score} over all weights {slices} the {_KINDS[type(kind)][0]}"
     reached = "is lowest" if threshold is None else f"is {number(threshold)} or less"

@@ -20,12 +20,13 @@ from secateur.scores.catalogue import (
     synflow,
     wanda,
 )
-from secateur.scores.reconstruction import reconstruct, surgeon
+from secateur.scores.reconstruction import choose, reconstruct, require_block, surgeon
 from secateur.scores.units import geometric_median
 
 __all__ = [
     "Norm",
     "accumulate",
+    "choose",
     "fisher",
     "geometric_median",
     "gradient",
@@ -39,6 +40,7 @@ __all__ = [
     "reconstruct",
     "reduce",
     "reduce_together",
+    "require_block",
     "require_power",
     "snip",
     "surgeon",
