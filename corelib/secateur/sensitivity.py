@@ -79,7 +79,7 @@ def sensitivity(
     ranked = ranking(recipe, parameters, graph)
     scores = ranked.scores(parameters, recipe.score, evidence.of_now(parameters))
     dense = _loss(evaluate, model, "the dense model")
-    known = _Cache(cache, _digest(parameters, recipe, sparsities, dense))
+    known = _Cache(cache, _digest(parameters, recipe, sparsities, dense), len(sparsities))
     for layer in scores:
         if layer not in known.rows:
             own = [ranked.masks(_kept(scores, layer, sparsity)) for sparsity in sparsities]
@@ -139,11 +139,11 @@ def _require_folder(cache: str | Path | None) -> None:
 class _Cache:
     """Rows of losses in a file; without a path, in memory alone. A file about something else is written anew."""
 
-    def __init__(self, path: str | Path | None, digest: str) -> None:
+    def __init__(self, path: str | Path | None, digest: str, length: int) -> None:
         self._path, self._digest = None if path is None else Path(path), digest
         self.rows: dict[str, list[float]] = {}
         if self._path is not None and self._path.is_file():
-            self.rows = _rows(self._path, digest)
+            self.rows = _rows(self._path, digest, length)
 
     def add(self, layer: str, row: list[float]) -> None:
         """Know one more layer."""
@@ -154,9 +154,15 @@ class _Cache:
             fresh.replace(self._path)
 
 
-def _rows(path: Path, digest: str) -> dict[str, list[float]]:
+def _rows(path: Path, digest: str, length: int) -> dict[str, list[float]]:
+    """The losses of each layer, ``length`` finite numbers; none if the file is about something else."""
     try:
         document = json.loads(path.read_text("utf-8"))
-        return dict(document["losses"]) if document["digest"] == digest else {}
+        if document["digest"] != digest:
+            return {}
+        rows = {layer: [float(loss) for loss in row] for layer, row in dict(document["losses"]).items()}
+        if wrong := [layer for layer, row in rows.items() if len(row) != length or not all(map(math.isfinite, row))]:
+            raise ValueError(f"not {length} finite losses of {wrong[0]}")
+        return rows
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
         raise FileFormatError(f"{path} is no cache of a sensitivity scan ({error}): give another file") from error

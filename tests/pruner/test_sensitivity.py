@@ -135,6 +135,17 @@ def test_bad_input_is_refused_in_words(options: dict[str, Any], error: Any, word
     assert all(torch.equal(value, before[name]) for name, value in evaluate.model.state_dict().items())
 
 
+@pytest.mark.parametrize("row", [[], [0.1], 3, ["a", 0.1, 0.2], [float("nan"), 0.1, 0.2], None])
+def test_a_damaged_cache_is_named(row: Any, tmp_path: Path) -> None:
+    evaluate, path = Torch(), tmp_path / "scan.json"
+    st.sensitivity(evaluate.model, evaluate, Recipe(0.5), SPARSITIES, cache=path)
+    document = json.loads(path.read_text())
+    document["losses"]["2.weight"] = row
+    path.write_text(json.dumps(document))
+    with pytest.raises(FileFormatError, match=r"scan\.json is no cache"):
+        st.sensitivity(evaluate.model, evaluate, Recipe(0.5), SPARSITIES, cache=path)
+
+
 def test_scores_that_a_pruner_keeps_itself_are_scanned_as_it_prunes() -> None:
     data = torch.tensor(X), torch.arange(64) % 3
     for score in (Random(3), Movement(), SynFlow(iterations=1)):
