@@ -59,6 +59,10 @@ class _Backend:
     def synchronise(self, model: keras.Model) -> None:
         """Bring the weights up to date with a training that is going on."""
 
+    def is_lost(self, variable: keras.Variable) -> bool:
+        """Whether a training that failed has left a variable without numbers."""
+        return False
+
     def scope(self, optimizer: keras.optimizers.Optimizer) -> AbstractContextManager[Any]:
         """Where variables of an optimizer must be created, also while a step is being compiled."""
         return nullcontext()
@@ -200,6 +204,10 @@ class _Jax(_Backend):
         for each in {model, *stepping}:  # another model that is being trained may have these weights
             each.jax_state_sync()
 
+    def is_lost(self, variable: keras.Variable) -> bool:
+        """Keras takes the numbers out of variables for a step, and puts none back if that raises."""
+        return variable._value is None
+
     def is_traced(self, gradients: Iterable[Any]) -> bool:
         import jax
 
@@ -280,6 +288,7 @@ inference = _current.inference
 gradient = _current.gradient
 hessian_product = _current.hessian_product
 synchronise = _current.synchronise
+is_lost = _current.is_lost
 scope = _current.scope
 is_traced = _current.is_traced
 keep_only = _current.keep_only

@@ -264,7 +264,14 @@ def _after_apply(original: Callable[..., Any], optimizer: Optimizer, grads: Any,
 
 def _after_finalize(original: Callable[..., Any], optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
     original(optimizer, *args, **kwargs)
+    if not any(backends.is_lost(variable) for variable in optimizer.variables):  # else an error is on its way out
+        _keep(optimizer)
+
+
+def _after_apply_gradients(original: Callable[..., Any], optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
+    result = original(optimizer, *args, **kwargs)
     _keep(optimizer)
+    return result
 
 
 def _without_masks(original: Callable[..., Any], optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
@@ -295,13 +302,16 @@ STEPS: dict[str, Callable[..., Any]] = {
 }
 """What is wrapped wherever a class defines it, in Keras's base of all optimizers as in classes of the user's own."""
 
+OWN_STEPS: dict[str, Callable[..., Any]] = {**STEPS, "apply_gradients": _after_apply_gradients}
+"""What is wrapped in classes of the user's own: Keras's ``apply_gradients`` ends with ``apply``, theirs may go on."""
+
 
 def _wrap_own(kind: type) -> None:
     """Wrap what a class of the user's own does in place of, or after, what it inherits from Keras."""
     for parent in kind.__mro__[: kind.__mro__.index(Optimizer)]:
         if not parent.__module__.startswith("keras."):
-            for name in STEPS.keys() & vars(parent).keys():
-                wrap(parent, name, STEPS[name])
+            for name in OWN_STEPS.keys() & vars(parent).keys():
+                wrap(parent, name, OWN_STEPS[name])
 
 
 def _is_fitting() -> bool:

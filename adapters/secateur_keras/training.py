@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur import pruner
+from secateur.checks import require_callable
 from secateur.errors import HoldError
 from secateur.recipe import Recipe
 from secateur.report.overview import Overview
@@ -58,6 +59,7 @@ class Pruner(keras.callbacks.Callback):
         tasks: Tasks | None = None,
     ) -> None:
         super().__init__()
+        require_callable("after_round", after_round)
         self.recipe = recipe
         self._options: dict[str, Any] = {"data": data, "loss": loss, "example": example, "statistics": statistics}
         self._options |= {"resume": resume, "counterparts": counterparts, "tasks": tasks}

@@ -47,6 +47,11 @@ class MaskedWeight:
         return getattr(self.module(), self.name, None)
 
     @property
+    def origin(self) -> int:
+        """Equal for the owners of one weight, which were given one mask. Weights that are tied later bring several."""
+        return id(self._mask)
+
+    @property
     def is_made(self) -> bool:
         """Whether there are :attr:`bits` yet."""
         return self._bits is not None

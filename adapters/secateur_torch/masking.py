@@ -64,10 +64,14 @@ def hold(model: nn.Module, masks: Masks, optimizer: torch.optim.Optimizer | None
 
 
 def require_optimizer(optimizer: object) -> None:
-    """Raises HoldError if it is something else, such as None."""
+    """Raises HoldError if it is something else, such as None, or has no step hooks, as some that wrap others."""
+    name = type(optimizer).__name__
     if not isinstance(optimizer, torch.optim.Optimizer):
+        raise HoldError(f"optimizer is a {name}: give the torch.optim.Optimizer that trains the model")
+    if not hasattr(optimizer, "_optimizer_step_post_hooks"):
         raise HoldError(
-            f"optimizer is a {type(optimizer).__name__}: give the torch.optim.Optimizer that trains the model"
+            f"{name} has no step hooks, since its constructor does not call that of torch.optim.Optimizer: give the "
+            "optimizer that it wraps (masks hold through both), or let it call super().__init__(params, defaults)"
         )
 
 
@@ -179,10 +183,10 @@ class Hold:
 
     def _zero_owned(self, optimizer: torch.optim.Optimizer, owned: set[int]) -> bool:
         """Whether there were any."""
-        mine = {key: weight for weight in self.weights() if (key := id(weight.tensor)) in owned}
+        mine = [weight for weight in self.weights() if id(weight.tensor) in owned]
         if mine:
             self._optimizers.add(optimizer)
-        for weight in mine.values():
+        for weight in {(id(weight.tensor), weight.origin): weight for weight in mine}.values():  # shared ones once
             weight.zero()
         return bool(mine)
 

@@ -101,6 +101,11 @@ class _Source:
         with replaced(positive), torch.inference_mode(False), torch.enable_grad():
             outputs = [each for each in results(run(self._model, ones)) if each.is_floating_point()]
             total = _sum([each.sum() for each in outputs])
+            if total is None or not total.requires_grad:
+                raise MissingDataError(
+                    "no output of the model depends on any trainable weight, as far as PyTorch's gradients tell: run "
+                    "it without no_grad() and detach(), and freeze less"
+                )
             found = torch.autograd.grad(total, self._tensors, allow_unused=True)
         return [array(each) for each in outputs], self._named(found)
 

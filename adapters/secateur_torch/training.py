@@ -16,6 +16,7 @@ from secateur.scoring import Statistics
 from secateur.tasks import Tasks
 from secateur_torch.adapter import TorchAdapter
 from secateur_torch.masking import Hold, owned_by, require_optimizer
+from secateur_torch.watching import is_nested, was_skipped
 
 
 class Pruner(pruner.Pruner):
@@ -26,7 +27,8 @@ class Pruner(pruner.Pruner):
 
     Args:
         model: the model that trains.
-        recipe: what to prune, and when: steps of its schedule are steps of ``optimizer``.
+        recipe: what to prune, and when: steps of its schedule are steps of ``optimizer``, without those that mixed
+            precision skips.
         optimizer: the optimizer that trains the model.
         data: for scores that are computed from data: ``(x, y)`` or a data loader, read again at every update. Without
             any, weights come back (``RigL``, ``DynamicSurgery``) and ``Movement`` adds up by the gradients of the
@@ -45,7 +47,7 @@ class Pruner(pruner.Pruner):
 
     Raises:
         FileFormatError: ``resume`` is no such folder, or of another model or recipe.
-        HoldError: ``optimizer`` is none, or owns none of the masked weights. Nothing was changed.
+        HoldError: ``optimizer`` is none, has no step hooks, or owns none of the masked weights. Nothing was changed.
 
     Example:
         >>> import torch, secateur_torch as st
@@ -92,7 +94,7 @@ class Pruner(pruner.Pruner):
         self._watch = _Watch(optimizer)
         if isinstance(self._hold, Hold) and not self.finished:
             self._hold.other_stepped = torch.compiler.disable(self._watch.other_stepped)
-        count = torch.compiler.disable(lambda *_: self.advance())  # the core is not to be traced into a compiled step
+        count = torch.compiler.disable(self._count)  # the core is not to be traced into a compiled step
         self._counter = optimizer.register_step_post_hook(count)
         look = torch.compiler.disable(lambda *_: self.before_step())
         self._looker = optimizer.register_step_pre_hook(look) if self._evidence.follows_steps else None
@@ -101,6 +103,11 @@ class Pruner(pruner.Pruner):
         """See :meth:`secateur.pruner.Pruner.advance`; each step of the pruner's own optimizer calls it."""
         super().advance(steps)
         self._watch.advanced(self.step, self.finished)
+
+    def _count(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        """A step has ended: one for the schedule, unless it is a part of another or changed nothing."""
+        if not is_nested(optimizer) and not was_skipped(optimizer):
+            self.advance()
 
     def release(self) -> None:
         """Stop pruning and holding; the weights train freely from now on."""
@@ -130,7 +137,8 @@ class _Watch:
     def other_stepped(self, optimizer: torch.optim.Optimizer) -> None:
         """Another optimizer has stepped weights that are held."""
         own = self._own()
-        if self._is_over or (own is not None and owned_by(own).isdisjoint(owned_by(optimizer))):
+        is_apart = own is not None and owned_by(own).isdisjoint(owned_by(optimizer))
+        if self._is_over or is_apart or is_nested(optimizer):
             return
         if id(optimizer) in self._others:
             self._is_over = True

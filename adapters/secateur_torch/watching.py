@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,6 +23,9 @@ AfterStep = Callable[[Optimizer], None]
 AfterAverage = Callable[[list[tuple[torch.Tensor, torch.Tensor]]], None]
 
 _WRITING = ("step", "eval", "train")
+
+_HOOKED = Optimizer.profile_hook_step(lambda optimizer: None).__code__
+"""What every ``step`` that runs hooks looks like from inside."""
 
 
 def watch(after_step: AfterStep, after_average: AfterAverage) -> None:
@@ -38,6 +42,29 @@ def watch_unseen(after_step: AfterStep) -> None:
         for name in _WRITING:
             if inspect.isfunction(vars(kind).get(name)):
                 _wrap(kind, name, lambda optimizer, *_: after_step(optimizer))
+
+
+def is_nested(optimizer: Optimizer) -> bool:
+    """Asked in a step hook: whether this step was called by another step of the same optimizer.
+
+    PyTorch runs the hooks in both where a class calls ``super().step()``, if its parent was ever used by itself.
+    """
+    frame, steps = sys._getframe(1), 0
+    while (outer := frame.f_back) is not None and steps < 2:
+        frame = outer
+        steps += frame.f_code is _HOOKED and frame.f_locals["args"][0] is optimizer
+    return steps == 2
+
+
+def was_skipped(optimizer: Optimizer) -> bool:
+    """Asked in a step hook: whether the step left all weights alone, since mixed precision found infinite gradients.
+
+    Other optimizers are not called then; fused ones are told by ``GradScaler``, and skip by themselves.
+    """
+    found = getattr(optimizer, "found_inf", None)
+    if not isinstance(found, torch.Tensor) or (found.is_cuda and torch.cuda.is_current_stream_capturing()):
+        return False  # while a CUDA graph is captured, no number is known
+    return bool(found)
 
 
 def _wrap(kind: type, name: str, after: Callable[..., None]) -> None:

@@ -36,6 +36,12 @@ def require_recipe(recipe: object) -> None:
         raise RecipeError(f"the recipe is {recipe!r}, a {type(recipe).__name__}: give a Recipe, such as Recipe(0.9)")
 
 
+def require_callable(what: str, function: object) -> None:
+    """Raises RecipeError if something is given that cannot be called, before a training that would end by it."""
+    if function is not None and not callable(function):
+        raise RecipeError(f"{what} is {function!r}, a {type(function).__name__}: give a function that takes the pruner")
+
+
 def require_rows(example: Any) -> None:
     """Raises ExampleError if no array of an example has a row: nothing could be traced or verified on it."""
     shapes = [tuple(part.shape) for part in _parts(example) if hasattr(part, "shape")]
@@ -164,8 +170,9 @@ def loss_of(evaluate: Callable[[Any], Any], model: Any, what: str) -> float:
     """
     if not callable(evaluate):
         raise MissingDataError(f"evaluate is {evaluate!r}: give a function that takes the model and returns its loss")
+    answer = evaluate(model)
     try:
-        found = float(evaluate(model))
+        found = float(answer)
     except (TypeError, ValueError) as error:
         raise MissingDataError(f"evaluate gives no number for {what} ({error}): return one loss") from error
     if not math.isfinite(found):

@@ -21,6 +21,7 @@ from secateur.adapter import Adapter, Parameter
 from secateur.batches import first_inputs
 from secateur.checks import (
     given_statistics,
+    require_callable,
     require_data,
     require_example,
     require_numbers,
@@ -98,6 +99,7 @@ class Pruner(Pruned):
         tasks: Tasks | None = None,
     ) -> None:
         require_recipe(recipe)
+        require_callable("after_round", after_round)
         adapter.parameters(model)  # refuses a model without weights; only the trace knows all of their roles
         require_data(recipe, data, statistics, adapter.keeps_gradients, tasks)
         self._schedule = recipe.schedule.in_steps(steps_per_epoch)

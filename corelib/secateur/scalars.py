@@ -29,6 +29,18 @@ def real(what: str, value: Any) -> float:
     return within_floats(what, value)
 
 
+def reals(what: str, values: Any) -> tuple[float, ...]:
+    """``values`` as a tuple of floats.
+
+    Raises:
+        RecipeError: it is no sequence of real numbers.
+        OutOfRangeError: as :func:`real`.
+    """
+    if not isinstance(values, Iterable):
+        raise RecipeError(f"{what} are {values!r}, a {type(values).__name__}: give several, such as (0.5, 0.9)")
+    return tuple(real(f"one of {what}", value) for value in values)
+
+
 def within_floats(what: str, value: Any) -> float:
     """``float(value)``, of a number of any type.
 

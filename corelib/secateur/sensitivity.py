@@ -14,12 +14,15 @@ import numpy.typing as npt
 
 from secateur import masks
 from secateur.adapter import Adapter, Parameter
+from secateur.batches import first_inputs
 from secateur.checks import loss_of, require_data, require_numbers, require_recipe
 from secateur.errors import FileFormatError, OutOfRangeError
+from secateur.evidence import Evidence
 from secateur.pruner import trace
 from secateur.ranking import ranking
 from secateur.recipe import Recipe, Sensitivity
 from secateur.recipe.sharing import require_ascending
+from secateur.scalars import reals
 
 Array = npt.NDArray[Any]
 Evaluate = Callable[[Any], float]
@@ -49,33 +52,39 @@ def sensitivity(
         sparsities: at which each layer is pruned: ascending, above 0 and below 1.
         data: as for pruning, for scores that need data.
         loss: as for pruning.
-        example: as for pruning.
+        example: as for pruning; the first batch of ``data`` if None.
         cache: a file (JSON) that keeps each layer's losses as soon as they are known. They are taken from it as long as
             weights, recipe, sparsities and the loss of the dense model are the same.
 
     Raises:
         MissingDataError: ``evaluate`` cannot be called or gives no number, or the score's data are missing.
+        RecipeError: sparsities are no sequence of numbers.
         OutOfRangeError: sparsities are not ascending between 0 and 1, or a loss is not finite.
-        FileFormatError: ``cache`` is a file of another kind.
+        FileFormatError: ``cache`` is a file of another kind, or in no folder that there is.
     """
     require_recipe(recipe)
     require_data(recipe, data, None)
+    sparsities = reals("sparsities", sparsities)
     require_ascending(sparsities)
     if sparsities[-1] >= 1.0:
         raise OutOfRangeError(f"sparsities {tuple(sparsities)}: a layer without any weight tells nothing; stay below 1")
+    _require_folder(cache)
+    if example is None and data is not None:
+        with adapter.reading(data):
+            example = first_inputs(data)
     graph = trace(adapter, model, recipe, example)
     parameters = adapter.parameters(model, graph)
     require_numbers(parameters)
-    ranked, needs = ranking(recipe, parameters, graph), recipe.score.needs
-    statistics = adapter.statistics(model, data, loss, needs) if needs else {}
-    scores = ranked.scores(parameters, recipe.score, statistics)
+    evidence = Evidence(adapter, model, recipe, parameters, data, loss, example, {}, {})
+    ranked = ranking(recipe, parameters, graph)
+    scores = ranked.scores(parameters, recipe.score, evidence.of_now(parameters))
     dense = loss_of(evaluate, model, "the dense model")
-    known = _Cache(cache, _digest(parameters, recipe, sparsities, dense))
+    known = _Cache(cache, _digest(parameters, recipe, sparsities, dense), len(sparsities))
     for layer in scores:
         if layer not in known.rows:
             own = [ranked.masks(_kept(scores, layer, sparsity)) for sparsity in sparsities]
             known.add(layer, [_masked_loss(adapter, model, evaluate, each, layer) for each in own])
-    return Sensitivity(tuple(scores), tuple(sparsities), [known.rows[layer] for layer in scores], dense)
+    return Sensitivity(tuple(scores), sparsities, [known.rows[layer] for layer in scores], dense)
 
 
 def _kept(scores: Mapping[str, Array], layer: str, sparsity: float) -> dict[str, npt.NDArray[np.bool_]]:
@@ -108,14 +117,20 @@ def _digest(parameters: Sequence[Parameter], recipe: Recipe, sparsities: Sequenc
     return found.hexdigest()
 
 
+def _require_folder(cache: str | Path | None) -> None:
+    """Raises FileFormatError before anything is measured that could not be kept."""
+    if cache is not None and (Path(cache).is_dir() or not Path(cache).parent.is_dir()):
+        raise FileFormatError(f"{cache} cannot be a cache: give the name of a file in a folder that there is")
+
+
 class _Cache:
     """Rows of losses in a file; without a path, in memory alone. A file about something else is written anew."""
 
-    def __init__(self, path: str | Path | None, digest: str) -> None:
+    def __init__(self, path: str | Path | None, digest: str, length: int) -> None:
         self._path, self._digest = None if path is None else Path(path), digest
         self.rows: dict[str, list[float]] = {}
         if self._path is not None and self._path.is_file():
-            self.rows = _rows(self._path, digest)
+            self.rows = _rows(self._path, digest, length)
 
     def add(self, layer: str, row: list[float]) -> None:
         """Know one more layer."""
@@ -126,9 +141,15 @@ class _Cache:
             fresh.replace(self._path)
 
 
-def _rows(path: Path, digest: str) -> dict[str, list[float]]:
+def _rows(path: Path, digest: str, length: int) -> dict[str, list[float]]:
+    """The losses of each layer, ``length`` finite numbers; none if the file is about something else."""
     try:
         document = json.loads(path.read_text("utf-8"))
-        return dict(document["losses"]) if document["digest"] == digest else {}
+        if document["digest"] != digest:
+            return {}
+        rows = {layer: [float(loss) for loss in row] for layer, row in dict(document["losses"]).items()}
+        if wrong := [layer for layer, row in rows.items() if len(row) != length or not all(map(math.isfinite, row))]:
+            raise ValueError(f"not {length} finite losses of {wrong[0]}")
+        return rows
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
         raise FileFormatError(f"{path} is no cache of a sensitivity scan ({error}): give another file") from error

@@ -171,6 +171,15 @@ def test_the_learning_rate_starts_again_with_each_round() -> None:
     assert ended == [4, 8]
 
 
+@pytest.mark.parametrize("wrong", [3, "restart"])
+def test_what_cannot_be_called_after_a_round_is_refused_before_the_training(wrong: Any) -> None:
+    recipe, model = Recipe(0.5, schedule=Iterative(rounds=2, every=4)), torch_network()
+    with pytest.raises(RecipeError, match=f"after_round is {wrong!r}.*give a function"):
+        st.Pruner(model, recipe, torch.optim.SGD(model.parameters(), 0.1), after_round=wrong)
+    with pytest.raises(RecipeError, match="after_round is"):
+        sk.Pruner(recipe, after_round=wrong)
+
+
 def test_epochs_in_both_frameworks() -> None:
     model = torch_network()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)

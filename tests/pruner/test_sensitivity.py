@@ -13,7 +13,7 @@ import torch
 import secateur_keras as sk
 import secateur_torch as st
 from agreement.pairs import dense_pair
-from secateur import Gradient, Neurons, Recipe
+from secateur import Gradient, Movement, Neurons, Random, Recipe, SynFlow
 from secateur.errors import FileFormatError, MissingDataError, OutOfRangeError, RecipeError
 
 X = np.random.default_rng(1).normal(size=(64, 6)).astype(np.float32)
@@ -118,6 +118,11 @@ def test_what_is_known_is_read_from_the_cache(tmp_path: Path) -> None:
         ({"evaluate": lambda model: 1 / (model[0].weight != 0).all().item()}, ZeroDivisionError, "zero"),
         ({"sparsities": [0.5, 0.4]}, OutOfRangeError, "ascending"),
         ({"sparsities": [0.5, 1.0]}, OutOfRangeError, "stay below 1"),
+        ({"sparsities": 0.5}, RecipeError, "give several"),
+        ({"sparsities": ["half"]}, RecipeError, "one of sparsities is 'half'"),
+        ({"evaluate": lambda model: int("mine")}, ValueError, "invalid literal"),
+        ({"cache": "no folder/scan.json"}, FileFormatError, "in a folder that there is"),
+        ({"cache": "."}, FileFormatError, "in a folder that there is"),
         ({"recipe": 0.5}, RecipeError, "give a Recipe"),
         ({"recipe": Recipe(0.5, score=Gradient())}, MissingDataError, "Gradient"),
     ],
@@ -128,3 +133,30 @@ def test_bad_input_is_refused_in_words(options: dict[str, Any], error: Any, word
     with pytest.raises(error, match=words):
         st.sensitivity(evaluate.model, **{"evaluate": evaluate, "recipe": Recipe(0.5), **options})
     assert all(torch.equal(value, before[name]) for name, value in evaluate.model.state_dict().items())
+
+
+@pytest.mark.parametrize("row", [[], [0.1], 3, ["a", 0.1, 0.2], [float("nan"), 0.1, 0.2], None])
+def test_a_damaged_cache_is_named(row: Any, tmp_path: Path) -> None:
+    evaluate, path = Torch(), tmp_path / "scan.json"
+    st.sensitivity(evaluate.model, evaluate, Recipe(0.5), SPARSITIES, cache=path)
+    document = json.loads(path.read_text())
+    document["losses"]["2.weight"] = row
+    path.write_text(json.dumps(document))
+    with pytest.raises(FileFormatError, match=r"scan\.json is no cache"):
+        st.sensitivity(evaluate.model, evaluate, Recipe(0.5), SPARSITIES, cache=path)
+
+
+def test_scores_that_a_pruner_keeps_itself_are_scanned_as_it_prunes() -> None:
+    data = torch.tensor(X), torch.arange(64) % 3
+    for score in (Random(3), Movement(), SynFlow(iterations=1)):
+        evaluate = Torch()
+        options = {"data": data, "loss": torch.nn.CrossEntropyLoss()}
+        scan = st.sensitivity(evaluate.model, evaluate, Recipe(0.5, score=score), [0.5], **options)
+        pruned = st.prune(evaluate.model, Recipe({"2": 0.5}, score=score), **options)
+        assert scan.losses[1] == (evaluate(pruned.model),)
+
+
+def test_the_first_batch_of_the_data_is_the_example() -> None:
+    evaluate = Torch()
+    scan = st.sensitivity(evaluate.model, evaluate, Recipe(0.5, granularity=Neurons()), [0.5], data=torch.tensor(X))
+    assert scan.layers == ("0.weight", "2.weight")

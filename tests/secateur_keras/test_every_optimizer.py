@@ -270,14 +270,40 @@ class Pulled(optimizers.SGD):
         return list(self._variables)
 
 
-def test_an_optimizer_of_ones_own_that_goes_on_after_the_step_holds_too() -> None:
+class Shifted(optimizers.SGD):
+    """An optimizer that goes on after Keras's step where TensorFlow and torch call it."""
+
+    def apply_gradients(self, grads_and_vars: Any) -> None:
+        super().apply_gradients(grads_and_vars)
+        for variable in self._trainable_variables:
+            variable.assign(variable + 0.01)
+
+
+@pytest.mark.parametrize("kind", [Pulled, Shifted])
+def test_an_optimizer_of_ones_own_that_goes_on_after_the_step_holds_too(kind: type[optimizers.SGD]) -> None:
     model = network()
-    model.compile(Pulled(0.1), LOSS)
+    model.compile(kind(0.1), LOSS)
     kept, masks = held(model)
     train(model)
     kept.update(later := keras_models.random_masks(model, 1))
     train(model)
     assert keras_models.leak(model, later) == 0.0 < keras_models.leak(model, masks)
+    model.train_on_batch(*DATA)  # without the end of fit, where weights are masked once more
+    assert keras_models.leak(model, later) == 0.0
+
+
+class Failing(optimizers.SGD):
+    def update_step(self, *_: Any) -> None:
+        raise ValueError("no step today")
+
+
+def test_an_error_in_a_training_step_is_told_as_it_is() -> None:
+    """On JAX variables are empty then, and Keras finishes all the same."""
+    model = network()
+    model.compile(Failing(0.1), LOSS)
+    held(model)
+    with pytest.raises(ValueError, match="no step today"):
+        model.fit(*DATA, verbose=0)
 
 
 def test_prune_takes_an_optimizer_and_refuses_one_of_other_variables() -> None:

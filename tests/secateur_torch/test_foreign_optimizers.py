@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import hold_table
 import secateur_torch as st
 from benchmarks.structure_board import torch_vision
-from secateur import Recipe
+from secateur import Linear, Recipe, RigL
+from secateur.errors import HoldError
 from secateur_torch import masking
 from torch_training import LABELS, LOSS, ROWS, Training, dense, found, leak, makes, network, random_masks
 
@@ -147,6 +149,87 @@ def leaks_of(training: Training) -> list[float]:
         training.step()
     assert leak(training.model, second) > 0.0
     return leaks
+
+
+class Calling(torch.optim.SGD):
+    """Calls the step that it inherits, as warm-ups, gradient centralisation and the like do."""
+
+    def step(self, closure: Any = None) -> Any:
+        loss = super().step(closure)
+        with torch.no_grad():
+            for weight in self.param_groups[0]["params"]:
+                weight.add_(0.01)
+        return loss
+
+
+def test_a_step_that_calls_the_step_of_its_parent_counts_once() -> None:
+    """PyTorch runs step hooks in both as soon as any optimizer of the parent's class exists."""
+    torch.manual_seed(0)
+    torch.optim.SGD(dense().parameters())
+    model = dense()
+    training = Training(model, Calling(model.parameters(), 0.05))
+    pruner = st.Pruner(model, Recipe(0.5, scope="layer", schedule=Linear(0, 6)), training.optimizer)
+    for step in range(1, 7):
+        training.step()
+        assert pruner.step == step and leak(model, pruner.masks) == 0.0
+    assert pruner.finished
+
+
+def test_a_step_that_fails_within_another_is_forgotten() -> None:
+    torch.manual_seed(0)
+    model = dense()
+    optimizer = Calling(model.parameters(), 0.05)
+    pruner = st.Pruner(model, Recipe(0.5, scope="layer", schedule=Linear(0, 6)), optimizer)
+
+    def fails() -> None:
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        optimizer.step(fails)
+    assert pruner.step == 0
+    Training(model, optimizer).step()
+    assert pruner.step == 1
+
+
+def test_another_optimizer_that_calls_the_step_of_its_parent_has_not_taken_the_place_of_the_first() -> None:
+    torch.manual_seed(0)
+    torch.optim.SGD(dense().parameters())
+    model = dense()
+    first, second = Training(model, torch.optim.Adam(model.parameters())), Calling(model.parameters(), 0.01)
+    st.Pruner(model, Recipe(0.5, schedule=Linear(0, 9)), first.optimizer)
+    for _ in range(2):
+        first.step()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            second.step()
+
+
+@pytest.mark.parametrize("regrowth", [None, RigL(begin=0, end=20, every=1)])
+@pytest.mark.parametrize("fused", [False, True])
+def test_steps_that_mixed_precision_skips_do_not_count(fused: bool, regrowth: RigL | None) -> None:
+    """``GradScaler`` calls a fused optimizer even where it then skips, with gradients that are infinite or NaN."""
+    torch.manual_seed(0)
+    model = dense()
+    optimizer = torch.optim.Adam(model.parameters(), 0.01, fused=fused)
+    recipe = Recipe(0.5, scope="layer", schedule=Linear(0, 4), regrowth=regrowth)
+    pruner, scaler = st.Pruner(model, recipe, optimizer), torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for factor in (1.0, float("inf"), 1.0, float("nan"), 1.0, 1.0):
+        optimizer.zero_grad()
+        scaler.scale(factor * LOSS(model(ROWS), LABELS)).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        assert leak(model, pruner.masks) == 0.0
+    assert pruner.step == 4 and pruner.finished
+
+
+@pytest.mark.parametrize("make", [st.prune, st.Pruner])
+def test_an_optimizer_without_step_hooks_is_refused_in_words(make: Callable[..., Any]) -> None:
+    torch.manual_seed(0)
+    model = dense()
+    before = [weight.detach().clone() for weight in model.parameters()]
+    with pytest.raises(HoldError, match=r"Wrapping has no step hooks.*give the optimizer that it wraps"):
+        make(model, Recipe(0.5), optimizer=Wrapping(torch.optim.SGD(model.parameters(), 0.05)))
+    assert all(torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))
 
 
 def test_what_no_optimizer_wrote_is_masked_when_asked_and_before_the_model_is_read() -> None:

@@ -493,6 +493,19 @@ def test_shared_and_frozen_weights() -> None:
     assert torch.equal(model[0].weight, model[2].weight)
 
 
+def test_weights_that_are_tied_after_the_pruning_have_the_zeros_of_both() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+    masks = dict(st.prune(model, Recipe(0.5, scope="layer")).masks)
+    assert not np.array_equal(masks["0.weight"], masks["2.weight"])
+    model[2].weight = model[0].weight
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    model(torch.randn(4, 8)).square().sum().backward()
+    optimizer.step()
+    kept = torch.tensor(masks["0.weight"] & masks["2.weight"])
+    assert not model[0].weight[~kept].any() and (model[0].weight[kept] != 0).all()
+
+
 def test_masks_of_two_prunings_hold_both() -> None:
     model = network()
     first = TorchAdapter().canonical(model, st.prune(model, Recipe(0.5, include=["0"])).masks)

@@ -203,3 +203,15 @@ def test_losses_that_do_not_work(loss: Any, match: str) -> None:
 def test_an_unknown_statistic() -> None:
     with pytest.raises(MissingDataError, match="hessian cannot be gathered"):
         st.statistics(nn.Linear(6, 4), (X[:, 0, 0], Y), LOSS, ["mean_gradient", "hessian"])
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_flow_that_no_gradient_follows_is_told(frozen: bool) -> None:
+    class Free(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with torch.set_grad_enabled(frozen):
+                return super().forward(x)
+
+    model = Free(4, 3).requires_grad_(not frozen)
+    with pytest.raises(MissingDataError, match="no output of the model depends on any trainable weight"):
+        st.statistics(model, None, None, ["flow_gradient"], example=torch.ones(1, 4))
