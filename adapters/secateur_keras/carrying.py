@@ -35,8 +35,8 @@ def carried(optimizer: Optimizer, model: keras.Model, small: keras.Model, plan: 
 
     Raises:
         ModelTypeError: ``small`` is no model.
-        HoldError: ``optimizer`` is none, or trains other weights than the model's, ``small`` was made otherwise, or the optimizer
-            keeps averages over rows and columns of a weight that was cut.
+        HoldError: ``optimizer`` is none, trains other weights than the model's, or keeps averages over rows and columns
+            of a weight that was cut; or ``small`` was made otherwise.
     """
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise HoldError(f"the optimizer is a {type(optimizer).__name__}: give the keras.optimizers.Optimizer itself")
