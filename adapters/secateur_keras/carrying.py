@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from secateur.errors import HoldError
+from secateur.errors import HoldError, ModelTypeError
 from secateur.structure.removal import Plan
 from secateur_keras import backends
 from secateur_keras.cutting import cut, cut_shape
@@ -34,11 +34,14 @@ def carried(optimizer: Optimizer, model: keras.Model, small: keras.Model, plan: 
         plan: what was removed.
 
     Raises:
-        HoldError: the optimizer trains other weights than the model's, ``small`` was made otherwise, or the optimizer
-            keeps averages over rows and columns of a weight that was cut.
+        ModelTypeError: ``small`` is no model.
+        HoldError: ``optimizer`` is none, trains other weights than the model's, or keeps averages over rows and columns
+            of a weight that was cut; or ``small`` was made otherwise.
     """
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise HoldError(f"the optimizer is a {type(optimizer).__name__}: give the keras.optimizers.Optimizer itself")
+    if not isinstance(small, keras.Model):
+        raise ModelTypeError(f"the smaller model is a {type(small).__name__}: give what compact() returned")
     backends.synchronise(model)
     pairs = _pairs(optimizer, model, counterparts(small))
     carrier = _Carrier(plan, pairs)

@@ -86,6 +86,11 @@ def _check(folder: Path, expected: Mapping[str, torch.Tensor], found: Mapping[st
         for name, tensor in expected.items()
         if name in found and tensor.shape != found[name].shape
     ]
+    problems += [
+        f"{name} is of {found[name].dtype} in the folder and of {tensor.dtype} in the model"
+        for name, tensor in expected.items()
+        if name in found and tensor.is_floating_point() != found[name].is_floating_point()
+    ]
     if problems:
         raise FileFormatError(f"{folder} was saved from another model: {'; '.join(problems)}")
 
@@ -153,6 +158,8 @@ def _build(description: Any, path: Path) -> nn.Module:
         options = {key: _hashable(value) for key, value in description["options"].items() if key in known}
         with torch.device("meta"):
             return kind(**options).train(bool(description["training"]))
+    except FileFormatError:
+        raise  # of a layer within
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:  # RecursionError among them
         raise FileFormatError(f"{path} does not describe an architecture: {type(error).__name__}: {error}") from error
 

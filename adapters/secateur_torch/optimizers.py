@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.errors import HoldError
+from secateur.errors import HoldError, ModelTypeError
 from secateur.layout import Layout
 from secateur.structure.removal import Plan
 from secateur_torch.parameters import Weight, weights
@@ -33,9 +33,14 @@ def carried(optimizer: torch.optim.Optimizer, model: nn.Module, small: nn.Module
         plan: what was removed.
 
     Raises:
-        HoldError: the optimizer trains parameters that are none of the model's, ``small`` was made by another plan, or
-            the state is about all parameters at once (L-BFGS).
+        ModelTypeError: ``small`` is no module.
+        HoldError: ``optimizer`` is none, trains parameters that are none of the model's, or its state is about all
+            parameters at once (L-BFGS); or ``small`` was made by another plan.
     """
+    if not isinstance(small, nn.Module):
+        raise ModelTypeError(f"the smaller model is a {type(small).__name__}: give what compact() returned")
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise HoldError(f"the optimizer is a {type(optimizer).__name__}: give the torch.optim.Optimizer itself")
     if isinstance(optimizer, torch.optim.LBFGS):
         raise HoldError(
             "L-BFGS keeps steps of all weights in one vector, which cannot be cut: make a new optimizer for the model"

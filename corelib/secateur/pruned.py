@@ -213,7 +213,9 @@ class Pruned:
 
         Of the same class and settings; momenta and averages are cut as the weights were, and counts of steps go on, so
         that its next step does to what stays what the large model's next step would have done. The masks must be those
-        that ``small`` was made with. A learning-rate scheduler holds on to the old optimizer: give it the new one.
+        that ``small`` was made with. A learning-rate scheduler holds on to the old optimizer: give it the new one. Two
+        things differ: scales of root mean square normalisations that lost features are larger numbers now, with
+        gradients that are smaller by as much; and single weights that masks pruned within what stays train freely.
 
         Args:
             optimizer: the one that trained ``model``; it is not changed.
@@ -221,8 +223,9 @@ class Pruned:
             example: as for :meth:`compact`.
 
         Raises:
-            HoldError: the optimizer trains something else, ``small`` is not of these masks, or the optimizer keeps what
-                cannot be cut.
+            ModelTypeError: ``small`` is no model.
+            HoldError: ``optimizer`` is none, or trains something else, ``small`` is not of these masks, or the
+                optimizer keeps what cannot be cut.
         """
         return self.adapter.carry_optimizer(optimizer, self.model, small, self.plan(example))
 

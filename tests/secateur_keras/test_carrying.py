@@ -14,7 +14,7 @@ from keras import layers, optimizers
 import keras_models
 import secateur_keras as sk
 from secateur import Latency, Neurons, Recipe
-from secateur.errors import HoldError, UnreachableTargetError
+from secateur.errors import HoldError, ModelTypeError, UnreachableTargetError
 from secateur_keras.adapter import KerasAdapter
 
 HALF = Recipe(0.5, granularity=Neurons(), scope="layer")
@@ -171,6 +171,8 @@ def test_what_cannot_be_carried_is_refused(kind: str) -> None:
         optimizer, message = model.optimizer, "cannot be cut as the weight was"
     elif kind == "none":
         optimizer, message = "sgd", "Optimizer itself"
+        with pytest.raises(ModelTypeError, match="NoneType: give what compact"):
+            pruned.carry_optimizer(model.optimizer, None)
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

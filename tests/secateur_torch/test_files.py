@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import secateur_torch as st
@@ -174,8 +175,21 @@ def test_descriptions_that_were_tampered_with(change: Callable[[Any], Any], tmp_
     change(document["architecture"])
     (folder / "architecture.json").write_text(json.dumps(document))
     (folder / "manifest.json").unlink()
-    with pytest.raises(FileFormatError):
+    with pytest.raises(FileFormatError) as refused:
         st.load(folder)
+    assert str(refused.value).count("does not describe") <= 1
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_weights_of_whole_numbers_are_of_another_model(given: bool, tmp_path: Path) -> None:
+    folder, model = tmp_path / "saved", nn.Sequential(nn.Linear(6, 8))
+    st.prune(model, Recipe(0.5)).save(folder)
+    path, before = folder / "model.safetensors", model[0].weight.clone()
+    save_file({name: tensor.int() for name, tensor in load_file(path).items()}, path)
+    (folder / "manifest.json").unlink()
+    with pytest.raises(FileFormatError, match=r"0.weight is of torch.int32 in the folder and of torch.float32"):
+        st.load(folder, model if given else None)
+    assert torch.equal(model[0].weight, before)
 
 
 def test_shared_weights_need_an_instance_and_stay_shared(tmp_path: Path) -> None:

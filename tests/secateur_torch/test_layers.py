@@ -23,6 +23,7 @@ from secateur.structure.cost import cost
 
 HALF = Recipe(0.5, Layers())
 PARAMETERS = [Parameters, Flops, Bytes]
+FEEDING = ("wide.weight", "narrow.weight")
 
 
 class Block(nn.Module):
@@ -309,6 +310,25 @@ def test_the_tables_tell_what_went(tmp_path: Path) -> None:
     page = pruned.report(tmp_path / "report.html").read_text()
     assert "3 of 6 residual branches" in page
     assert "over all weights of the residual branch" in page
+
+
+@pytest.mark.parametrize("sparsity", [0.5, 0.1])
+def test_the_tables_tell_of_branches_and_not_of_units(sparsity: float, tmp_path: Path) -> None:
+    """Also where none goes: a tenth of three branches is none."""
+    x = torch.randn(2, 5, 8)
+    pruned = st.prune(Transformer(), Recipe(sparsity, Layers(), exclude=["*.narrow"]), example=x)
+    summary, gone = pruned.summary(), {branch.parameters for branch in pruned.plan().branches}
+    rows = {tuple(part.parameter for part in row.slices): (row.what, row.removed, row.total) for row in summary.coupled}
+    graph = st.graph(pruned.model, x)
+    branches = find(graph, [name for name in graph.parameters if "narrow" in name])
+    assert rows == {branch.parameters: ("branch", int(branch.parameters in gone), 1) for branch in branches}
+    (stays,) = summary.frozen
+    outside = {"embed.weight", "head.weight", *(f"blocks.{block}.{part}" for block in range(3) for part in FEEDING)}
+    assert set(stays.parameters) == outside and "branch" in stays.reason
+    pruned.save(tmp_path / "saved")
+    loaded = st.load(tmp_path / "saved", Transformer(), example=x).summary()
+    assert (loaded.coupled, loaded.frozen) == (summary.coupled, summary.frozen)
+    assert "branch of" in pruned.report(tmp_path / "report.html").read_text()
 
 
 def test_what_was_made_shorter_is_made_narrower_too() -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 import secateur_torch as st
 from secateur import Neurons, Recipe
-from secateur.errors import HoldError
+from secateur.errors import HoldError, ModelTypeError
 
 HALF = Recipe(0.5, granularity=Neurons(), scope="layer")
 
@@ -211,6 +211,18 @@ def test_what_cannot_be_carried_is_refused(kind: str) -> None:
         small = copy.deepcopy(model)
     with pytest.raises(HoldError, match=message):
         pruned.carry_optimizer(optimizer, small)
+
+
+def test_what_is_no_optimizer_or_no_model_is_refused() -> None:
+    model, x = made("convolutional")
+    pruned = st.prune(model, HALF, example=x[:2])
+    small, optimizer = pruned.compact(), OPTIMIZERS["plain"](model)
+    for wrong in (None, small, "SGD"):
+        with pytest.raises(HoldError, match=f"{type(wrong).__name__}: give the torch.optim.Optimizer"):
+            pruned.carry_optimizer(wrong, small)
+    for wrong in (None, optimizer):
+        with pytest.raises(ModelTypeError, match=f"{type(wrong).__name__}: give what compact"):
+            pruned.carry_optimizer(optimizer, wrong)
 
 
 def test_what_trains_alone_is_left_out_where_the_smaller_model_has_it_not() -> None:

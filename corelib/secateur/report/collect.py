@@ -14,18 +14,19 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur.adapter import Masks, Parameter, prunable
-from secateur.recipe import Gradient, Magnitude, Recipe, Structured
+from secateur.recipe import Gradient, Layers, Magnitude, Recipe, Structured
 from secateur.report.measure import distribution, kept_map, with_after
 from secateur.report.numbers import Coupled, Curve, Details, Distribution, LayerRow, Removal
 from secateur.report.training_plots import schedule_curve
 from secateur.report.words import reason, what
 from secateur.schedules import OneShot
-from secateur.structure.branches import kernels
+from secateur.structure.branches import closed, closing, find, kernels
+from secateur.structure.bypassing import Branch
 from secateur.structure.cost import Cost, layer_costs
 from secateur.structure.coupling import Coupling, Frozen
 from secateur.structure.graph import Graph
 from secateur.structure.removal import Plan, parameter_shapes, removable
-from secateur.structure.sets import unit_sets
+from secateur.structure.sets import MAKES, Slice, unit_sets
 
 Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
@@ -75,6 +76,11 @@ class Outcome:
     def by_units(self) -> bool:
         """Whether whole units or branches were pruned, not single weights."""
         return isinstance(self.recipe.granularity, Structured)
+
+    @property
+    def by_branches(self) -> bool:
+        """Whether what goes are residual branches, so that units tell nothing."""
+        return isinstance(self.recipe.granularity, Layers)
 
     def threshold(self, layer: str) -> float | None:
         """The score up to which elements of a layer were pruned; None if none was."""
@@ -138,6 +144,8 @@ def _coupled(outcome: Outcome) -> tuple[Coupled, ...]:
     graph, coupling = outcome.graph, outcome.coupling
     if graph is None or coupling is None or not outcome.by_units:
         return ()
+    if outcome.by_branches:
+        return tuple(_branch_row(outcome, graph, branch) for branch in _branches(outcome, graph))
     gone = removable(graph, coupling, outcome.masks)
     return tuple(
         Coupled(
@@ -151,8 +159,34 @@ def _coupled(outcome: Outcome) -> tuple[Coupled, ...]:
     )
 
 
+def _branches(outcome: Outcome, graph: Graph) -> list[Branch]:
+    """The residual branches that competed: those of which the masks know every parameter."""
+    return [branch for branch in find(graph) if closing(graph, [branch]).keys() <= outcome.masks.keys()]
+
+
+def _branch_row(outcome: Outcome, graph: Graph, branch: Branch) -> Coupled:
+    """A branch as a set of one, with all that goes with it."""
+    return Coupled(
+        layer=_display_name(outcome, kernels(graph, branch)[0]),
+        what="branch",
+        total=1,
+        removed=len(closed(graph, [branch], outcome.masks)),
+        slices=tuple(Slice(name, "", 1, MAKES) for name in branch.parameters),
+    )
+
+
 def _held_back(outcome: Outcome) -> tuple[Frozen, ...]:
+    if outcome.by_branches and outcome.graph is not None:
+        return _without_a_branch(outcome, outcome.graph)
     return outcome.coupling.frozen if outcome.coupling is not None and outcome.by_units else ()
+
+
+def _without_a_branch(outcome: Outcome, graph: Graph) -> tuple[Frozen, ...]:
+    """The kernels of no branch that competed."""
+    inside = {name for branch in _branches(outcome, graph) for name in branch.parameters}
+    known = (item.name for item in prunable(outcome.parameters) if item.name in graph.parameters)
+    names = tuple(name for name in known if name not in inside)
+    return (Frozen("", "model", "in no residual branch that may go", names),) if names else ()
 
 
 def _never_run(outcome: Outcome) -> tuple[Frozen, ...]:
@@ -269,14 +303,15 @@ def _removal(outcome: Outcome, layer: str) -> Removal:
 def _follows(outcome: Outcome, layer: str) -> tuple[tuple[str, str, int], ...]:
     """Slices of parameters that go with the removed units of a layer, or with branches: (parameter, axis, how many)."""
     coupling, graph = outcome.coupling, outcome.graph
-    if graph is not None and outcome.plan is not None and outcome.plan.branches:
-        names = dict.fromkeys(name for branch in outcome.plan.branches for name in kernels(graph, branch))
+    if graph is not None and outcome.by_branches:
+        gone = () if outcome.plan is None else outcome.plan.branches
+        names = dict.fromkeys(name for branch in gone for name in kernels(graph, branch))
         shapes = ((name, graph.parameters[name]) for name in names)
         return tuple((name, kernel.axes[0], kernel.shape[0]) for name, kernel in shapes)
     if coupling is None or graph is None:
         return ()
     members = np.flatnonzero(coupling.layers == coupling.layer_names.index(layer))
-    gone = np.zeros(coupling.count + 1, np.bool_)  # one more, for the -1 of indices that stay
-    gone[members[~outcome.kept[layer]]] = True
-    found = ((name, graph.parameters[name].axes[axis], gone[units]) for (name, axis), units in coupling.units.items())
+    marked = np.zeros(coupling.count + 1, np.bool_)  # one more, for the -1 of indices that stay
+    marked[members[~outcome.kept[layer]]] = True
+    found = ((name, graph.parameters[name].axes[axis], marked[units]) for (name, axis), units in coupling.units.items())
     return tuple((name, axis, int(slices.sum())) for name, axis, slices in found if slices.any() and name != layer)
