@@ -42,7 +42,7 @@ def several(axis: Any, rank: int) -> tuple[int, ...]:
 
 
 def frozen(step: Step, tensor: int, axes: Iterable[int], label: str = "", reason: str = "") -> int:
-    """The same tensor, none of whose indices along ``axes`` can go: they depend on one another, or ``reason`` says why."""
+    """The same tensor, none of whose indices along ``axes`` can go: all depend on one another, or see ``reason``."""
     settings: dict[str, Any] = {"reason": reason} if reason else {}
     for axis in axes:
         tensor = step.emit("softmax", [tensor], step.shape(tensor), label=label, axis=axis, **settings)
