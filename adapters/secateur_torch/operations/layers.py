@@ -189,6 +189,15 @@ def group_norm(call: Call, known: Known) -> Steps | None:
     return None if given is None else [Step("standardize", [call.input], [call.result], settings, given)]
 
 
+def weight_norm(call: Call, known: Known) -> Steps | None:
+    """A kernel of which nothing goes, so that whoever meets it is told why."""
+    direction, length = call.args[:2]
+    chain = Chain(direction)
+    for axis in range(direction.ndim):
+        chain.step("softmax", direction.shape, {"axis": axis, "reason": "its norm changes with each weight that goes"})
+    return chain.step("elementwise", direction.shape, {}, length).end(call.result)
+
+
 def prelu(call: Call, known: Known) -> Steps | None:
     """One slope, or one for each channel."""
     slope = call.argument(1, "weight")
@@ -236,6 +245,7 @@ READERS: dict[str, Reader] = {
     "rms_norm": rms_norm,
     "group_norm": group_norm,
     "prelu": prelu,
+    "weight_norm": weight_norm,
     **{f"{kind}_pool{n}d": pool for n in (1, 2, 3) for kind in ("max", "avg", "adaptive_max", "adaptive_avg", "lp")},
     **dict.fromkeys(("interpolate", "upsample", *_UPSAMPLINGS), resizing),
 }
