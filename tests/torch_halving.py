@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,3 +56,18 @@ def units(pruned: Pruned) -> dict[str, int]:
     for each in pruned.summary().coupled:
         found[each.layer] = found.get(each.layer, 0) + each.total
     return found
+
+
+def lives_on(pruned: Pruned, small: nn.Module, made: nn.Module, example: Any, folder: Path) -> None:
+    """It is restored from its folder into ``made``, a model of the original's code, and takes a step of training."""
+    given = example if isinstance(example, tuple) else (example,)
+    pruned.save(folder / "saved")
+    restored = st.load(folder / "saved", model=made.double(), example=example).compact().eval()
+    with torch.no_grad():
+        expected = small(*given)
+        torch.testing.assert_close(restored(*given), expected, rtol=0, atol=0)
+    optimizer = torch.optim.SGD(small.parameters(), 1e-3)
+    sum(tensor.square().sum() for tensor in _outputs(small, given)).backward()
+    optimizer.step()
+    moved = small(*given)
+    assert moved.isfinite().all() and not torch.equal(moved, expected)

@@ -49,7 +49,7 @@ def compact(model: nn.Module, graph: Graph, removal: Plan, example: Any) -> nn.M
     with inference_mode(copied), torch.no_grad():
         positional, named = widened(copied, arguments(copied, example))
         rates = modes.attention_dropout(copied, positional, named)
-        written = write(copied, positional, named)
+        written = _written(copied, graph, positional, named)
         known = _weights(copied, written)
         tracer = _Tracer(written, Recorder(known, lambda: "the exported graph"))
         whole = trusting(tracer.trace(positional, named))
@@ -60,6 +60,20 @@ def compact(model: nn.Module, graph: Graph, removal: Plan, example: Any) -> nn.M
         shortcuts.remove(written, whole, here.branches, tracer.made)
         modes.follow(written, copied, rates)
     return finished(written, model)
+
+
+def _written(model: nn.Module, graph: Graph, positional: tuple[Any, ...], named: Mapping[str, Any]) -> fx.GraphModule:
+    """The exported graph; where it cannot be had of a model with packed sequences, these are told to be why."""
+    try:
+        return write(model, positional, named)
+    except TraceError as error:
+        packed = [operation for operation in graph.operations if operation.label == "pack_padded_sequence"]
+        if not packed:
+            raise
+        raise TraceError(
+            f"it packs sequences ({packed[0].source} pack_padded_sequence), which torch.export cannot write down; read "
+            f"sizes off tensors beside it, or exclude the layers whose sizes are spelled out ({error})"
+        ) from error
 
 
 def _weights(model: nn.Module, written: fx.GraphModule) -> list[Weight]:

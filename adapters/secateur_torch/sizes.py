@@ -163,11 +163,11 @@ def _pick(site: Site, axis: int) -> None:
     site.become(ATEN.index_select.default, site.node.args[0], axis, site.constant(site.changes["indices"]))
 
 
-def _channel_by_channel(site: Site, position: int) -> None:
-    """As many groups as channels, where a kernel that is no layer's has lost some."""
-    channels, kernel = site.input_shape[1], tuple(site.value(site.node.args[1]).shape)
-    if site.argument(position, 1) > 1 and kernel[:2] == (channels, 1):
-        site.set(position, channels)
+def _as_many_groups(site: Site, position: int) -> None:
+    """Those that are left to a kernel that is no layer's, each of which reads as many channels as the kernel has."""
+    channels, taken = site.input_shape[1], site.value(site.node.args[1]).shape[1]
+    if site.argument(position, 1) > 1 and not channels % taken:
+        site.set(position, channels // taken)
 
 
 def _groups(position: int) -> Callable[[Site], None]:
@@ -175,7 +175,7 @@ def _groups(position: int) -> Callable[[Site], None]:
         if "groups" in site.changes:
             site.set(position, site.changes["groups"])
         elif site.name.startswith("conv") and not site.name.startswith("conv_t"):
-            _channel_by_channel(site, position)
+            _as_many_groups(site, position)
 
     return write
 

@@ -10,9 +10,10 @@ import numpy.typing as npt
 from secateur.ranking import NeuronRanking
 from secateur.recipe import Recipe, Units
 from secateur.recipe.costs import CostTarget, ModelTarget
-from secateur.structure.cost import layer_costs
+from secateur.structure.cost import layer_costs, other_costs
 from secateur.structure.graph import ParameterShape, producing_axis
 from secateur.structure.removal import Plan, plan
+from secateur.structure.rules import RULES, UNKNOWN
 
 Flags = npt.NDArray[np.bool_]
 
@@ -59,8 +60,9 @@ def held_back(recipe: Recipe, ranking: NeuronRanking, gone: Flags) -> list[str]:
     costs = layer_costs(ranking.graph, removal)
     noun, left = "units", {name: _width(ranking, removal, name)[0] for name in costs}
     if isinstance(recipe.target, CostTarget):
+        costs |= other_costs(ranking.graph, removal)
         noun, left = recipe.target.noun, {name: recipe.target.of(cost) for name, cost in costs.items()}
-    order = sorted((name for name in costs if left[name]), key=lambda name: -left[name])
+    order = sorted((name for name in left if left[name]), key=lambda name: -left[name])
     return [f"{name} ({left[name]:,} {noun}: {_why(recipe, ranking, removal, name)})" for name in order]
 
 
@@ -68,10 +70,21 @@ def _why(recipe: Recipe, ranking: NeuronRanking, removal: Plan, name: str) -> st
     """How much of a layer's width stays, and the first reason that is known."""
     stays, width = _width(ranking, removal, name)
     reasons = [f"{cause.where}: {cause.reason}" for cause in ranking.coupling.frozen if name in cause.parameters]
+    reasons += _unknown(ranking, name)
     units = recipe.granularity
     if isinstance(units, Units) and units.is_limited:
         reasons.append(f"minimum={units.minimum}, multiple={units.multiple}")
     return f"{stays} of {width} stay, {(*reasons, 'no axis may become empty')[0]}"
+
+
+def _unknown(ranking: NeuronRanking, name: str) -> list[str]:
+    """What Secateur does not know, of what uses a weight that makes no features by itself."""
+    return [
+        f"{f'{operation.source} {operation.label}'.strip()}: {operation.settings.get('reason', UNKNOWN)}"
+        for operation in ranking.graph.operations
+        if operation.kind not in RULES or operation.kind == "unknown"
+        if name in operation.parameters.values()
+    ]
 
 
 def _width(ranking: NeuronRanking, removal: Plan, name: str) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from torch import nn
 from torch.nn import functional
 
 import secateur_torch as st
+from secateur import Neurons
 from secateur.structure.cost import cost
 from secateur.structure.coupling import couple
-from torch_halving import halved, units
+from torch_halving import halved, lives_on, units
 from torch_sequences import Function
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -112,7 +114,7 @@ class Standardised(nn.Conv2d):
         return functional.batch_norm(flat, None, None, weight=gain, training=True, momentum=0.0).reshape_as(weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return functional.conv2d(x, self.kernel(), self.bias, self.stride, self.padding)
+        return functional.conv2d(x, self.kernel(), self.bias, self.stride, self.padding, groups=self.groups)
 
 
 @pytest.mark.parametrize("style", ["big transfer", "by steps", "timm", "scaled"])
@@ -128,6 +130,38 @@ def test_channels_of_standardised_kernels(style: str, bias: bool) -> None:
     assert (small[1].out_channels, small[1].in_channels, small[4].in_channels) == (4, 4, 4)
     plain = nn.Sequential(network[0], nn.Conv2d(4, 8, 3, padding=1, bias=bias), *network[2:]).double()
     assert cost(st.graph(network, IMAGE)).flops == cost(st.graph(plain, IMAGE)).flops
+
+
+def grouped(groups: int, bias: bool) -> nn.Sequential:
+    return nn.Sequential(
+        *(nn.Conv2d(3, 8, 1), nn.ReLU(), Standardised("big transfer", 8, 16, 3, padding=1, groups=groups, bias=bias)),
+        *(nn.ReLU(), nn.Conv2d(16, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    )
+
+
+@pytest.mark.parametrize(("groups", "bias"), [(2, True), (4, False), (8, True)])
+def test_groups_of_standardised_kernels(groups: int, bias: bool, tmp_path: Path) -> None:
+    """Whole groups go, or channels that all of them make; the channels of a group that it reads are averaged."""
+    network = grouped(groups, bias)
+    pruned, small = halved(network, IMAGE, 0)
+    assert units(pruned) == {"0": groups}
+    assert pruned.max_error < 1e-12
+    assert [tuple(small.get_parameter(f"{at}.weight").shape[:2]) for at in (0, 2, 4)] == [
+        *((4, 3), (8, 8 // groups), (2, 8)),
+    ]
+    lives_on(pruned, small, grouped(groups, bias), IMAGE, tmp_path)
+    plain = nn.Sequential(*network[:2], nn.Conv2d(8, 16, 3, padding=1, groups=groups, bias=bias), *network[3:]).double()
+    assert cost(st.graph(network, IMAGE)).flops == cost(st.graph(plain, IMAGE)).flops
+
+
+def test_channels_that_all_groups_make_and_the_reason_of_those_that_they_read() -> None:
+    pruned, small = halved(grouped(4, True), IMAGE, 0, Neurons(heads=False))
+    assert units(pruned) == {"2": 4}
+    assert pruned.max_error < 1e-12
+    assert small[2].weight.shape[:2] == (8, 2)
+    held = couple(st.graph(grouped(1, True).double(), IMAGE)).frozen[0]
+    assert (held.label, held.reason) == ("var_mean", "it reduces over this axis")
+    assert held.source.startswith("2 (Standardised) at test_divisors.py:")
 
 
 def test_channels_before_a_kernel_that_another_layer_makes() -> None:

@@ -15,6 +15,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 import secateur_torch as st
 from secateur import Gradient, Neurons, Recipe
 from secateur.errors import ParametrizationError, SecateurError
+from secateur.structure.coupling import couple
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
@@ -89,6 +90,21 @@ def test_neurons_before_it_go_and_its_own_stay(kind: str) -> None:
         assert torch.equal(left, right)
     told = [item for item in pruned.summary().frozen if "never run" in item.reason]
     assert told == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "label", "source"),
+    [
+        ("weight norm", "weight_norm", "4.parametrizations.weight.0 (_WeightNorm)"),
+        ("older weight norm", "weight_norm", "4 (Linear)"),
+        ("spectral norm", "mv", "4.parametrizations.weight.0 (_SpectralNorm)"),
+    ],
+)
+def test_what_holds_its_inputs_back_is_the_norm(kind: str, label: str, source: str) -> None:
+    held = [each for each in couple(st.graph(network(kind), X)).frozen if "2.weight" in each.parameters]
+    assert (label, source) in {(each.label, each.source) for each in held}
+    if label == "weight_norm":
+        assert "its norm changes with each weight that goes" in {each.reason for each in held}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,7 +12,8 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_sequence, pad_sequence
 
 import secateur_torch as st
-from secateur import Neurons
+from secateur import Neurons, Recipe
+from secateur.errors import VerificationError
 from secateur.structure.coupling import couple
 from torch_halving import halved, units
 from torch_sequences import Function
@@ -200,6 +201,23 @@ def test_units_and_inputs_of_packed_sequences(kind: Any, last: bool, settings: d
     pruned, small = halved(model, (STEPS, lengths), 1)
     assert (small.layer.hidden_size, small.layer.input_size) == (3, 2)
     assert units(pruned) == {"first": 4, "layer.weight_ih_l0": 6}
+
+
+def test_packed_sequences_beside_a_size_in_the_code_are_refused_by_their_line() -> None:
+    """No graph of ``torch.export`` has them, and the code runs at one width alone."""
+
+    def run(self: Function, x: torch.Tensor) -> torch.Tensor:
+        lengths = (x[..., 0] > 0).sum(1)
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        states, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True)
+        return self.last(states[:, :2].reshape(-1, 12))
+
+    model = Function(run, rnn=nn.LSTM(3, 6, batch_first=True), last=nn.Linear(12, 2)).double()
+    x = torch.ones(3, 4, 3, dtype=torch.float64)
+    pruned = st.prune(model, Recipe(0.5, granularity=Neurons(), scope="layer"), example=x)
+    told = r"it packs sequences \(.*test_places\.py:\d+ pack_padded_sequence\), which torch\.export cannot"
+    with pytest.raises(VerificationError, match=told):
+        pruned.compact()
 
 
 def test_a_projected_layer_and_sequences_in_a_list() -> None:

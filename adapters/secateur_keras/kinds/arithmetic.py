@@ -70,7 +70,8 @@ def division(step: Step) -> Outputs | None:
     numerator, divisor = step.arguments[:2]
     if not isinstance(divisor, Number):
         return elementwise(step)
-    kept = Number(step.emit("unknown", [divisor.value], step.shape(divisor.value)))
+    reason = "it divides by what would be zero without a unit"
+    kept = Number(step.emit("unknown", [divisor.value], step.shape(divisor.value), reason=reason))
     again = step.within(step.operation, [numerator, kept], step.shapes)
     return (step.emit("elementwise", again.operands(), step.shapes[0]),)
 

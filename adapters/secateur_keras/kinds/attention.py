@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 from keras import layers
 
 from secateur_keras.kinds.contractions import product
@@ -23,7 +24,7 @@ def multi_head_attention(step: Step) -> Outputs | None:
         return None
     query, key, value = (_heads_first(step, tensor, layer._attention_axes) for tensor in projected)
     if layer._flash_attention:
-        value = frozen(step, value, [-1], "value_dim")
+        value = frozen(step, value, [-1], "value_dim", "flash attention wants as many features of values as of keys")
     combined, scores = _attend(step, query, key, value, mask)
     if any(step.shape(tensor) != shape for tensor, shape in zip(scores, step.shapes[1:], strict=True)):
         return None  # over several axes Keras itself gives the weights another shape than it says
@@ -57,13 +58,22 @@ def weighs_by_itself(node: Any, clone: Any) -> bool:
 
 
 def grouped_query_attention(step: Step) -> Outputs | None:
-    """As many queries' heads share each head of keys and values; all have the same number of features, which stay."""
-    projected, mask = _projections(step), _mask(step)
+    """As many queries' heads share each head of keys and values; all have the same number of features.
+
+    These go together, and what the layer reads as queries becomes smaller, as its scale becomes larger. They stay where
+    it gives its weights, which are read off step by step, and where products of 64 bits are made in 32, and rounded.
+    """
+    before, projected, mask = step.last, _projections(step), _mask(step)
     if projected is None or mask is None:
         return None
     query, key, value = (_heads_first(step, tensor, (1,)) for tensor in projected)
-    value = frozen(step, value, [-1], "head_dim")
-    combined, scores = _attend(step, query, key, value, mask)
+    dtype = step.operation.compute_dtype
+    if step.argument("return_attention_scores") or keras.backend.result_type(dtype, dtype) != dtype:
+        value = frozen(step, value, [-1], "head_dim", "queries, keys and values have as many features")
+    own = step.recorder.operations[before + 1].parameters  # of the queries' projection, which comes first
+    is_rounded = bool(step.operation.dropout) or keras.backend.backend() == "tensorflow"
+    mended = {"mended": tuple(own.values()), "rounded": is_rounded}
+    combined, scores = _attend(step, query, key, value, mask, mended)
     output = _output(step, _heads_last(step, combined, projected, (1,)))
     if output is None:
         return None
@@ -132,12 +142,14 @@ def _heads_last(step: Step, tensor: int, projected: Sequence[int], axes: Sequenc
     return step.permuted(split, [order.index(axis) for axis in range(rank)])
 
 
-def _attend(step: Step, query: int, key: int, value: int, mask: Sequence[int]) -> tuple[int, Outputs]:
-    """What is attended to, and the weights if they are asked for."""
+def _attend(
+    step: Step, query: int, key: int, value: int, mask: Sequence[int], settings: Mapping[str, Any] | None = None
+) -> tuple[int, Outputs]:
+    """What is attended to, and the weights if they are asked for; ``settings`` only matter if they are not."""
     if not step.argument("return_attention_scores"):
         shape = (*step.shape(query)[:-1], step.shape(value)[-1])
-        return step.emit("attention", [query, key, value, *mask], shape, scaled=True), ()
-    query = frozen(step, query, [-1], "scale")
+        return step.emit("attention", [query, key, value, *mask], shape, scaled=True, **(settings or {})), ()
+    query = frozen(step, query, [-1], "scale", "its scale depends on the number of features")
     key, value = (_served(step, each, step.shape(query)[-3]) for each in (key, value))
     outer = [f"outer{axis}" for axis in range(len(step.shape(query)) - 2)]
     weights = product(step, [query, key], [[*outer, "t", "f"], [*outer, "s", "f"]], [*outer, "t", "s"])

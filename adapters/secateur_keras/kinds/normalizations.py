@@ -66,9 +66,8 @@ def unit_normalization(step: Step) -> Outputs:
 def normalized(step: Step, tensor: int, axes: Sequence[int]) -> int:
     """A tensor divided by its Euclidean length along ``axes``; what a vector of zeros would be all of stays."""
     shape = step.shape(tensor)
-    tensor = frozen(
-        step, tensor, [axis for axis in range(1, len(shape)) if axis not in axes], "zeros have no direction"
-    )
+    others = [axis for axis in range(1, len(shape)) if axis not in axes]
+    tensor = frozen(step, tensor, others, "length", "it divides by a length that would be zero without a unit")
     lengths = [1 if axis in axes else size for axis, size in enumerate(shape)]
     squares = step.emit("elementwise", [tensor], shape, label="square", zero="all")
     length = step.emit("reduce", [squares], lengths, axes=tuple(axes), keepdims=True, sum=True)
@@ -94,7 +93,7 @@ def standardize_operation(step: Step) -> Outputs | None:
 
 def masking(step: Step) -> Outputs:
     """``Masking`` looks at all features of a step in time, so none of them can go."""
-    return (frozen(step, step.inputs[0], [-1]),)
+    return (frozen(step, step.inputs[0], [-1], reason="it looks at all features of a step in time"),)
 
 
 LAYERS: dict[Any, Rule] = {

@@ -9,6 +9,8 @@ from secateur_keras.naming import Weight
 from secateur_keras.outside import is_table
 from secateur_keras.recording import Step
 
+FIXED = "the size of this axis does not follow the layer's input"
+
 
 def own_weights_of(step: Step, follows: Sequence[Sequence[bool]]) -> dict[int, int]:
     """id of each weight of the step's layer -> a tensor that stands for it.
@@ -23,7 +25,8 @@ def own_weights_of(step: Step, follows: Sequence[Sequence[bool]]) -> dict[int, i
         name = step.recorder.use(variable)
         if name is not None:
             tensor = step.emit("weight", [], tuple(variable.shape), {"weight": name})
-            tensor = frozen(step, tensor, [axis for axis, is_free in enumerate(own) if not is_free], "build")
+            fixed = [axis for axis, is_free in enumerate(own) if not is_free]
+            tensor = frozen(step, tensor, fixed, f"add_weight of {variable.name!r}", FIXED)
             for axis in (axis for axis, is_free in enumerate(own) if is_free):
                 tensor = _tied(step, tensor, axis)
             known[id(variable)] = tensor
@@ -47,6 +50,6 @@ def weight_alone(step: Step, weight: Weight) -> int:
     tensor = step.emit("weight", [], tuple(weight.variable.shape), {"weight": str(name)}, label=weight.name)
     if not is_table(weight):
         return tensor
-    tensor = frozen(step, tensor, [0], "looked up whole")
+    tensor = frozen(step, tensor, [0], weight.name, "its table is used whole, and its entries are found by number")
     step.within(weight.owner, (), ()).sizes(output_dim=(tensor, -1))
     return tensor

@@ -41,10 +41,11 @@ def several(axis: Any, rank: int) -> tuple[int, ...]:
     return tuple(range(rank)) if axis is None else tuple(int(each) % rank for each in np.atleast_1d(axis))
 
 
-def frozen(step: Step, tensor: int, axes: Iterable[int], label: str = "") -> int:
-    """The same tensor, all indices of whose ``axes`` depend on one another, so that none can go."""
+def frozen(step: Step, tensor: int, axes: Iterable[int], label: str = "", reason: str = "") -> int:
+    """The same tensor, none of whose indices along ``axes`` can go: all depend on one another, or see ``reason``."""
+    settings: dict[str, Any] = {"reason": reason} if reason else {}
     for axis in axes:
-        tensor = step.emit("softmax", [tensor], step.shape(tensor), label=label, axis=axis)
+        tensor = step.emit("softmax", [tensor], step.shape(tensor), label=label, axis=axis, **settings)
     return tensor
 
 

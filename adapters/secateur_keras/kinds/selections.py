@@ -196,7 +196,8 @@ def _padded(step: Step, tensor: int, axis: int, before: int, after: int) -> int:
         settings: dict[str, Any] = {"zero": False} if step.argument("constant_values") else {}
         return step.emit("pad", [tensor], shape, axis=axis, before=before, after=after, **settings)
     indices = np.pad(np.arange(size), (before, after), mode=mode).tolist()
-    return step.emit("take", [frozen(step, tensor, [axis])], shape, axis=axis, indices=indices)
+    kept = frozen(step, tensor, [axis], reason="it repeats this axis at its ends")
+    return step.emit("take", [kept], shape, axis=axis, indices=indices)
 
 
 def static_slice(step: Step) -> Outputs | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from secateur_torch.operations.calls import Call, Chain, Known, Reader, Step, Steps, lies_as_stored, parts, stand_in
+from secateur_torch.operations.calls import Call, Chain, Known, Reader, Step, Steps, lies_as_stored, parts
 
 
 def convolution(call: Call, known: Known) -> Steps | None:
@@ -23,24 +23,30 @@ def convolution(call: Call, known: Known) -> Steps | None:
 
 def computed_convolution(call: Call, known: Known) -> Steps | None:
     """By a kernel that is standardised, or made by another layer: a sum of products over channels and the window."""
-    kernel, bias = call.argument(1, "weight"), call.argument(2, "bias")
+    kernel, bias, groups = call.argument(1, "weight"), call.argument(2, "bias"), call.argument(6, "groups", 1)
     if call.input.ndim != kernel.ndim:
         return None
-    if call.argument(6, "groups", 1) == call.input.shape[1] == len(kernel) and kernel.shape[1] == 1:
+    if groups == call.input.shape[1] == len(kernel) and kernel.shape[1] == 1:
         return _channel_by_channel(call, kernel, bias)
-    if call.argument(6, "groups", 1) != 1:
-        return None
     x = Chain(call.input).step("pool", (*call.input.shape[:2], *call.result.shape[2:]), {"channel_axis": 1})
     window = Chain(kernel).step("pool", kernel.shape, {"channel_axis": 1})
-    batch, made, summed, *space = range(kernel.ndim + 1)
-    labels = (batch, summed, *space), (made, summed, *range(kernel.ndim + 1, 2 * kernel.ndim - 1))
-    settings = {"labels": labels, "result": (batch, made, *space)}
-    steps = [*x.steps, *window.steps]
-    if bias is None:
-        return [*steps, Step("contract", [x.tensor, window.tensor], [call.result], settings)]
-    bare, added = stand_in(call.result.shape), Chain(bias).reshape((len(bias), *(1,) * len(space)))
-    steps += [Step("contract", [x.tensor, window.tensor], [bare], settings), *added.steps]
-    return [*steps, Step("elementwise", [bare, added.tensor], [call.result], {"zero": "all"})]
+    if groups > 1:
+        x.reshape((x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
+        window.reshape((groups, len(kernel) // groups, *kernel.shape[1:]))
+    _summed(x, window, kernel.ndim - 2, groups > 1).reshape(call.result.shape)
+    return _affine(x, None, bias).end(call.result)
+
+
+def _summed(x: Chain, window: Chain, dimensions: int, grouped: bool) -> Chain:
+    """Products summed over the channels, of each group or of all, and over the window; place by place in space."""
+    batch, group, made, summed, *others = range(4 + 2 * dimensions)
+    space, own = others[:dimensions], (group,) if grouped else ()
+    labels = (batch, *own, summed, *space), (*own, made, summed, *others[dimensions:])
+    settings = {"labels": labels, "result": (batch, *own, made, *space)}
+    front = window.shape[: 1 + len(own)]
+    shape = (x.shape[0], *front, *x.shape[2 + len(own) :])
+    x.steps += window.steps
+    return x.step("contract", shape, settings, window.tensor)
 
 
 def _channel_by_channel(call: Call, kernel: torch.Tensor, bias: torch.Tensor | None) -> Steps:
@@ -183,6 +189,15 @@ def group_norm(call: Call, known: Known) -> Steps | None:
     return None if given is None else [Step("standardize", [call.input], [call.result], settings, given)]
 
 
+def weight_norm(call: Call, known: Known) -> Steps | None:
+    """A kernel of which nothing goes, so that whoever meets it is told why."""
+    direction, length = call.args[:2]
+    chain = Chain(direction)
+    for axis in range(direction.ndim):
+        chain.step("softmax", direction.shape, {"axis": axis, "reason": "its norm changes with each weight that goes"})
+    return chain.step("elementwise", direction.shape, {}, length).end(call.result)
+
+
 def prelu(call: Call, known: Known) -> Steps | None:
     """One slope, or one for each channel."""
     slope = call.argument(1, "weight")
@@ -230,6 +245,7 @@ READERS: dict[str, Reader] = {
     "rms_norm": rms_norm,
     "group_norm": group_norm,
     "prelu": prelu,
+    "weight_norm": weight_norm,
     **{f"{kind}_pool{n}d": pool for n in (1, 2, 3) for kind in ("max", "avg", "adaptive_max", "adaptive_avg", "lp")},
     **dict.fromkeys(("interpolate", "upsample", *_UPSAMPLINGS), resizing),
 }

@@ -79,6 +79,17 @@ def layer_costs(graph: Graph, plan: Plan | None = None) -> dict[str, Cost]:
     }
 
 
+def other_costs(graph: Graph, plan: Plan | None = None) -> dict[str, Cost]:
+    """The cost of the parameters that :func:`layer_costs` leaves out: scales, shifts, weights of unknown layers."""
+    sizes, left = sizes_of(graph, plan), graph if plan is None else bypass(graph, plan.branches)
+    owned = {name for names in _owned(graph).values() for name in names}
+    return {
+        name: Cost(parameters(graph, [name])(sizes), 0, size(graph, [name])(sizes))
+        for name in left.parameters
+        if name not in owned
+    }
+
+
 def _owned(graph: Graph) -> dict[str, set[str]]:
     """Each parameter that has costs of its own, and what counts with it."""
     owned: dict[str, set[str]] = {}

@@ -38,10 +38,13 @@ Between tensors:
                  ``result``, those of the output; an axis of size 1 may share a label with a longer one (broadcast)
 ``attention``    scaled dot products: queries (..., heads, time, features), keys, values, and any masks that are added;
                  ``scaled``: by a factor that depends on the number of features. Keys and values may have fewer heads,
-                 each of which serves as many neighbouring query heads
+                 each of which serves as many neighbouring query heads. ``mended`` (parameters): a layer of as many
+                 features of queries, keys and values, which go together; it makes these parameters of the queries
+                 smaller by the root of the share that stays, so that the scale may depend on the number
 ``concat``       ``axis``
 ``reduce``       ``axes``, ``keepdims``: mean, max over axes; ``sum``: it adds up, so that what is 0 may go
-``softmax``      over ``axis``, all indices of which depend on one another; also sort, cumulative sum and the like
+``softmax``      over ``axis``, all indices of which depend on one another; also sort, cumulative sum and the like, and
+                 whatever else keeps an axis whole; ``reason``: why, in words
 ``pool``         keeps batch and ``channel_axis``; the other axes may change size: pooling, padding, upsampling
 ===============  =======================================================================================================
 

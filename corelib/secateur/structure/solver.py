@@ -70,9 +70,16 @@ class Components:
         """Let ``option`` hold."""
         left_stays, right_stays = option.left == FROZEN, option.right == FROZEN
         stays = np.concatenate([option.stays, option.left[right_stays], option.right[left_stays]])
-        self.freeze(Freeze(stays, choice.operation, choice.reason))
+        self.freeze(Freeze(stays[~self.stays(stays)], choice.operation, choice.reason))
         both = ~(left_stays | right_stays)
         self.tie(option.left[both], option.right[both])
+
+    def join(self, choice: Choice) -> None:
+        """Of a choice that leaves nothing to remove: what holds back any of its options is told, not of one alone."""
+        left, right = (np.concatenate(side) for side in zip(*((o.left, o.right) for o in choice.options), strict=True))
+        both = (left != FROZEN) & (right != FROZEN) & (self.labels(left) != self.labels(right))
+        if both.any():
+            self.tie(left[both], right[both])
 
 
 def solve(elements: Elements, heads: bool = True) -> Components:
@@ -88,7 +95,10 @@ def solve(elements: Elements, heads: bool = True) -> Components:
         open_options = [int(np.count_nonzero(gains.of(choice))) for choice in pending]
         settled = [index for index, count in enumerate(open_options) if count < 2] or [0]
         for choice in (pending[index] for index in settled):
-            components.settle(choice, _best(components, choice, gains.of(choice), heads))
+            known = gains.of(choice)
+            components.settle(choice, _best(components, choice, known, heads))
+            if not any(known):
+                components.join(choice)
         pending = [choice for index, choice in enumerate(pending) if index not in set(settled)]
     return components
 

@@ -14,12 +14,14 @@ from secateur.structure.graph import Operation
 from secateur.structure.rules import between, moving, norms, weights
 from secateur.structure.rules.common import Rule, parameter_layout
 
-__all__ = ["RULES", "read"]
+__all__ = ["RULES", "UNKNOWN", "read"]
+
+UNKNOWN = "Secateur does not know what it does"
 
 
 def unknown(elements: Elements, operation: Operation, inputs: Sequence[Layout]) -> Sequence[Layout]:
     """Freezes all that it touches: unknown is never wrong, only unpruned."""
-    reason = str(operation.settings.get("reason", "Secateur does not know what it does"))
+    reason = str(operation.settings.get("reason", UNKNOWN))
     layouts = [*inputs, *(parameter_layout(elements, name) for name in operation.parameters.values())]
     for nodes in (nodes for layout in layouts for nodes in layout):
         elements.freeze(nodes, reason)

@@ -98,7 +98,10 @@ def attention(elements: Elements, operation: Operation, inputs: Sequence[Layout]
     for nodes in (key[-2], value[-2]):
         elements.freeze(nodes, ATTENDED)
     elements.tie(query[-1], key[-1], "it multiplies queries and keys along this axis")
-    scaled = operation.settings.get("scaled", True)
+    mended = "mended" in operation.settings
+    if mended:
+        elements.tie(query[-1], value[-1], "its queries, keys and values have as many features")
+    scaled = operation.settings.get("scaled", True) and not mended
     is_zero = any(elements.is_zero(tensor, -1) for tensor in operation.inputs[:2])
     sum_over(elements, query[-1], is_zero and not scaled, SCALED if scaled else ADDED)
     heads = query[-3] if len(query) > 2 else None
@@ -173,5 +176,6 @@ def reduce(elements: Elements, operation: Operation, inputs: Sequence[Layout]) -
 def softmax(elements: Elements, operation: Operation, inputs: Sequence[Layout]) -> Sequence[Layout]:
     """Freezes the axis all of whose indices depend on one another."""
     (layout,) = inputs
-    elements.freeze(layout[axis_setting(elements, operation, "axis", len(layout))], "it normalises over this axis")
+    reason = str(operation.settings.get("reason", "it normalises over this axis"))
+    elements.freeze(layout[axis_setting(elements, operation, "axis", len(layout))], reason)
     return [layout]

@@ -43,7 +43,10 @@ def take(elements: Elements, operation: Operation, inputs: Sequence[Layout]) -> 
     (layout,) = inputs
     axis = axis_setting(elements, operation, "axis", len(layout))
     pass_on(elements, operation)
-    return [replaced(layout, axis, layout[axis][picked(operation, layout[axis].size)])]
+    taken = layout[axis][picked(operation, layout[axis].size)]
+    if taken.size == 1:  # told before choices are settled: nothing could go if they fell on this axis
+        elements.freeze(taken, "it reads this index by itself")
+    return [replaced(layout, axis, taken)]
 
 
 def picked(operation: Operation, size: int) -> Nodes:
