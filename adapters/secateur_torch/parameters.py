@@ -93,9 +93,13 @@ def weights(model: nn.Module) -> list[Weight]:
     return list(listed.values())
 
 
-def constants(model: nn.Module) -> list[Weight]:
-    """Buffers of floating-point numbers that are no running statistics: what a unit touches in them goes with it."""
-    known, behind = {id(weight.tensor) for weight in weights(model)}, makers(model)
+def with_constants(model: nn.Module) -> list[Weight]:
+    """As :func:`weights`, and buffers of floating-point numbers that are no running statistics.
+
+    What a unit touches in these goes with it.
+    """
+    listed, behind = weights(model), makers(model)
+    known = {id(weight.tensor) for weight in listed}
     found: dict[int, Weight] = {}
     for path, module in named_modules(model):
         for local, tensor in module._buffers.items() if id(module) not in behind else ():
@@ -104,7 +108,7 @@ def constants(model: nn.Module) -> list[Weight]:
                 axes = tuple(f"axis{axis}" for axis in range(len(shape)))
                 own = Layout(CONSTANT, axes, shape, shape, tuple(range(len(shape))))
                 found.setdefault(id(tensor), Weight(f"{path}.{local}" if path else local, path, tensor, own))
-    return list(found.values())
+    return [*listed, *found.values()]
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:

@@ -25,7 +25,7 @@ from secateur.structure.graph import Graph
 from secateur_torch.inference import inference_mode, plain_attention, results, run, training_mode
 from secateur_torch.normalisation import Began, begin, end
 from secateur_torch.operations import Call
-from secateur_torch.parameters import REMEDY, Weight, constants, weights, written_down
+from secateur_torch.parameters import REMEDY, Weight, with_constants, written_down
 from secateur_torch.recording import Recorder
 from secateur_torch.skipping import NeedsNumbers, Skipping, Unchanged, can_skip
 from secateur_torch.walking import modules, named_modules
@@ -52,7 +52,7 @@ def graph(model: nn.Module, example: Any | None) -> Graph:
         ExampleError: there is no example, or the model does not accept it.
         TraceError: the model returns an object whose tensors cannot be seen, or is scripted or exported.
     """
-    known = [*weights(model), *constants(model)]
+    known = with_constants(model)
     _require_eager(model)
     inference = _traced(model, example, inference_mode, known)
     if all(weight.name in inference.parameters for weight in known):
@@ -107,7 +107,7 @@ def record(
         skipping: makes what calls give, if not everything is to be computed.
     """
     running: list[_Running] = []
-    known = [*weights(model), *constants(model)] if known is None else known
+    known = with_constants(model) if known is None else known
     recorder = kind(known, lambda: _source(running))
     recorder.skipping = skipping
     names = _module_names(model, running, recorder)
