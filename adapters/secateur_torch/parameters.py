@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +81,7 @@ def weights(model: nn.Module) -> list[Weight]:
     _require_module(model)
     listed: dict[int, Weight] = {}
     for path, module in named_modules(model):
-        for local, tensor in _own(module):
+        for local, tensor in _own(module) if module._parameters or module._buffers else ():
             name = f"{path}.{local}" if path else local
             _check_stored(name, tensor)
             weight = Weight(name, path, tensor, layout(module, local, tuple(tensor.shape)))
@@ -144,11 +144,12 @@ def to_canonical(model: nn.Module, masks: Masks) -> dict[str, BoolArray]:
     return masks_to_canonical({weight.name: weight.layout for weight in weights(model)}, masks)
 
 
-def _own(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    yield from ((name, tensor) for name, tensor in module._parameters.items() if tensor is not None)
+def _own(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    found = [(name, tensor) for name, tensor in module._parameters.items() if tensor is not None]
     if isinstance(module, _NormBase):  # whose masked scale and shift leave nothing of them; others' are constants
         running = ((name, module._buffers.get(name)) for name in ("running_mean", "running_var"))
-        yield from ((name, buffer) for name, buffer in running if buffer is not None)
+        found += [(name, buffer) for name, buffer in running if buffer is not None]
+    return found
 
 
 def _require_module(model: object) -> None:

@@ -119,7 +119,11 @@ class Unchanged:
 
     def kept(self, skipping: Skipping) -> bool:
         """Whether the pass left something that it made."""
-        return any(skipping.holds(vars(module).values()) for module, _, _ in self._own)
+        return any(
+            skipping.holds(item for name, item in vars(module).items() if item is not before.get(name))
+            or skipping.holds(item for item, copied in containers if not _are_same(item, copied))
+            for module, before, containers in self._own
+        )
 
     def restore(self) -> None:
         """As it was before."""
@@ -136,6 +140,12 @@ def can_skip(modules: Iterable[nn.Module]) -> bool:
     if hooks._global_forward_hooks or hooks._global_forward_pre_hooks or torch.is_autocast_enabled("cpu"):
         return False
     return not any(module._forward_hooks or module._forward_pre_hooks for module in modules)
+
+
+def _are_same(now: Any, before: Any) -> bool:
+    """Whether two containers hold the same objects."""
+    pairs = zip(*(item.values() if isinstance(item, dict) else item for item in (now, before)), strict=False)
+    return len(now) == len(before) and all(one is other for one, other in pairs)
 
 
 def _containers(module: nn.Module) -> list[Any]:
@@ -162,8 +172,17 @@ def _made(name: str, args: Arguments, kwargs: Mapping[str, Any], in_place: bool)
     """A result without numbers, of a call as they mostly are; None for any other, which PyTorch itself judges."""
     if not args or not isinstance(args[0], torch.Tensor) or not args[0].is_floating_point():
         return None
+    guard = torch._C._DisableTorchDispatch()
+    try:
+        return _made_unseen(args[0], name, args, kwargs, in_place)
+    finally:
+        del guard
+
+
+def _made_unseen(
+    x: torch.Tensor, name: str, args: Arguments, kwargs: Mapping[str, Any], in_place: bool
+) -> torch.Tensor | None:
     with torch._C.DisableTorchFunction():
-        x = args[0]
         if not x.is_contiguous():
             return None
         if name in _ACTIVATIONS:
