@@ -145,7 +145,8 @@ def to_canonical(model: nn.Module, masks: Masks) -> dict[str, BoolArray]:
 
 
 def _own(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
-    found = [(name, tensor) for name, tensor in module._parameters.items() if tensor is not None]
+    found: list[tuple[str, torch.Tensor]] = []
+    found += [(name, tensor) for name, tensor in module._parameters.items() if tensor is not None]
     if isinstance(module, _NormBase):  # whose masked scale and shift leave nothing of them; others' are constants
         running = ((name, module._buffers.get(name)) for name in ("running_mean", "running_var"))
         found += [(name, buffer) for name, buffer in running if buffer is not None]

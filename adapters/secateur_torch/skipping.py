@@ -21,9 +21,7 @@ from secateur_torch.inference import tensors
 from secateur_torch.operations import METADATA, attention, elementwise, layers, products, reductions, views
 from secateur_torch.operations.calls import function_name
 
-_EXCEPT = frozenset(
-    ("embedding_bag", "where", "repeat_interleave", "data", "cuda", "cpu", "rrelu")
-)
+_EXCEPT = frozenset(("embedding_bag", "where", "repeat_interleave", "data", "cuda", "cpu", "rrelu"))
 _SAFE = {
     *(layers.READERS | products.READERS | attention.READERS | reductions.READERS | elementwise.READERS),
     *(views.READERS),
@@ -229,7 +227,13 @@ def _dense(x: torch.Tensor, weight: Any, bias: Any = None) -> list[int] | None:
 
 
 def _convolved(
-    x: torch.Tensor, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    x: torch.Tensor,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
 ) -> list[int] | None:
     if not isinstance(weight, torch.Tensor) or not _fits(x, weight, bias, weight.shape[0]):
         return None
