@@ -38,6 +38,9 @@ _SUMS = frozenset(("add", "radd", "iadd", "mul", "rmul", "imul", "sub", "isub"))
 _PLAIN = (torch.Tensor, nn.Parameter)
 _KEPT = (list, dict, set)
 
+_READS = frozenset(f"__{kind}__" for kind in ("bool", "int", "float", "long", "index", "complex", "contains"))
+"""Methods whose names without underscores are those of harmless casts."""
+
 Arguments = tuple[Any, ...]
 
 
@@ -67,7 +70,8 @@ class Skipping:
         """What a call gives that reads tensors of the model; computed where that is quick or unusual."""
         name = function_name(function)
         before = {_storage(tensor) for tensor in given}
-        if not self._is_safe(name, args, given) or not self._may_write(function, args, kwargs):
+        reads = getattr(function, "__name__", "") in _READS
+        if reads or not self._is_safe(name, args, given) or not self._may_write(function, args, kwargs):
             self.refuse(name)
         result = _made(name, args, kwargs, _writes(function, args, kwargs))
         if result is None:
