@@ -24,7 +24,7 @@ from secateur_torch.exporting import finished, owned, widened, write
 from secateur_torch.inference import arguments, inference_mode, results, tensors
 from secateur_torch.masking import free_copy
 from secateur_torch.normalisation import write_plainly
-from secateur_torch.parameters import Weight, constants, weights
+from secateur_torch.parameters import Weight, with_constants
 from secateur_torch.recording import Recorder
 from secateur_torch.sizes import Site, rewrite
 from secateur_torch.surgery import rescale_weights, sliced_weights
@@ -78,7 +78,7 @@ def _written(model: nn.Module, graph: Graph, positional: tuple[Any, ...], named:
 
 def _weights(model: nn.Module, written: fx.GraphModule) -> list[Weight]:
     """The model's weights and constants, as the exported graph holds them."""
-    held, known = owned(written), [*weights(model), *constants(model)]
+    held, known = owned(written), with_constants(model)
     return [replace(weight, tensor=held[weight.name]) for weight in known if weight.name in held]
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from secateur.errors import EmptyLayerError, ExampleError, TraceError
+from secateur.structure.forced import is_forced
 from secateur.structure.graph import Graph, Operation
 from secateur.structure.removal import Plan, producer
 from secateur.verification import is_noise
@@ -21,11 +22,6 @@ from secateur_torch import tracing
 from secateur_torch.arrays import array
 from secateur_torch.correspondence import within
 from secateur_torch.inference import arguments, tensors
-
-_FORCED = frozenset(
-    ("linear", "convolution", "bilinear", "normalize", "elementwise", "concat", "reduce", "softmax", "pool", "permute")
-)
-"""Operations that give the shapes that their inputs and weights have, whatever sizes the model's code spells out."""
 
 
 def misfit(small: nn.Module, model: nn.Module, graph: Graph, plan: Plan, example: Any) -> str:
@@ -42,7 +38,7 @@ def misfit(small: nn.Module, model: nn.Module, graph: Graph, plan: Plan, example
         plan: which indices of which weights stay.
         example: an input, as for :func:`secateur_torch.tracing.graph`.
     """
-    if _is_forced(graph):
+    if is_forced(graph):
         return ""
     try:
         found = tracing.graph(small, example)
@@ -69,20 +65,6 @@ def _apart(whole: Graph, shapes: Sequence[tuple[int, ...]], found: Graph) -> str
                     "-1 in x.view(batch, time, 3, heads, -1) does. Exclude the layers before it."
                 )
     return ""
-
-
-def _is_forced(graph: Graph) -> bool:
-    """Whether no operation could give another shape than the plan foretells, and run."""
-    return all(
-        operation.kind in _FORCED or (operation.kind == "reshape" and _flattens(graph, operation))
-        for operation in graph.operations
-    )
-
-
-def _flattens(graph: Graph, operation: Operation) -> bool:
-    """Whether a reshape leaves the batch, and one axis for all the rest."""
-    before, after = graph.tensors[operation.inputs[0]], graph.tensors[operation.outputs[0]]
-    return len(after) == 2 and before[:1] == after[:1]
 
 
 def _is_of(graph: Graph, model: nn.Module, example: Any) -> bool:

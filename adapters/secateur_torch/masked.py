@@ -76,8 +76,10 @@ class MaskedWeight:
         if tensor is None:
             return
         is_plain = type(tensor) in (torch.Tensor, nn.Parameter) and tensor.is_cpu and not tensor.is_inference()
-        if self.is_made or not is_plain or tensor.shape != self._mask.shape or tensor.numel() < _MANY:
+        if self.is_made or not is_plain or tensor.shape != self._mask.shape:
             self.zero()
+        elif tensor.numel() < _MANY:
+            tensor.detach().masked_fill_(torch.from_numpy(~self._mask), 0.0)
         else:
             torch.autograd.graph.increment_version(tensor.detach())
             write_zeros(array(tensor), self._mask)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +81,7 @@ def weights(model: nn.Module) -> list[Weight]:
     _require_module(model)
     listed: dict[int, Weight] = {}
     for path, module in named_modules(model):
-        for local, tensor in _own(module):
+        for local, tensor in _own(module) if module._parameters or module._buffers else ():
             name = f"{path}.{local}" if path else local
             _check_stored(name, tensor)
             weight = Weight(name, path, tensor, layout(module, local, tuple(tensor.shape)))
@@ -93,9 +93,13 @@ def weights(model: nn.Module) -> list[Weight]:
     return list(listed.values())
 
 
-def constants(model: nn.Module) -> list[Weight]:
-    """Buffers of floating-point numbers that are no running statistics: what a unit touches in them goes with it."""
-    known, behind = {id(weight.tensor) for weight in weights(model)}, makers(model)
+def with_constants(model: nn.Module) -> list[Weight]:
+    """As :func:`weights`, and buffers of floating-point numbers that are no running statistics.
+
+    What a unit touches in these goes with it.
+    """
+    listed, behind = weights(model), makers(model)
+    known = {id(weight.tensor) for weight in listed}
     found: dict[int, Weight] = {}
     for path, module in named_modules(model):
         for local, tensor in module._buffers.items() if id(module) not in behind else ():
@@ -104,7 +108,7 @@ def constants(model: nn.Module) -> list[Weight]:
                 axes = tuple(f"axis{axis}" for axis in range(len(shape)))
                 own = Layout(CONSTANT, axes, shape, shape, tuple(range(len(shape))))
                 found.setdefault(id(tensor), Weight(f"{path}.{local}" if path else local, path, tensor, own))
-    return list(found.values())
+    return [*listed, *found.values()]
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
@@ -140,11 +144,13 @@ def to_canonical(model: nn.Module, masks: Masks) -> dict[str, BoolArray]:
     return masks_to_canonical({weight.name: weight.layout for weight in weights(model)}, masks)
 
 
-def _own(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    yield from ((name, tensor) for name, tensor in module._parameters.items() if tensor is not None)
+def _own(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    found: list[tuple[str, torch.Tensor]] = []
+    found += [(name, tensor) for name, tensor in module._parameters.items() if tensor is not None]
     if isinstance(module, _NormBase):  # whose masked scale and shift leave nothing of them; others' are constants
         running = ((name, module._buffers.get(name)) for name in ("running_mean", "running_var"))
-        yield from ((name, buffer) for name, buffer in running if buffer is not None)
+        found += [(name, buffer) for name, buffer in running if buffer is not None]
+    return found
 
 
 def _require_module(model: object) -> None:

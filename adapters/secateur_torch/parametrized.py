@@ -65,12 +65,13 @@ def makers(model: nn.Module) -> set[int]:
     return found
 
 
-def _tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+def _tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
     """Tensors among the module's attributes that are neither parameters nor buffers."""
-    yield from ((local, value) for local, value in vars(module).items() if isinstance(value, torch.Tensor))
+    found = [(local, value) for local, value in vars(module).items() if isinstance(value, torch.Tensor)]
     for local, chain in _chains(module).items():
         with inference_mode(chain), torch.no_grad():
-            yield local, getattr(module, local)
+            found.append((local, getattr(module, local)))
+    return found
 
 
 def _chains(module: nn.Module) -> dict[str, parametrize.ParametrizationList]:

@@ -21,13 +21,18 @@ def copy_plain_modules(model: nn.Module, memo: dict[int, Any], without: str = ""
     A module holds a dozen empty dictionaries of hooks, and its settings are numbers and words. Copies lack the
     attribute ``without``.
     """
-    plain = [module for module in modules(model) if _is_copied_plainly(type(module)) and id(module) not in memo]
+    found = modules(model)
+    kinds = {kind for kind in map(type, found) if _is_copied_plainly(kind)}
+    plain = [module for module in found if type(module) in kinds and id(module) not in memo]
     memo.update((id(module), type(module).__new__(type(module))) for module in plain)
     for module in plain:
         own = vars(memo[id(module)])
         for name, item in vars(module).items():
-            if name != without:
-                own[name] = item if type(item) in _ATOMS else _copied(item, memo)
+            kind = type(item)
+            if kind in _ATOMS:
+                own[name] = item
+            elif name != without:
+                own[name] = memo.setdefault(id(item), kind()) if kind in _HOLDERS and not item else _copied(item, memo)
 
 
 def _copied(item: Any, memo: dict[int, Any]) -> Any:

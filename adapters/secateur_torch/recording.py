@@ -16,6 +16,7 @@ from secateur_torch.operations import Call, Step, Steps, describe, does_nothing,
 from secateur_torch.operations.calls import Chain, stand_in
 from secateur_torch.operations.signs import POSITIVE, sign, sign_of
 from secateur_torch.parameters import Weight
+from secateur_torch.skipping import Skipping
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
@@ -34,7 +35,10 @@ class Recorder(TorchFunctionMode):
 
     Attributes:
         inside: whether a function that it sees is running, or something that is none of the model's business.
+        skipping: makes the results of calls without arithmetic; None where they are computed.
     """
+
+    skipping: Skipping | None = None
 
     def __init__(self, known: Iterable[Weight], source: Callable[[], str]) -> None:
         super().__init__()
@@ -118,16 +122,25 @@ class Recorder(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         given = tensors([args, kwargs])
         before = {id(tensor): version(tensor) for tensor in given}
+        is_known = any(self._is_known(tensor) for tensor in given)
         self.inside = True
         try:
-            result = _run(func, args, kwargs, given)
+            if is_known and self.skipping is not None:
+                result = self.skipping.result(func, args, kwargs, given, _run)
+            else:
+                result = _run(func, args, kwargs, given)
             call = Call(func, args, kwargs, args[0] if func is torch.Tensor.__setitem__ else result)
-            if any(self._is_known(tensor) for tensor in given) or makes(call):
+            if is_known or makes(call):
                 changed = [tensor for tensor in given if before[id(tensor)] != version(tensor)]
                 self._record(call, given, changed)
         finally:
             self.inside = False
         return result
+
+    def see_below(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Something is about to run that the function mode does not see."""
+        if self.skipping is not None and not self.inside and any(map(self._is_known, tensors([args, kwargs]))):
+            self.skipping.refuse("what no function mode sees")
 
     def record_below(self, call: Call) -> None:
         """Something ran that the function mode did not see: whatever it reads and writes stays."""

@@ -19,7 +19,7 @@ from secateur_torch import multihead
 from secateur_torch.layouts import GATES
 from secateur_torch.masking import free_copy
 from secateur_torch.normalisation import epsilon_name
-from secateur_torch.parameters import Weight, constants, weights
+from secateur_torch.parameters import Weight, weights, with_constants
 from secateur_torch.walking import named_modules
 
 Kept = dict[int, torch.Tensor]
@@ -39,7 +39,7 @@ def compact(model: nn.Module, graph: Graph, plan: Plan) -> nn.Module:
         ShapeMismatchError: the plan is for another model.
         TraceError: PyTorch cannot copy the model.
     """
-    replaced = sliced_weights([*weights(model), *constants(model)], plan)
+    replaced = sliced_weights(with_constants(model), plan)
     small = _copy(model, replaced)
     new = {id(tensor) for tensor in replaced.values()}
     modules = dict(named_modules(small))

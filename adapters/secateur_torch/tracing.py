@@ -25,13 +25,15 @@ from secateur.structure.graph import Graph
 from secateur_torch.inference import inference_mode, plain_attention, results, run, training_mode
 from secateur_torch.normalisation import Began, begin, end
 from secateur_torch.operations import Call
-from secateur_torch.parameters import REMEDY, Weight, constants, weights, written_down
+from secateur_torch.parameters import REMEDY, Weight, with_constants, written_down
 from secateur_torch.recording import Recorder
-from secateur_torch.walking import named_modules
+from secateur_torch.skipping import NeedsNumbers, Skipping, Unchanged, can_skip
+from secateur_torch.walking import modules, named_modules
 
 __all__ = ["graph", "record"]
 
 Kind = TypeVar("Kind", bound=Recorder)
+Mode = Callable[[nn.Module], AbstractContextManager[None]]
 
 _LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 
@@ -50,13 +52,13 @@ def graph(model: nn.Module, example: Any | None) -> Graph:
         ExampleError: there is no example, or the model does not accept it.
         TraceError: the model returns an object whose tensors cannot be seen, or is scripted or exported.
     """
-    known = [*weights(model), *constants(model)]
+    known = with_constants(model)
     _require_eager(model)
-    _, inference = record(model, example, Recorder, inference_mode, known)
+    inference = _traced(model, example, inference_mode, known)
     if all(weight.name in inference.parameters for weight in known):
         return inference
     try:
-        _, training = record(model, example, Recorder, training_mode, known)
+        training = _traced(model, example, training_mode, known)
     except (ExampleError, TraceError):  # it wants labels too, or is not made to train
         return inference
     return inference if training.parameters.keys() <= inference.parameters.keys() else _joined(inference, training)
@@ -69,21 +71,46 @@ def _require_eager(model: nn.Module) -> None:
             raise TraceError(f"{path or 'the model'} is {kind}, so its structure cannot be read: {REMEDY}")
 
 
+def _traced(model: nn.Module, example: Any | None, mode: Mode, known: Iterable[Weight]) -> Graph:
+    """The graph of one pass, which computes nothing where no number matters; if that fails, all errors are told by one
+    that computes."""
+    found = modules(model)
+    if can_skip(found):
+        skipping, unchanged = Skipping(), Unchanged(found)
+        try:
+            _, recorded = record(model, example, Recorder, mode, known, skipping)
+        except (NeedsNumbers, ExampleError, TraceError):
+            pass
+        else:
+            if not skipping.is_over and not unchanged.kept(skipping):
+                return recorded
+        unchanged.restore()
+    return record(model, example, Recorder, mode, known)[1]
+
+
 def record(
     model: nn.Module,
     example: Any | None,
     kind: type[Kind],
-    mode: Callable[[nn.Module], AbstractContextManager[None]] = inference_mode,
+    mode: Mode = inference_mode,
     known: Iterable[Weight] | None = None,
+    skipping: Skipping | None = None,
 ) -> tuple[Kind, Graph]:
     """One pass under a recorder of this kind, and its graph; arguments and errors as of :func:`graph`.
 
-    ``known`` are the weights and constants of the model, if they have been listed already.
+    Args:
+        model: any module that runs.
+        example: as :func:`graph` takes it.
+        kind: the recorder's class.
+        mode: a context in which the model runs.
+        known: the weights and constants of the model, if they have been listed already.
+        skipping: makes what calls give, if not everything is to be computed.
     """
-    modules: list[_Running] = []
-    known = [*weights(model), *constants(model)] if known is None else known
-    recorder = kind(known, lambda: _source(modules))
-    names = _module_names(model, modules, recorder)
+    running: list[_Running] = []
+    known = with_constants(model) if known is None else known
+    recorder = kind(known, lambda: _source(running))
+    recorder.skipping = skipping
+    names = _module_names(model, running, recorder)
     with mode(model), torch.no_grad(), plain_attention(), names, _Below(recorder), recorder:
         result = run(model, example, recorder.begin)
     return recorder, recorder.graph(results(result))
@@ -125,7 +152,10 @@ def _module_names(model: nn.Module, stack: list[_Running], recorder: Recorder) -
 
     def enter(module: nn.Module, arguments: Any, label: str) -> None:
         is_library = type(module).__module__.startswith("torch.")
-        stack.append(_Running(label, is_library, None if is_library else begin(module, arguments, recorder)))
+        began = None if is_library else begin(module, arguments, recorder)
+        if began is not None and recorder.skipping is not None:
+            recorder.skipping.refuse("what may be a normalisation")
+        stack.append(_Running(label, is_library, began))
 
     def leave(module: nn.Module, arguments: Any, result: Any) -> None:
         began = stack[-1].began
@@ -145,11 +175,11 @@ def _module_names(model: nn.Module, stack: list[_Running], recorder: Recorder) -
             handle.remove()
 
 
-def _source(modules: list[_Running]) -> str:
+def _source(running: list[_Running]) -> str:
     """The running module; with the line of its code where it calls a function by itself."""
-    if not modules:
+    if not running:
         return "model" + _line()
-    return modules[-1].label if modules[-1].is_library else modules[-1].label + _line()
+    return running[-1].label if running[-1].is_library else running[-1].label + _line()
 
 
 def _line() -> str:
@@ -177,6 +207,7 @@ class _Below(TorchDispatchMode):
     ) -> Any:
         """Run the operator; record it if no function of PyTorch's is running."""
         kwargs = dict(kwargs or {})
+        self._recorder.see_below(args, kwargs)
         result = func(*args, **kwargs)
         self._recorder.record_below(Call(func, args, kwargs, result))
         return result

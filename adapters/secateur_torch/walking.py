@@ -7,19 +7,21 @@ from torch import nn
 
 def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """What ``model.named_modules()`` yields, in the same order: each module once, under its first path."""
-    found: dict[nn.Module, str] = {}
-    waiting: list[tuple[str, nn.Module]] = [("", model)]
-    while waiting:
-        path, module = waiting.pop()
-        if module in found:
-            continue
-        found[module] = path
-        start = f"{path}." if path else ""
-        children = [(start + name, child) for name, child in module._modules.items() if child is not None]
-        waiting += reversed(children)
+    found: dict[nn.Module, str] = {model: ""}
+    _walk(model, "", found)
     return [(path, module) for module, path in found.items()]
 
 
 def modules(model: nn.Module) -> list[nn.Module]:
     """What ``model.modules()`` yields."""
-    return [module for _, module in named_modules(model)]
+    found: dict[nn.Module, str] = {model: ""}
+    _walk(model, "", found)
+    return list(found)
+
+
+def _walk(module: nn.Module, start: str, found: dict[nn.Module, str]) -> None:
+    for name, child in module._modules.items():
+        if child is not None and child not in found:
+            found[child] = path = start + name
+            if child._modules:
+                _walk(child, path + ".", found)

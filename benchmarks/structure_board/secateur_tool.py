@@ -14,6 +14,8 @@ from secateur import Neurons, Recipe, pruner
 from secateur.structure.coupling import Coupling, couple
 from secateur.structure.graph import Graph
 
+Clock = Callable[[], float]
+
 MANY = 8
 """So many reasons why something stays are kept."""
 
@@ -30,8 +32,8 @@ class Timed:
 
     STEPS: Mapping[str, str] = {"graph": "trace", "outputs": "verify", "made_up": "verify"}
 
-    def __init__(self, adapter: Any) -> None:
-        self._adapter = adapter
+    def __init__(self, adapter: Any, clock: Clock) -> None:
+        self._adapter, self._clock = adapter, clock
         self.seconds = {"trace": 0.0, "verify": 0.0}
 
     def __getattr__(self, name: str) -> Any:
@@ -40,28 +42,28 @@ class Timed:
         return partial(self._timed, self.STEPS[name], attribute) if name in self.STEPS else attribute
 
     def _timed(self, step: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        began = time.process_time()
+        began = self._clock()
         try:
             return function(*arguments)
         finally:
-            self.seconds[step] += time.process_time() - began
+            self.seconds[step] += self._clock() - began
 
 
-def pruned(adapter: Any, model: Any, example: Any, target: str) -> Outcome:
+def pruned(adapter: Any, model: Any, example: Any, target: str, clock: Clock = time.process_time) -> Outcome:
     """Prune with an adapter, as its package's ``prune`` does. Solving is timed once more by itself, afterwards.
 
     What is neither tracing, solving, removing nor verifying is choosing: scores, masks, and zeros in the weights.
     """
-    timed = Timed(adapter)
-    began = time.process_time()
+    timed = Timed(adapter, clock)
+    began = clock()
     result = pruner.prune(timed, model, recipe(target), example=example)
-    chosen = time.process_time()
+    chosen = clock()
     small = result.compact()
-    ended = time.process_time()
+    ended = clock()
     graph = result.outcome(None).graph
-    solving = time.process_time()
+    solving = clock()
     coupling = couple(graph)
-    solve = time.process_time() - solving
+    solve = clock() - solving
     trace, verify = timed.seconds["trace"], timed.seconds["verify"]
     seconds = {
         "trace": trace,

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import importlib.util
 import math
+import os
 import warnings
 from typing import Any
 
@@ -19,21 +20,33 @@ for package in ("transformers", "torch_pruning", "torch_kirigami"):
         importlib.import_module(package)
 cases.cases("torch")  # their modules import what the models need
 
+RUNS, ENOUGH = 5, 2.0
+"""So often a tool prunes a model, unless it has taken so many seconds."""
+
 
 def run(name: str, tool: str, target: str) -> dict[str, Any]:
     """What the board says about a model and a tool."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    os.environ["SECATEUR_THREADS"] = "1"
     torch.manual_seed(0)
     made, example = cases.case("torch", name).build()
     model, example = torch_judging.prepare(made), torch_judging.widened(example)
     original = copy.deepcopy(model)
     torch_tools.warm(tool, model, example)
     try:
-        outcome = torch_tools.TOOLS[tool](model, example, target)
+        outcome = _quickest(tool, model, example, target)
     except Exception as error:
         return {"status": "error", "error": outcomes.first_line(error)}
     return {**_told(outcome), **_judged(original, outcome, torch_judging.another(example))}
+
+
+def _quickest(tool: str, model: torch.nn.Module, example: Any, target: str) -> outcomes.Outcome:
+    """Of a few runs on copies; of one that takes long."""
+    found: list[outcomes.Outcome] = []
+    while len(found) < RUNS and sum(each.seconds["total"] for each in found) < ENOUGH:
+        found.append(torch_tools.TOOLS[tool](copy.deepcopy(model), example, target))
+    return min(found, key=lambda each: each.seconds["total"])
 
 
 def _told(outcome: outcomes.Outcome) -> dict[str, Any]:

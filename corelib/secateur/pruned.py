@@ -31,6 +31,7 @@ from secateur.scoring import Statistics
 from secateur.structure.branches import closed, find
 from secateur.structure.cost import Cost, cost
 from secateur.structure.coupling import Coupling
+from secateur.structure.forced import first_row
 from secateur.structure.graph import Graph
 from secateur.structure.removal import STATISTICS, Plan, plan, removable, shortened
 from secateur.tasks import TaskTable
@@ -158,8 +159,15 @@ class Pruned:
     def _trials(self, example: Any | None) -> list[Trial]:
         """The example, and a made-up input where that tells something, each with the masked model's outputs.
 
-        Zeros, or a single token, may show no difference where other inputs would.
+        Zeros, or a single token, may show no difference where other inputs would. One row of noise does for all rows,
+        where the model lets it.
         """
+        row = first_row(self._traced(example), example)
+        with contextlib.suppress(ExampleError, TraceError, VerificationError):
+            if row is not None and self.adapter.made_up(self.model, self._traced(example), row) is None:
+                expected = self.adapter.outputs(self.model, row)
+                require_telling(expected)
+                return [(row, expected)]
         expected = self.adapter.outputs(self.model, example)
         require_telling(expected)
         trials: list[Trial] = [(example, expected)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import lru_cache
 from typing import Any, Protocol
 
 import torch
@@ -17,6 +17,17 @@ from secateur.structure.graph import ParameterShape
 from secateur_torch.parameters import Weight
 
 Shape = Sequence[int]
+
+
+@lru_cache(maxsize=1 << 10)
+def function_name(function: Callable[..., Any]) -> str:
+    """``conv2d``, ``add``, ``T``: without the underscores that mark operators and in-place forms, and overloads."""
+    name = getattr(function, "__name__", str(function))
+    if isinstance(function, torch._ops.OpOverload):
+        name = name.partition(".")[0]
+    if name == "__get__":
+        name = getattr(getattr(function, "__self__", None), "__name__", name)
+    return name if name in ("__getitem__", "__setitem__") else name.strip("_")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,15 +39,10 @@ class Call:
     kwargs: Mapping[str, Any]
     result: Any
 
-    @cached_property
+    @property
     def name(self) -> str:
-        """``conv2d``, ``add``, ``T``: without the underscores that mark operators and in-place forms, and overloads."""
-        name = getattr(self.function, "__name__", str(self.function))
-        if isinstance(self.function, torch._ops.OpOverload):
-            name = name.partition(".")[0]
-        if name == "__get__":
-            name = getattr(getattr(self.function, "__self__", None), "__name__", name)
-        return name if name in ("__getitem__", "__setitem__") else name.strip("_")
+        """See :func:`function_name`."""
+        return function_name(self.function)
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         """An argument given by position or by name."""

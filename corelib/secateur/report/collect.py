@@ -88,7 +88,7 @@ class Outcome:
         return value if value is not None and np.isfinite(value) else None
 
 
-def sampled(parameters: Sequence[Parameter], limit: int = 1 << 16) -> list[Parameter]:
+def sampled(parameters: Sequence[Parameter], limit: int = 1 << 14) -> list[Parameter]:
     """The kernels with at most ``limit`` evenly spaced elements of each, copied: enough to draw, cheap to keep."""
     return [dataclasses.replace(item, view=_spread(item.view, limit)) for item in prunable(parameters)]
 

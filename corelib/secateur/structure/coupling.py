@@ -7,8 +7,9 @@ zero, the model gives the same outputs as the model without them. What must stay
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import TypeVar
 
 import numpy as np
@@ -56,7 +57,7 @@ class Coupling:
             nothing can go are absent.
         layers: int64[count], for each unit the index into ``layer_names`` of the first kernel that produces it.
         layer_names: kernels that produce units, in execution order.
-        frozen: what stays, and why.
+        explain: tells what stays, and why: it takes a while, and few ask.
         tensors: (tensor, axis) -> like ``units``, for the graph's tensors.
         groups: operation index -> unit of each group of a convolution or normalisation, -1 where it stays; where any
             can go.
@@ -69,12 +70,17 @@ class Coupling:
     units: Mapping[tuple[str, int], Units]
     layers: Units
     layer_names: tuple[str, ...]
-    frozen: tuple[Frozen, ...] = ()
+    explain: Callable[[], tuple[Frozen, ...]] = tuple
     tensors: Mapping[tuple[int, int], Units] = field(default_factory=dict)
     groups: Mapping[int, Units] = field(default_factory=dict)
     readers: tuple[tuple[str, int], ...] = ()
     heads: Flags = field(default_factory=lambda: np.zeros(0, np.bool_))
     products: Flags = field(default_factory=lambda: np.zeros(0, np.bool_))
+
+    @cached_property
+    def frozen(self) -> tuple[Frozen, ...]:
+        """What stays, and why."""
+        return self.explain()
 
 
 def couple(graph: Graph, exclude: Collection[str] = (), heads: bool = True, exact: bool = True) -> Coupling:
@@ -126,7 +132,7 @@ def only(coupling: Coupling, chosen: Flags, reason: str) -> Coupling:
         units=chosen_of(coupling.units),
         layers=layers.astype(np.int64),
         layer_names=tuple(coupling.layer_names[index] for index in used),
-        frozen=(*coupling.frozen, held) if others.size else coupling.frozen,
+        explain=lambda: (*coupling.frozen, held) if others.size else coupling.frozen,
         tensors=chosen_of(coupling.tensors),
         groups=chosen_of(coupling.groups),
         readers=coupling.readers,
@@ -214,7 +220,7 @@ def _number(
         units=_translate(of_node, elements.parameters),
         layers=layers.astype(np.int64),
         layer_names=tuple(names[index] for index in used),
-        frozen=_explain(components, elements, producers),
+        explain=partial(_explain, components, elements, producers),
         tensors=_translate(
             of_node, {(i, axis): nodes for i, layout in enumerate(layouts) for axis, nodes in enumerate(layout)}
         ),

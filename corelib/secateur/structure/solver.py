@@ -116,12 +116,10 @@ def _best(components: Components, choice: Choice, gains: Sequence[int], heads: b
 
 def connected(count: int, left: Nodes, right: Nodes) -> tuple[int, Nodes]:
     """Number of connected components of ``count`` nodes with these edges, and the component of each node."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    from secateur.kernels import joining
 
-    edges = coo_array((np.ones(left.size), (left, right)), shape=(count, count))
-    number, labels = connected_components(edges.tocsr(), directed=False)
-    return int(number), labels.astype(np.int64)
+    labels = np.empty(count, dtype=np.int64)
+    return joining.connected(left.astype(np.int64), right.astype(np.int64), labels), labels
 
 
 class _Gains:
