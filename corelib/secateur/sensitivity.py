@@ -15,10 +15,10 @@ import numpy.typing as npt
 from secateur import masks
 from secateur.adapter import Adapter, Parameter
 from secateur.checks import require_data, require_numbers, require_recipe
-from secateur.errors import FileFormatError, MissingDataError, OutOfRangeError
+from secateur.errors import FileFormatError, MissingDataError, OutOfRangeError, RecipeError
 from secateur.pruner import trace
 from secateur.ranking import ranking
-from secateur.recipe import Recipe, Sensitivity
+from secateur.recipe import NofM, Recipe, Scales, Sensitivity
 from secateur.recipe.sharing import require_ascending
 
 Array = npt.NDArray[Any]
@@ -59,6 +59,11 @@ def sensitivity(
         FileFormatError: ``cache`` is a file of another kind.
     """
     require_recipe(recipe)
+    if isinstance(recipe.granularity, NofM | Scales):
+        raise RecipeError(
+            f"a scan prunes each layer by itself to several sparsities, which {recipe.granularity} does not have: scan "
+            "with granularity=Weights() or Neurons()"
+        )
     require_data(recipe, data, None)
     require_ascending(sparsities)
     if sparsities[-1] >= 1.0:
