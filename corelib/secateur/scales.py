@@ -148,12 +148,15 @@ class ByScale:
         kept: Masks | None = None,
         training: bool = False,
     ) -> tuple[dict[str, Flags], tuple[str, ...]]:
-        """As :class:`secateur.selection.Selection`. Raises UnreachableTargetError, but not in training."""
+        """As :class:`secateur.selection.Selection`: at least that fraction, and exactly the budget in the end.
+
+        Raises UnreachableTargetError, but not in training.
+        """
         total = math.floor(fraction * budgets[0] + 0.5)
         masks: dict[str, Flags] = {}
         found: dict[str, Flags] = {}
         for index, share in enumerate(np.cumsum(self._shares())):
-            flags = self._units(index, scores, masks, kept, math.floor(share * total), total)
+            flags = self._units(index, scores, masks, kept, math.floor(share * total), budgets[0])
             own = self._ranking.coarse[index]
             masks = {**masks, **(new := own.masks(flags)), **both(masks, new)}
             found |= {named(own, layer): each for layer, each in flags.items()}
@@ -161,11 +164,12 @@ class ByScale:
         return {**weights, **found}, spared
 
     def _units(
-        self, index: int, scores: Mapping[str, Array], masks: Masks, kept: Masks | None, limit: int, total: int
+        self, index: int, scores: Mapping[str, Array], masks: Masks, kept: Masks | None, limit: int, most: int
     ) -> dict[str, Flags]:
         """As many of one scale, in ascending order of score, as bring what goes to at most its share of the total.
 
-        And as fit below the total together with the weights that have gone before.
+        And as fit below the final total, together with the weights that have gone before. Between, a branch may take
+        more at once than the schedule has grown: if it waited for room, weights would always have taken that first.
         """
         own, among = self._ranking.coarse[index], self._candidates[index]
         before = self._ranking.flags(own, kept)
@@ -175,7 +179,7 @@ class ByScale:
         def fits(gone: Flags) -> float:
             new = own.masks({layer: ~gone[members] for layer, members in own.layers()})
             alone = {**masks, **new, **both(masks, new)}
-            return float(self._gone(alone) <= limit and self._gone(alone, kept) <= total)
+            return float(self._gone(alone) <= limit and self._gone(alone, kept) <= most)
 
         beyond = fewest(turns, fits, 0.0, start)
         count = last(turns) if beyond is None else max(start, beyond - 1)
@@ -187,7 +191,7 @@ class ByScale:
         """The largest of what is left, as many as the total leaves."""
         left = {name: np.ones(scores[name].shape, np.bool_) if kept is None else kept[name] for name in scores}
         left |= both(left, masks)
-        missing = total - self._gone(masks, kept)
+        missing = max(0, total - self._gone(masks, kept))
         there = sum(int(np.count_nonzero(flags)) for flags in left.values())
         if missing > there and not training:
             raise UnreachableTargetError(

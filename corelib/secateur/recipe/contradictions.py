@@ -49,10 +49,6 @@ class Parts(Protocol):
 
 def refuse_contradictions(recipe: Parts) -> None:
     """Raises RecipeError for parts that cannot go together; names both, and what to do."""
-    if recipe.target is None:
-        raise RecipeError(
-            f"a recipe for {recipe.granularity} needs a target: give one, such as 0.9; only NofM tells it by itself"
-        )
     if isinstance(recipe.granularity, Scales):
         _check_scales(recipe, recipe.granularity)
     else:

@@ -206,7 +206,8 @@ class Scales:
     From coarse to fine each scale prunes what the coarser ones left, ranked by the scores of the model without what
     these took. The coarser ones take whole units, as many as fit into their share of the total, and the next one makes
     up for what did not fit; the weights fill up to the total exactly. Under a schedule the total grows, and each
-    scale's part with it, in the same proportion.
+    scale's part with it, in the same proportion; a unit that goes may then be ahead of the schedule until this catches
+    up, and in the end the total is exact.
 
     Args:
         parts: in this order: :class:`Layers` or none, :class:`Neurons` or :class:`Heads` or none, and

@@ -80,8 +80,8 @@ class Recipe:
             object.__setattr__(self, "target", Sparsity(self.target))  # type: ignore[arg-type]
         elif isinstance(self.target, Mapping):
             object.__setattr__(self, "target", PerLayer(self.target))
-        elif self.target is None and isinstance(self.granularity, NofM):
-            object.__setattr__(self, "target", Sparsity(self.granularity.sparsity))
+        elif self.target is None:
+            object.__setattr__(self, "target", _implied(self.granularity))
         if isinstance(self.allocation, str):
             object.__setattr__(self, "allocation", WORDS.get(self.allocation, self.allocation))
         for name, kinds in _PARTS.items():
@@ -213,6 +213,13 @@ _PARTS: dict[str, Mapping[str, type]] = {
 _OPTIONAL = ("regrowth",)
 _LATER: dict[str, Any] = {"allocation": encode(Global()), "regrowth": None}
 """What recipes of the first files did not have yet."""
+
+
+def _implied(granularity: Granularity) -> Sparsity:
+    """The target that a granularity tells by itself."""
+    if not isinstance(granularity, NofM):
+        raise RecipeError(f"a recipe for {granularity} needs a target, such as 0.9; only NofM tells it by itself")
+    return Sparsity(granularity.sparsity)
 
 
 def _check_kind(name: str, value: object, kinds: Mapping[str, type]) -> None:
