@@ -218,7 +218,9 @@ _LATER: dict[str, Any] = {"allocation": encode(Global()), "regrowth": None}
 def _implied(granularity: Granularity) -> Sparsity:
     """The target that a granularity tells by itself."""
     if not isinstance(granularity, NofM):
-        raise RecipeError(f"a recipe for {granularity} needs a target, such as 0.9; only NofM tells it by itself")
+        raise RecipeError(
+            f"a recipe for {granularity} needs a target: give a number, such as 0.9; only NofM tells it by itself"
+        )
     return Sparsity(granularity.sparsity)
 
 
