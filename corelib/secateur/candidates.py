@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from secateur.structure.bypassing import bypass
 from secateur.structure.cost import sizes_of
 from secateur.structure.turns import limits, turns
 
+Array = npt.NDArray[Any]
 Flags = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64]
 
@@ -44,6 +46,15 @@ def candidates(recipe: Recipe, ranking: Ranking) -> Candidates | None:
         return BranchCandidates(recipe, ranking) if by_cost else None
     is_limited = isinstance(recipe.granularity, Units) and recipe.granularity.is_limited
     return UnitCandidates(recipe, ranking) if isinstance(ranking, NeuronRanking) and (by_cost or is_limited) else None
+
+
+def order(among: Candidates, scores: Mapping[str, Array], kept: Mapping[str, Flags] | None) -> Numbers:
+    """Who wants to go first: what an earlier pruning took, then in ascending order of score; ties by position."""
+    layers = among.layers()
+    members = np.concatenate([members for _, members in layers])
+    ranked = np.concatenate([scores[layer] for layer, _ in layers])
+    stays = np.concatenate([np.ones(own.size, np.bool_) if kept is None else kept[name] for name, own in layers])
+    return members[np.lexsort((ranked, stays))]
 
 
 class UnitCandidates:

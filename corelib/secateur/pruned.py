@@ -19,9 +19,11 @@ import numpy.typing as npt
 from secateur import storage
 from secateur.adapter import Adapter, Hold, Parameter, Smaller, prunable
 from secateur.errors import CopyError, ExampleError, HoldError, ShapeMismatchError, TraceError, VerificationError
+from secateur.groups import left_dense
 from secateur.latency import Timing
 from secateur.ranking import units
 from secateur.recipe import Layers, Recipe, Structured, Units
+from secateur.recipe.granularity import part
 from secateur.report.collect import Outcome, details, measured
 from secateur.report.formats import duration, percent
 from secateur.report.numbers import PruningReport, StageMetrics
@@ -59,7 +61,8 @@ class Pruned:
             needs none.
         timing: seconds of a forward pass of the dense and of the smaller model, as measured for a ``Latency``; None for
             other targets, before the last step of a schedule, and after loading.
-        thresholds: the largest pruned score: of ``"model"``, or of each layer if the layers were ranked one by one.
+        thresholds: the largest pruned score: of ``"model"``, or of each layer if the layers were ranked one by one;
+            empty for several scales.
     """
 
     def __init__(self, adapter: Adapter, model: Any, recipe: Recipe, example: Any | None, graph: Graph | None) -> None:
@@ -132,10 +135,12 @@ class Pruned:
     def plan(self, example: Any | None = None) -> Plan:
         """Which indices of which parameters :meth:`compact` keeps, or which residual branches go."""
         graph = self._traced(example)
+        by_branches = part(self.recipe.granularity, Layers) is not None
+        branches = closed(graph, find(graph), self._masks) if by_branches else []
         if isinstance(self.recipe.granularity, Layers):
-            return shortened(graph, closed(graph, find(graph), self._masks))
+            return shortened(graph, branches)
         coupling = self._coupled(graph)
-        return plan(graph, coupling, removable(graph, coupling, self._masks))
+        return plan(graph, coupling, removable(graph, coupling, self._masks), branches)
 
     def compact(self, example: Any | None = None) -> Any:
         """The smaller, ordinary model without the units or branches that the masks mark wholly.
@@ -214,7 +219,8 @@ class Pruned:
     @property
     def _is_exact(self) -> bool:
         """Whether the recipe removes only what leaves the outputs as they are."""
-        return not isinstance(self.recipe.granularity, Units) or self.recipe.granularity.exact
+        units = part(self.recipe.granularity, Units)
+        return units is None or units.exact
 
     def carry_optimizer(self, optimizer: Any, small: Any, example: Any | None = None) -> Any:
         """An optimizer that goes on training the smaller model where another one stopped training the large one.
@@ -350,12 +356,14 @@ class Pruned:
         revived = self._revived() if self._hold is None else {}
         notes = [] if self._is_exact else [INEXACT]
         notes += [branching] if (branching := self._branching()) else []
+        notes += left_dense(self.recipe, prunable(self.parameters()))
         notes += [] if self.timing is None else [_timing_words(self.timing)]
         return (*notes, f"{_places(revived)}, since the masks were released.") if revived else tuple(notes)
 
     def _branching(self) -> str:
         """In words, where the model branches on numbers, if structure may go and it does; else empty."""
-        if self._graph is None or not isinstance(self.recipe.granularity, Structured) or not self._graph.readings:
+        is_structured = part(self.recipe.granularity, Structured) is not None
+        if self._graph is None or not is_structured or not self._graph.readings:
             return ""
         return BRANCHING.format(places=", ".join(self._graph.readings))
 

@@ -36,13 +36,14 @@ from secateur.latency import Stopwatch
 from secateur.loading import Counterparts, interrupted
 from secateur.progress import Progress
 from secateur.pruned import Pruned, count_nonzero
-from secateur.ranking import NeuronRanking, ranking
+from secateur.ranking import NeuronRanking
 from secateur.recipe import Magnitude, Recipe, Score, Structured, Weights
-from secateur.recipe.granularity import COMPENSATION
+from secateur.recipe.granularity import COMPENSATION, part
 from secateur.regrowing import regrower
 from secateur.remarks import Remarks
 from secateur.report.collect import Outcome, sampled
 from secateur.rounds import Rounds
+from secateur.scales import ranked
 from secateur.scoring import Statistics, chosen, of_parameter
 from secateur.selection import selection
 from secateur.structure.graph import Graph
@@ -124,7 +125,7 @@ class Pruner(Pruned):
         self._tasks = checked({} if tasks is None else tasks, known)
         self._evidence = Evidence(adapter, model, recipe, parameters, data, loss, example, given, self._tasks)
         self._follows = optimizer is not None or recipe.follows_training
-        self._ranking = ranking(recipe, parameters, self._graph)
+        self._ranking = ranked(recipe, parameters, self._graph)
         if isinstance(self._ranking, NeuronRanking):
             self._coupling = self._ranking.coupling
         owners = {parameter.name: parameter.layer for parameter in parameters}
@@ -245,7 +246,7 @@ class Pruner(Pruned):
             changed |= self._regrower.revived(self._masks)
         if changed:
             self.adapter.assign(self.model, changed)
-        self._budgets, self._kept, self._scores, self._reached = budgets, kept, scores, fraction
+        self._budgets, self._kept, self._scores, self._reached = budgets, kept, dict(scores), fraction
         self.thresholds = _thresholds(scores, kept, self.recipe.competing)
         self.timing = self._selection.timing if fraction == 1.0 else None
         self._remarks.add(self.step, spared, made_up.left)
@@ -407,15 +408,17 @@ def trace(adapter: Adapter, model: Any, recipe: Recipe, example: Any | None) -> 
     try:
         return adapter.graph(model, example)
     except TraceError:
-        if isinstance(recipe.granularity, Structured):
+        if part(recipe.granularity, Structured) is not None:
             raise
         return None
     except ExampleError:
-        if isinstance(recipe.granularity, Structured) or example is not None:
+        if part(recipe.granularity, Structured) is not None or example is not None:
             raise
         return None
 
 
 def _thresholds(scores: Mapping[str, Array], kept: Mapping[str, BoolArray], scope: str) -> dict[str, float]:
+    if scope == "scale":
+        return {}
     largest = {layer: float(np.max(score, where=~kept[layer], initial=-math.inf)) for layer, score in scores.items()}
     return {"model": max(largest.values())} if scope == "model" else largest

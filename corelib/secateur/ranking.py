@@ -17,8 +17,10 @@ import numpy.typing as npt
 from secateur.adapter import Parameter, prunable
 from secateur.depth import BranchRanking
 from secateur.errors import EmptyLayerError, ExampleError, NoMatchError, ParametrizationError
-from secateur.recipe import Blocks, Heads, Layers, Recipe, Structured, Units
+from secateur.groups import grouped
+from secateur.recipe import Blocks, Heads, Layers, NofM, Recipe, Structured, Units
 from secateur.recipe.allocation import best
+from secateur.recipe.granularity import part
 from secateur.recipe.score import Score, UnitScore
 from secateur.rows import Rows
 from secateur.scoring import Statistics, reducible, scored
@@ -57,8 +59,8 @@ class Ranking(Protocol):
 def units(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph) -> Coupling:
     """The units that the recipe may remove; those of layers that it leaves out stay. Raises as :func:`ranking`."""
     left_out = _left_out(recipe, parameters)
-    kind = recipe.granularity
-    if not isinstance(kind, Units):
+    kind = part(recipe.granularity, Units)
+    if kind is None:
         return couple(graph, exclude=left_out)
     coupling = couple(graph, exclude=left_out, heads=kind.whole_heads, exact=kind.exact)
     return only(coupling, coupling.heads, "it is no head of an attention") if isinstance(kind, Heads) else coupling
@@ -74,6 +76,8 @@ def ranking(recipe: Recipe, parameters: Sequence[Parameter], graph: Graph | None
     kind = recipe.granularity
     if isinstance(kind, Blocks):
         return BlockRanking(_chosen(recipe, parameters), kind, _shapes(parameters), recipe.competing)
+    if isinstance(kind, NofM):
+        return grouped(recipe, kind, parameters, _chosen(recipe, parameters))
     if not isinstance(kind, Structured):
         return WeightRanking(_chosen(recipe, parameters), recipe.competing)
     words = "residual branch" if isinstance(kind, Layers) else "head" if isinstance(kind, Heads) else "neuron"

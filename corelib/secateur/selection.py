@@ -10,13 +10,15 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from secateur.candidates import Candidates, UnitCandidates, candidates
+from secateur.candidates import Candidates, UnitCandidates, candidates, order
 from secateur.errors import UnreachableTargetError
+from secateur.groups import GroupRanking
 from secateur.latency import Stopwatch, Timing
 from secateur.ranking import NeuronRanking, Ranking, sparing
 from secateur.reach import shortfall
 from secateur.recipe import Recipe
 from secateur.recipe.costs import CostTarget, Latency
+from secateur.scales import ByScale, ScaleRanking
 from secateur.structure.budget import Flags, fewest, last
 from secateur.structure.turns import NEVER
 
@@ -65,6 +67,10 @@ def selection(
     """
     if isinstance(ranking, NeuronRanking) and stopwatch is not None and isinstance(recipe.target, Latency):
         return ByTime(recipe, ranking, stopwatch)
+    if isinstance(ranking, ScaleRanking):
+        return ByScale(recipe, ranking)
+    if isinstance(ranking, GroupRanking):
+        return ByGroup(recipe, ranking)
     among = candidates(recipe, ranking)
     return ByCount(recipe, ranking, owners) if among is None else ByTurn(recipe, among)
 
@@ -94,6 +100,38 @@ class ByCount:
         """As :class:`Selection`; at once, only what no name of the user's stands for is spared: axes between layers."""
         pruned = [math.floor(fraction * budget + 0.5) for budget in budgets]
         return sparing(self._recipe, self._ranking, scores, pruned, kept, layers=training)
+
+
+class ByGroup:
+    """So many of each group; on the way there those go first that the whole model, or the layer, can best spare."""
+
+    timing: Timing | None = None
+
+    def __init__(self, recipe: Recipe, ranking: GroupRanking) -> None:
+        self._recipe = recipe
+        self._ranking = ranking
+        self._lost = ranking.kind.m - ranking.kind.n
+
+    def budgets(self, scores: Mapping[str, Array]) -> list[int]:
+        """As :class:`Selection`: of each group, all but n."""
+        each = [score.size // self._ranking.kind.m * self._lost for score in scores.values()]
+        return each if self._recipe.competing == "layer" else [sum(each)]
+
+    def keep(
+        self,
+        scores: Mapping[str, Array],
+        fraction: float,
+        budgets: Sequence[int],
+        kept: Kept | None = None,
+        training: bool = False,
+    ) -> tuple[dict[str, Flags], tuple[str, ...]]:
+        """As :class:`Selection`."""
+        if self._ranking.kind.even:
+            lost = math.floor(fraction * self._lost + 0.5)
+            return self._ranking.largest(scores, self._ranking.kind.m - lost, kept), ()
+        safe = self._ranking.largest(scores, self._ranking.kind.n, kept)
+        pruned = [math.floor(fraction * budget + 0.5) for budget in budgets]
+        return self._recipe.allocate(scores, pruned, kept, safe), ()
 
 
 class ByTurn:
@@ -143,12 +181,8 @@ class ByTurn:
         return {layer: found[members] >= count for layer, members in self._among.layers()}, ()
 
     def _turns(self, scores: Mapping[str, Array], kept: Kept | None) -> Turns:
-        """When each unit goes: what has gone before first, then in ascending order of score; ties by position."""
-        layers = self._among.layers()
-        members = np.concatenate([members for _, members in layers])
-        ranked = np.concatenate([scores[layer] for layer, _ in layers])
-        stays = np.concatenate([np.ones(own.size, np.bool_) if kept is None else kept[name] for name, own in layers])
-        return self._among.turns(members[np.lexsort((ranked, stays))])
+        """When each unit goes."""
+        return self._among.turns(order(self._among, scores, kept))
 
     def _fewest(self, found: Turns, scores: Mapping[str, Array], start: int) -> int | None:
         """The fewest turns, from ``start`` on, that meet the target; None if all do not."""

@@ -16,11 +16,11 @@ from secateur import masks
 from secateur.adapter import Adapter, Parameter
 from secateur.batches import first_inputs
 from secateur.checks import loss_of, require_data, require_numbers, require_recipe
-from secateur.errors import FileFormatError, OutOfRangeError
+from secateur.errors import FileFormatError, OutOfRangeError, RecipeError
 from secateur.evidence import Evidence
 from secateur.pruner import trace
 from secateur.ranking import ranking
-from secateur.recipe import Recipe, Sensitivity
+from secateur.recipe import NofM, Recipe, Scales, Sensitivity
 from secateur.recipe.sharing import require_ascending
 from secateur.scalars import reals
 
@@ -63,6 +63,11 @@ def sensitivity(
         FileFormatError: ``cache`` is a file of another kind, or in no folder that there is.
     """
     require_recipe(recipe)
+    if isinstance(recipe.granularity, NofM | Scales):
+        raise RecipeError(
+            f"a scan prunes each layer by itself to several sparsities, which {recipe.granularity} does not have: scan "
+            "with granularity=Weights() or Neurons()"
+        )
     require_data(recipe, data, None)
     sparsities = reals("sparsities", sparsities)
     require_ascending(sparsities)

@@ -12,7 +12,8 @@ from torch import nn
 
 import secateur_keras as sk
 import secateur_torch as st
-from secateur import Blocks, Flops, Percentile, Recipe
+from agreement.pairs import dense_pair
+from secateur import Blocks, Cubic, Flops, Percentile, Recipe
 from secateur.adapter import Parameter
 from secateur.errors import EmptyLayerError, OutOfRangeError, RecipeError
 from secateur.ranking import ranking
@@ -73,6 +74,33 @@ def test_a_percentile_of_blocks_and_its_report(tmp_path) -> None:  # type: ignor
     kept = sum(int(mask.reshape(mask.shape[0] // 4, 4, -1, 4)[:, 0, :, 0].sum()) for mask in pruned.masks.values())
     assert kept == 6  # of 8 + 4 blocks
     assert pruned.report(tmp_path / "report.html").stat().st_size > 1000
+
+
+def test_a_schedule_prunes_the_same_blocks_in_both_frameworks() -> None:
+    pair = dense_pair([8, 12, 4], seed=5, ties=True)
+    recipe = Recipe(0.5, Blocks((2, 2)), schedule=Cubic(0, 4, every=2))
+    optimizer = torch.optim.SGD(pair.torch_model.parameters(), 0.1, momentum=0.9)
+    pruner, counts = st.Pruner(pair.torch_model, recipe, optimizer), []
+    for _ in range(4):
+        before = pruner.masks
+        optimizer.zero_grad()
+        (pair.torch_model(torch.zeros(1, 8)) * 0).sum().backward()
+        optimizer.step()
+        flags = [mask.reshape(len(mask) // 2, 2, -1, 2) for mask in pruner.masks.values()]
+        assert all((each == each[:, :1, :, :1]).all() for each in flags)
+        assert not any((mask & ~before[name]).any() for name, mask in pruner.masks.items())
+        counts.append(sum(int((~each[:, 0, :, 0]).sum()) for each in flags))
+    assert counts == [0, 16, 16, 18]  # of 36 blocks: 7/8 of 18 at half of the time
+    pair.keras_model.compile(keras.optimizers.SGD(0.1), "mse")
+    callback = sk.Pruner(recipe)
+    zeros = np.zeros((4, 8), np.float32)
+    stays = pair.keras_model.predict(zeros, verbose=0)  # targets that leave every weight as it is
+    pair.keras_model.fit(zeros, stays, batch_size=1, shuffle=False, verbose=0, callbacks=[callback])
+    assert callback.finished
+    for mine, other in zip(pruner.masks.values(), callback.masks.values(), strict=True):
+        assert int((~mine).sum()) % 4 == 0 and int((~other).sum()) % 4 == 0
+    assert sum(int((~mask).sum()) for mask in callback.masks.values()) == 72
+    np.testing.assert_array_equal(next(iter(pruner.masks.values())), next(iter(callback.masks.values())).T)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """What to prune and how much: granularity, target, score, scope, schedule, in one frozen object."""
 
 from secateur.recipe.costs import Bytes, Flops, Latency, Parameters
-from secateur.recipe.granularity import Blocks, Heads, Layers, Neurons, Structured, Units, Weights
+from secateur.recipe.granularity import Blocks, Heads, Layers, Neurons, NofM, Scales, Structured, Units, Weights
 from secateur.recipe.multitask import MultiTask
 from secateur.recipe.recipe import Recipe
 from secateur.recipe.regrowth import SET, DynamicSurgery, RigL
@@ -58,6 +58,7 @@ __all__ = [
     "Movement",
     "MultiTask",
     "Neurons",
+    "NofM",
     "NormScale",
     "Parameters",
     "PerLayer",
@@ -65,6 +66,7 @@ __all__ = [
     "Random",
     "Recipe",
     "RigL",
+    "Scales",
     "Score",
     "Sensitivity",
     "Snip",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol
 
 from secateur.errors import RecipeError
-from secateur.recipe.costs import Latency, ModelTarget
-from secateur.recipe.granularity import Blocks, Granularity, Layers, Structured, Units, Weights
+from secateur.recipe.costs import Latency, ModelTarget, Parameters
+from secateur.recipe.granularity import Blocks, Granularity, Layers, NofM, Scales, Structured, Units, Weights
 from secateur.recipe.regrowth import Regrowth
 from secateur.recipe.score import Score, UnitScore
 from secateur.recipe.sharing import ERK, Global
@@ -48,10 +49,15 @@ class Parts(Protocol):
 
 def refuse_contradictions(recipe: Parts) -> None:
     """Raises RecipeError for parts that cannot go together; names both, and what to do."""
-    _check_costs(recipe.target, recipe.granularity, recipe.scope)
-    _check_score(recipe.score.single, recipe.granularity, recipe.target)
-    _check_adjusting(recipe.score, recipe.granularity)
+    if isinstance(recipe.granularity, Scales):
+        _check_scales(recipe, recipe.granularity)
+    else:
+        _check_costs(recipe.target, recipe.granularity, recipe.scope)
+    for kind in recipe.granularity.parts if isinstance(recipe.granularity, Scales) else (recipe.granularity,):
+        _check_score(recipe.score.single, kind, recipe.target)
+        _check_adjusting(recipe.score, kind)
     _check_rows(recipe)
+    _check_groups(recipe)
     _check_allocation(recipe)
     _check_regrowth(recipe)
 
@@ -62,6 +68,51 @@ def _check_rows(recipe: Parts) -> None:
         raise RecipeError(
             f"scope='row' takes the same number of weights of each row: use Weights() and a Sparsity, not "
             f"{recipe.granularity} and {recipe.target}"
+        )
+
+
+def _check_scales(recipe: Parts, scales: Scales) -> None:
+    """Refuse what only one granularity by itself can give."""
+    if not isinstance(recipe.target, Sparsity | Parameters):
+        raise RecipeError(
+            f"{recipe.target} is no total that Scales can divide: give a Sparsity (of the weights) or Parameters (of "
+            "the model)"
+        )
+    if recipe.scope != "model":
+        raise RecipeError(f"Scales divide one total over the whole model, which scope={recipe.scope!r} forbids")
+    if not isinstance(recipe.allocation, Global):
+        raise RecipeError(f"Scales divide the total, and so does {recipe.allocation}: use one of the two")
+    if recipe.regrowth is not None:
+        raise RecipeError(
+            f"{type(recipe.regrowth).__name__} lets single weights come back, also those of units that Scales removed: "
+            "use granularity=Weights()"
+        )
+    if any(isinstance(kind, Units) and kind.compensate for kind in scales.parts):
+        raise RecipeError(
+            "compensate=True makes up for units that go at once; in Scales weights go with them: leave it out, or "
+            "prune Neurons() first and Weights() after it"
+        )
+
+
+def _check_groups(recipe: Parts) -> None:
+    """Refuse to ask for another share of what loses the same share everywhere."""
+    kind, target = recipe.granularity, recipe.target
+    if not isinstance(kind, NofM):
+        return
+    told = f"NofM({kind.n}, {kind.m})"
+    if not isinstance(target, Sparsity) or not math.isclose(target.sparsity, kind.sparsity, abs_tol=1e-9):
+        raise RecipeError(
+            f"{told} prunes {kind.m - kind.n} of each {kind.m} weights, and {target} asks for something else: leave "
+            f"the target out, or give {kind.sparsity:g}"
+        )
+    if not isinstance(recipe.allocation, Global):
+        raise RecipeError(
+            f"{told} prunes the same share of every layer, so {recipe.allocation} has nothing to divide: leave it out"
+        )
+    if recipe.regrowth is not None:
+        raise RecipeError(
+            f"{type(recipe.regrowth).__name__} lets weights come back anywhere in a layer, and groups would no longer "
+            f"be {kind.n} of {kind.m}: leave it out, or use granularity=Weights()"
         )
 
 

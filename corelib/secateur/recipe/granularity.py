@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from secateur.errors import OutOfRangeError, RecipeError
-from secateur.scalars import is_real, sides, whole
+from secateur.scalars import is_real, real, sides, whole
 
 COMPENSATION = "input_mean"
 """The statistic that ``compensate=True`` is computed from."""
@@ -44,6 +45,41 @@ class Blocks:
         named = {"out": self.shape[0], "entries": self.shape[0], "in": self.shape[1], "features": self.shape[1]}
         single = dict.fromkeys(("gate", "group"), 1)
         return tuple({**named, **single}.get(axis, extent) for axis, extent in zip(axes, extents, strict=True))
+
+
+@dataclass(frozen=True)
+class NofM:
+    """The n weights of largest score in each m consecutive ones along the input axis of a kernel (Mishra et al. 2021).
+
+    Groups lie along the input features of a dense or recurrent kernel and the input channels of a convolution, at each
+    place of its window by itself: what sparse tensor cores read. Kernels whose inputs are no multiple of m, and
+    embeddings, which have none, stay dense, which the summary tells; named in ``include`` without a wildcard they are
+    an error. Shapes do not change. The target follows: ``1 - n / m`` of what has groups.
+
+    Args:
+        n: how many of each group stay, at least 1.
+        m: the size of a group, more than n.
+        even: how a schedule gets there. False: those that n of m will not keep go in ascending order of score, over the
+            whole model or each layer, so that the sparsity is what the schedule says. True: each group loses equally
+            many, first one, then two, and so on (decaying N: Kao et al. 2022), in ``m - n`` steps.
+    """
+
+    n: int = 2
+    m: int = 4
+    even: bool = False
+
+    def __post_init__(self) -> None:
+        for side in ("n", "m"):
+            object.__setattr__(self, side, whole(f"{side} of NofM", getattr(self, side)))
+        if not 1 <= self.n < self.m:
+            raise OutOfRangeError(f"NofM({self.n}, {self.m}): give 1 <= n < m, such as NofM(2, 4)")
+        if not isinstance(self.even, bool):
+            raise RecipeError(f"NofM(even={self.even!r}): use True or False")
+
+    @property
+    def sparsity(self) -> float:
+        """The share of each group that goes."""
+        return 1.0 - self.n / self.m
 
 
 @dataclass(frozen=True)
@@ -163,11 +199,69 @@ class Heads(Units):
     """Whole heads of attention layers, and nothing else; heads that share keys and values (grouped queries) as one."""
 
 
-Granularity = Weights | Blocks | Neurons | Heads | Layers
+@dataclass(frozen=True, init=False)
+class Scales:
+    """Several granularities in one recipe, with one total: ``Scales(Layers(), Neurons(), Weights())``.
+
+    From coarse to fine each scale prunes what the coarser ones left, ranked by the scores of the model without what
+    these took. The coarser ones take whole units, as many as fit into their share of the total, and the next one makes
+    up for what did not fit; the weights fill up to the total exactly. Under a schedule the total grows, and each
+    scale's part with it, in the same proportion; a unit that goes may then be ahead of the schedule until this catches
+    up, and in the end the total is exact.
+
+    Args:
+        parts: in this order: :class:`Layers` or none, :class:`Neurons` or :class:`Heads` or none, and
+            :class:`Weights`.
+        shares: how much of the total each of the coarser ones carries, in their order: above 0, and less than 1
+            together. None: equal parts for all scales.
+
+    Raises:
+        RecipeError: other parts, another order, or not one share for each of the coarser ones.
+        OutOfRangeError: a share that is not above 0, or shares that leave nothing to the weights.
+    """
+
+    parts: tuple[Weights | Neurons | Heads | Layers, ...]
+    shares: tuple[float, ...]
+
+    def __init__(self, *parts: Weights | Neurons | Heads | Layers, shares: Sequence[float] | None = None) -> None:
+        ranks = [[isinstance(part, kind) for kind in _COARSE_TO_FINE] for part in parts]
+        order = [rank.index(True) if any(rank) else -1 for rank in ranks]
+        if len(parts) < 2 or order != sorted(set(order)) or order[0] < 0 or order[-1] != len(_COARSE_TO_FINE) - 1:
+            raise RecipeError(
+                f"Scales({', '.join(map(repr, parts))}): give two or three, from coarse to fine: Layers() first, then "
+                "Neurons() or Heads(), and Weights() last"
+            )
+        coarse = len(parts) - 1
+        given = [1.0 / len(parts)] * coarse if shares is None else shares
+        if isinstance(given, str) or not isinstance(given, Sequence) or len(given) != coarse:
+            raise RecipeError(f"Scales(shares={given!r}): give {coarse}, one for each but Weights()")
+        checked = tuple(real("a share of Scales", each) for each in given)
+        if not all(each > 0.0 for each in checked) or not sum(checked) < 1.0:
+            raise OutOfRangeError(f"Scales(shares={checked}): give shares above 0 that leave some to Weights()")
+        object.__setattr__(self, "parts", parts)
+        object.__setattr__(self, "shares", checked)
+
+    def __repr__(self) -> str:
+        return f"Scales({', '.join(map(repr, self.parts))}, shares={self.shares})"
+
+
+_COARSE_TO_FINE = (Layers, Neurons | Heads, Weights)
+
+Granularity = Weights | Blocks | NofM | Neurons | Heads | Layers | Scales
 GRANULARITIES: dict[str, type] = {
     "Weights": Weights,
     "Blocks": Blocks,
+    "NofM": NofM,
     "Neurons": Neurons,
     "Heads": Heads,
     "Layers": Layers,
+    "Scales": Scales,
 }
+
+KindT = TypeVar("KindT")
+
+
+def part(granularity: Granularity, kind: type[KindT]) -> KindT | None:
+    """The granularity, or the one of its scales, that is of this kind; None if there is none."""
+    scales = granularity.parts if isinstance(granularity, Scales) else (granularity,)
+    return next((each for each in scales if isinstance(each, kind)), None)

@@ -12,7 +12,7 @@ from secateur.errors import FileFormatError, NoMatchError, RecipeError
 from secateur.recipe.allocation import SCOPES, Array, BoolArray, allocate, budgets
 from secateur.recipe.contradictions import refuse_contradictions
 from secateur.recipe.costs import COST_TARGETS, ModelTarget
-from secateur.recipe.granularity import COMPENSATION, GRANULARITIES, Granularity, Units, Weights
+from secateur.recipe.granularity import COMPENSATION, GRANULARITIES, Granularity, NofM, Scales, Units, Weights, part
 from secateur.recipe.regrowth import REGROWTHS, Regrowth
 from secateur.recipe.score import SCORES, Score
 from secateur.recipe.serial import decode, encode
@@ -45,9 +45,10 @@ class Recipe:
     Args:
         target: how much: a :class:`Sparsity`, :class:`Percentile` or :class:`KSigma` of the elements, a number is a
             sparsity, a dictionary of patterns and sparsities is a :class:`PerLayer`; or with whole units
-            :class:`Parameters`, :class:`Flops`, :class:`Bytes` or :class:`Latency` of the model.
-        granularity: what is pruned as one: :class:`Weights`, :class:`Blocks`, :class:`Neurons`,
-            :class:`Heads` or :class:`Layers`.
+            :class:`Parameters`, :class:`Flops`, :class:`Bytes` or :class:`Latency` of the model. None where the
+            granularity tells it: :class:`NofM`.
+        granularity: what is pruned as one: :class:`Weights`, :class:`Blocks`, :class:`NofM`, :class:`Neurons`,
+            :class:`Heads` or :class:`Layers`; or several of these, as :class:`Scales`.
         score: what ranks the weights, :class:`Magnitude` if nothing else, or the units: one of the catalogue's, or of
             your own (:func:`secateur.register`).
         scope: ``"model"``: everything competes with everything; ``"layer"``: the target holds in each layer by itself;
@@ -64,7 +65,7 @@ class Recipe:
     ``Recipe(0.9)`` prunes 90 % of the weights, by magnitude, over the whole model, at once.
     """
 
-    target: Target | ModelTarget | PerLayer | Mapping[str, float] | float
+    target: Target | ModelTarget | PerLayer | Mapping[str, float] | float | None = None
     granularity: Granularity = field(default_factory=Weights)
     score: Score = field(default_factory=Magnitude)
     scope: str = "model"
@@ -79,6 +80,8 @@ class Recipe:
             object.__setattr__(self, "target", Sparsity(self.target))  # type: ignore[arg-type]
         elif isinstance(self.target, Mapping):
             object.__setattr__(self, "target", PerLayer(self.target))
+        elif self.target is None:
+            object.__setattr__(self, "target", _implied(self.granularity))
         if isinstance(self.allocation, str):
             object.__setattr__(self, "allocation", WORDS.get(self.allocation, self.allocation))
         for name, kinds in _PARTS.items():
@@ -94,7 +97,9 @@ class Recipe:
 
     @property
     def competing(self) -> str:
-        """Within what elements compete once the numbers are known: ``"model"``, ``"layer"`` or ``"row"``."""
+        """Within what elements compete once the numbers are known: ``"model"``, ``"layer"``, ``"row"``, ``"scale"``."""
+        if isinstance(self.granularity, Scales):
+            return "scale"
         by_layer = isinstance(self.target, PerLayer) or not isinstance(self.allocation, Global)
         return "layer" if by_layer else self.scope
 
@@ -106,7 +111,8 @@ class Recipe:
     @property
     def compensates(self) -> bool:
         """Whether the means of removed units are folded into what reads them."""
-        return isinstance(self.granularity, Units) and self.granularity.compensate
+        units = part(self.granularity, Units)
+        return units is not None and units.compensate
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -207,6 +213,15 @@ _PARTS: dict[str, Mapping[str, type]] = {
 _OPTIONAL = ("regrowth",)
 _LATER: dict[str, Any] = {"allocation": encode(Global()), "regrowth": None}
 """What recipes of the first files did not have yet."""
+
+
+def _implied(granularity: Granularity) -> Sparsity:
+    """The target that a granularity tells by itself."""
+    if not isinstance(granularity, NofM):
+        raise RecipeError(
+            f"a recipe for {granularity} needs a target: give a number, such as 0.9; only NofM tells it by itself"
+        )
+    return Sparsity(granularity.sparsity)
 
 
 def _check_kind(name: str, value: object, kinds: Mapping[str, type]) -> None:

@@ -8,11 +8,16 @@ from typing import Any
 
 from secateur.errors import FileFormatError, SecateurError
 
+PARTS = "parts"
+"""The field of what is made of others of its kind, which its class takes one by one."""
+
 
 def encode(part: Any) -> dict[str, Any]:
     """``Cubic(begin=0, end=100)`` -> ``{"kind": "Cubic", "begin": 0, "end": 100, ...}``."""
     values = {field.name: getattr(part, field.name) for field in fields(part)}
     values = {name: encode(value) if is_dataclass(value) else value for name, value in values.items()}
+    if PARTS in values:
+        values[PARTS] = [encode(each) for each in values[PARTS]]
     return {"kind": type(part).__name__, **values}
 
 
@@ -27,6 +32,7 @@ def decode(document: Any, kinds: Mapping[str, type], what: str) -> Any:
         raise FileFormatError(f"unknown {what} {kind!r}; this version knows {', '.join(sorted(kinds))}")
     values = {key: value for key, value in document.items() if key != "kind"}
     try:
-        return kinds[kind](**values)
+        parts = [decode(each, kinds, what) for each in values.pop(PARTS, ())]
+        return kinds[kind](*parts, **values)
     except (TypeError, SecateurError) as error:
         raise FileFormatError(f"{what} {kind} cannot be read: {error}") from error

@@ -17,10 +17,12 @@ from secateur.recipe import (
     Latency,
     Layers,
     Neurons,
+    NofM,
     Parameters,
     Percentile,
     PerLayer,
     Recipe,
+    Scales,
     Sensitivity,
     Sparsity,
     Structured,
@@ -29,6 +31,7 @@ from secateur.recipe import (
     UnitScore,
     Weights,
 )
+from secateur.recipe.granularity import Granularity
 from secateur.report.formats import number
 from secateur.schedules import OneShot
 from secateur.structure.coupling import Frozen
@@ -57,6 +60,8 @@ _TARGETS: dict[type, Callable[[Any], str]] = {
 _KINDS: dict[type, tuple[str, str]] = {
     Weights: ("weight", "weights"),
     Blocks: ("block", "blocks"),
+    NofM: ("weight", "weights"),
+    Scales: ("weight", "weights"),
     Neurons: ("neuron", "neurons"),
     Heads: ("head", "heads"),
     Layers: ("residual branch", "residual branches"),
@@ -84,7 +89,7 @@ def recipe_words(recipe: Recipe) -> dict[str, str]:
     """The recipe as a list of facts."""
     once = recipe.schedule == OneShot()
     facts = {
-        "granularity": what(recipe) + _limits(recipe),
+        "granularity": _kinds(recipe.granularity),
         "score": recipe.score.words,
         "target": target_words(recipe),
         "scope": _SCOPES[recipe.scope],
@@ -111,9 +116,18 @@ def _timed(part: Any) -> str:
     return f"{type(part).__name__}: {', '.join(told)} ({part.unit}s)"
 
 
-def _limits(recipe: Recipe) -> str:
-    """What each layer keeps, ``, at least 4 a layer, a multiple of 8``, and of what goes."""
-    units = recipe.granularity
+def _kinds(kind: Granularity) -> str:
+    """What is removed: ``neurons, at least 4 a layer``; ``neurons (40 %), then weights``."""
+    if not isinstance(kind, Scales):
+        return _KINDS[type(kind)][1] + _limits(kind)
+    coarse = zip(kind.parts, kind.shares, strict=False)
+    return ", then ".join([*(f"{_kinds(each)} ({100 * share:g} %)" for each, share in coarse), _kinds(kind.parts[-1])])
+
+
+def _limits(units: Granularity) -> str:
+    """What each layer or group keeps, ``, at least 4 a layer, a multiple of 8``, and of what goes."""
+    if isinstance(units, NofM):
+        return f", {units.n} of each {units.m} inputs"
     if not isinstance(units, Units):
         return ""
     least = f", at least {units.minimum} a layer" if units.minimum > 1 else ""

@@ -80,8 +80,8 @@ class Plan:
             ) from error
 
 
-def plan(graph: Graph, coupling: Coupling, removed: npt.ArrayLike) -> Plan:
-    """What stays when the units marked True in ``removed`` (bool, one for each unit) go.
+def plan(graph: Graph, coupling: Coupling, removed: npt.ArrayLike, branches: Sequence[Branch] = ()) -> Plan:
+    """What stays when the units marked True in ``removed`` (bool, one for each unit), and these branches, go.
 
     Raises:
         ShapeMismatchError: ``removed`` is not one bool for each unit.
@@ -97,7 +97,8 @@ def plan(graph: Graph, coupling: Coupling, removed: npt.ArrayLike) -> Plan:
                 "remove fewer units, at least one must stay"
             )
     shapes = _shapes(graph, coupling, gone)
-    return Plan(keep, shapes, changes(graph, coupling, gone, shapes), int(gone.sum()))
+    settings = changes(graph, coupling, gone, shapes)
+    return Plan(keep, shapes, settings, int(gone.sum()) + len(branches), tuple(branches))
 
 
 def shortened(graph: Graph, branches: Sequence[Branch]) -> Plan:
