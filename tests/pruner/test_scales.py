@@ -21,11 +21,13 @@ from secateur import (
     Heads,
     Layers,
     Linear,
+    MultiTask,
     Neurons,
     Parameters,
     Percentile,
     Recipe,
     Scales,
+    Taylor,
     Weights,
 )
 from secateur.errors import EmptyLayerError, FileFormatError, OutOfRangeError, RecipeError, UnreachableTargetError
@@ -246,6 +248,7 @@ def test_in_keras_a_schedule_ends_at_the_total() -> None:
         (lambda: Recipe(granularity=THREE), RecipeError, "needs a target"),
         (lambda: Recipe(Flops(0.5), THREE), RecipeError, "no total that Scales can divide"),
         (lambda: Recipe(Percentile(50), THREE), RecipeError, "no total that Scales can divide"),
+        (lambda: Recipe(0.5, THREE, score=MultiTask(Taylor())), RecipeError, "joins the scores of all tasks before"),
         (lambda: Recipe({"*": 0.5}, THREE), RecipeError, "no total that Scales can divide"),
         (lambda: Recipe(0.5, THREE, scope="layer"), RecipeError, "one total over the whole model"),
         (lambda: Recipe(0.5, THREE, allocation="uniform"), RecipeError, "Scales divide the total"),

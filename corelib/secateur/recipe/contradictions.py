@@ -87,6 +87,11 @@ def _check_scales(recipe: Parts, scales: Scales) -> None:
             f"{type(recipe.regrowth).__name__} lets single weights come back, also those of units that Scales removed: "
             "use granularity=Weights()"
         )
+    if recipe.score.single is not recipe.score:
+        raise RecipeError(
+            f"{type(recipe.score).__name__} joins the scores of all tasks before anything goes, and Scales score anew what "
+            "coarser scales leave: use granularity=Neurons() or Weights()"
+        )
     if any(isinstance(kind, Units) and kind.compensate for kind in scales.parts):
         raise RecipeError(
             "compensate=True makes up for units that go at once; in Scales weights go with them: leave it out, or "
