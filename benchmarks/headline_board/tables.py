@@ -1,0 +1,2 @@
+def show(*a): pass
+def write_document(*a): pass
