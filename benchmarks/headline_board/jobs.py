@@ -155,19 +155,29 @@ def convolutions() -> list[Job]:
     ]
 
 
+CURVES: dict[str, Callable[[float], Making]] = {
+    "magnitude, gradual": gradually,
+    "SNIP": lambda sparsity: at_once(sparsity, Snip()),
+    "random, at the start": lambda sparsity: at_once(sparsity, Random()),
+}
+"""The methods of the chart, which are run at each of SPARSITIES."""
+
+
+def curve_name(method: str, sparsity: float) -> str:
+    """The name of the job of a method of CURVES."""
+    return f"method: {method}, {100 * sparsity:g} %"
+
+
 def methods() -> list[Job]:
     """The field's methods side by side on LeNet-300-100: the same short training, labels alone."""
 
     def job(name: str, recipe: Making, rounds: int = 1) -> Job:
         return Job(f"method: {name}", PERCEPTRON, METHOD_EPOCHS, recipe=recipe, rounds=rounds)
 
-    curves = {
-        "magnitude, gradual": lambda sparsity: gradually(sparsity),
-        "SNIP": lambda sparsity: at_once(sparsity, Snip()),
-        "random, at the start": lambda sparsity: at_once(sparsity, Random()),
-    }
     points = [
-        job(f"{name}, {100 * sparsity:g} %", make(sparsity)) for sparsity in SPARSITIES for name, make in curves.items()
+        job(curve_name(name, sparsity).partition(": ")[2], make(sparsity))
+        for sparsity in SPARSITIES
+        for name, make in CURVES.items()
     ]
     gradual_scores = {
         "mean gradient": Gradient(),

@@ -6,7 +6,6 @@ import gzip
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save
 
