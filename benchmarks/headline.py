@@ -76,9 +76,8 @@ def measure(chosen: argparse.Namespace, console: Console) -> None:
     asked = [job for job in jobs() if re.search(chosen.only, job.name)]
     if not asked:
         sys.exit(f"--only {chosen.only!r} finds none of: {', '.join(job.name for job in jobs())}")
-    rows = read_results(chosen.results)["rows"] if chosen.results.exists() else []
-    for row in trained(chosen, asked, rows):
-        rows = [other for other in rows if key(other) != key(row)] + [row]
+    for row in trained(chosen, asked):
+        rows = [other for other in known_rows(chosen.results) if key(other) != key(row)] + [row]
         write_results(chosen.results, {**circumstances(PACKAGES), "rows": rows})
         console.print(f"{row['framework']} · {row['case']} · seed {row['seed']}: {row['error']:.2f} % error")
 
@@ -88,11 +87,16 @@ def trained(
 ) -> Iterator[dict[str, Any]]:
     side = importlib.import_module(f"benchmarks.headline_board.{chosen.framework}_side")
     runner = Runner(side, chosen.framework, chosen.teachers, chosen.validate, chosen.epochs)
-    known = set() if chosen.again else {key(row) for row in rows}
+    known = set() if chosen.again else {key(row) for row in known_rows(chosen.results)}
     for job in asked:
         for seed in range(chosen.seeds):
             if (chosen.framework, job.name, seed) not in known:
                 yield runner.run(job, seed)
+
+
+def known_rows(results: Path) -> list[dict[str, Any]]:
+    """Read anew for each row, since a run of the other framework may write beside this one."""
+    return read_results(results)["rows"] if results.exists() else []
 
 
 def key(row: dict[str, Any]) -> tuple[str, str, int]:

@@ -48,7 +48,7 @@ SPARSITIES = (0.8, 0.9, 0.95, 0.98, 0.99)
 METHOD_EPOCHS = 8
 SCORED = 10 * BATCH
 """Images from which scores are computed that need data."""
-TEACHER_WEIGHT, TEMPERATURE = 0.9, 4.0
+TEACHER_WEIGHT, TEMPERATURE = 0.8, 3.0
 """Of distillation."""
 TWELFTH = 1 - 1 / 12
 Making = Callable[[int, int], Recipe]
@@ -97,10 +97,10 @@ def jobs() -> list[Job]:
 
 
 def gradually(sparsity: float, score: object | None = None, **options: object) -> Making:
-    """Global magnitude, or another score, along a cubic from a tenth to three quarters of the training."""
+    """Global magnitude, or another score, along a cubic from a tenth to six tenths of the training."""
 
     def recipe(steps: int, epoch: int) -> Recipe:
-        schedule = Cubic(steps // 10, 3 * steps // 4, every=max(1, epoch // 5))
+        schedule = Cubic(steps // 10, 6 * steps // 10, every=max(1, epoch // 5))
         return Recipe(sparsity, score=score or Magnitude(), schedule=schedule, **options)  # type: ignore[arg-type]
 
     return recipe
@@ -118,10 +118,10 @@ def perceptrons() -> list[Job]:
     most = Published(2.4, "SNIP 2019, at 98 %", 1.75), Published(1.99, "dynamic network surgery 2016, at 98.2 %", 1.75)
     return [
         teacher,
-        Job(f"{PERCEPTRON}, 98.2 % pruned", recipe=gradually(0.982, Lamp()), published=most, **pupil),
+        Job(f"{PERCEPTRON}, 98.2 % pruned", recipe=gradually(0.982, Wanda()), published=most, **pupil),
         Job(
             f"{PERCEPTRON}, 12 times fewer weights",
-            recipe=gradually(TWELFTH, Lamp()),
+            recipe=gradually(TWELFTH, Wanda()),
             published=(Published(1.59, "Han et al. 2015", 1.50),),
             **pupil,
         ),
@@ -215,7 +215,7 @@ def scheduled(sparsity: float, name: str) -> Making:
     """Magnitude along another schedule, over the same part of the training."""
 
     def recipe(steps: int, epoch: int) -> Recipe:
-        return Recipe(sparsity, schedule=SCHEDULES[name](steps // 10, 3 * steps // 4, max(1, epoch // 5)))
+        return Recipe(sparsity, schedule=SCHEDULES[name](steps // 10, 6 * steps // 10, max(1, epoch // 5)))
 
     return recipe
 
@@ -224,9 +224,9 @@ def regrown(sparsity: float, name: str) -> Making:
     """Weights that come back: sparse from the start in the layers' shares of ERK, or while weights go gradually."""
 
     def recipe(steps: int, epoch: int) -> Recipe:
-        times = {"begin": 0, "end": 3 * steps // 4, "every": max(1, epoch // 5)}
+        times = {"begin": 0, "end": 6 * steps // 10, "every": max(1, epoch // 5)}
         if name == "dynamic network surgery":
-            schedule = Cubic(steps // 10, 3 * steps // 4, every=times["every"])
+            schedule = Cubic(steps // 10, 6 * steps // 10, every=times["every"])
             return Recipe(sparsity, schedule=schedule, regrowth=DynamicSurgery(**times, rate=0.1))
         regrowth = {"SET": SET, "RigL": RigL}[name]
         return Recipe(sparsity, allocation="erk", regrowth=regrowth(**times, share=0.3))
