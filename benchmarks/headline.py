@@ -82,9 +82,7 @@ def measure(chosen: argparse.Namespace, console: Console) -> None:
         console.print(f"{row['framework']} · {row['case']} · seed {row['seed']}: {row['error']:.2f} % error")
 
 
-def trained(
-    chosen: argparse.Namespace, asked: Sequence[Job], rows: Sequence[dict[str, Any]]
-) -> Iterator[dict[str, Any]]:
+def trained(chosen: argparse.Namespace, asked: Sequence[Job]) -> Iterator[dict[str, Any]]:
     side = importlib.import_module(f"benchmarks.headline_board.{chosen.framework}_side")
     runner = Runner(side, chosen.framework, chosen.teachers, chosen.validate, chosen.epochs)
     known = set() if chosen.again else {key(row) for row in known_rows(chosen.results)}
