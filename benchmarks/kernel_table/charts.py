@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from benchmarks.kernel_table.drawing import MARGIN, WIDTH, apart, curve, label, note, page
 from benchmarks.kernel_table.results import count_text, ratio_text, threads_text
 from secateur.report.files import write_text
-from secateur.report.markup import Markup, element, join, raw
-from secateur.report.palette import style_sheet
+from secateur.report.markup import Markup, element, join
 
 Record = Mapping[str, Any]
 
-WIDTH, MARGIN = 860, 24
-_STYLE = (
-    "text{font:13px system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans',sans-serif;fill:var(--ink)}"
-    ".page{fill:var(--page)}.title{font-size:17px;font-weight:600}.note,.axis{fill:var(--muted);font-size:12px}"
-    ".axis{text-anchor:middle}.side{text-anchor:end}.kernel{font-weight:600}.peer{fill:var(--muted)}"
-    ".grid{stroke:var(--rule);stroke-width:1}.unit{stroke:var(--muted);stroke-width:1;stroke-dasharray:3 3}"
-    ".ours{fill:var(--blue)}.theirs{fill:var(--before)}.target{stroke:var(--vermillion);stroke-width:2.5}"
-    ".line{fill:none;stroke-width:2}.bold{font-weight:600}"
-)
 _LINES = (
     ("muted", "2 4"),
     ("ink", "7 4"),
@@ -66,11 +56,11 @@ def comparison(table: Record) -> Markup:
     title = (
         f"{count_text(table['elements'])} {table['dtype']} weights in {table['arrays']} arrays, {threads_text(table)}"
     )
-    return _page(
+    return page(
         place + 16,
         title,
         [
-            _note("Time in multiples of one reading of the data (logarithmic); less is better"),
+            note("Time in multiples of one reading of the data (logarithmic); less is better"),
             _legend(86),
             *grid,
             *parts,
@@ -101,10 +91,6 @@ def _group(row: Record, reading: float, unit: float, at: Any, left: float, top: 
     if target is not None:
         parts.append(element("line", x1=target, x2=target, y1=top, y2=top + bar - 1, class_="target"))
     return element("g", *parts)
-
-
-def _note(text: str) -> Markup:
-    return element("text", text, x=MARGIN, y=64, class_="note")
 
 
 def _legend(y: float) -> Markup:
@@ -150,17 +136,17 @@ def growth(tables: Sequence[Record]) -> Markup:
         parts.append(element("text", f"{mark:g}", x=left - 10, y=y_of(mark) + 4, class_="side note"))
     for size in sizes:
         parts.append(element("text", count_text(size), x=x_of(size), y=bottom + 22, class_="axis"))
-    label_heights = _apart([y_of(values[-1]) for _, values in lines])
+    label_heights = apart([y_of(values[-1]) for _, values in lines])
     for (name, values), (colour, dash), label_y in zip(lines, _LINES, label_heights, strict=False):
         points = [(x_of(size), y_of(value)) for size, value in zip(sizes, values, strict=True)]
-        parts.append(_curve(points, colour, dash))
-        parts.append(_label(name, points[-1], right, label_y, colour))
+        parts.append(curve(points, colour, dash))
+        parts.append(label(name, points[-1], right, label_y, colour))
     title = f"Time an element, from {count_text(sizes[0])} to {_weights(tables[-1])}, {threads_text(tables[0])}"
-    return _page(
+    return page(
         bottom + 62,
         title,
         [
-            _note("Nanoseconds an element (both axes are logarithmic); less is better"),
+            note("Nanoseconds an element (both axes are logarithmic); less is better"),
             element("text", "elements", x=(left + right) / 2, y=bottom + 44, class_="axis"),
             *parts,
         ],
@@ -176,29 +162,6 @@ def _lines(tables: Sequence[Record]) -> list[tuple[str, list[float]]]:
     return lines
 
 
-def _curve(points: Sequence[tuple[float, float]], colour: str, dash: str) -> Markup:
-    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    dots = [element("circle", cx=x, cy=y, r=3, style=f"fill:var(--{colour})") for x, y in points]
-    line = element("path", d=path, class_="line", style=f"stroke:var(--{colour})", stroke_dasharray=dash or None)
-    return element("g", line, *dots)
-
-
-def _label(name: str, end: tuple[float, float], right: float, y: float, colour: str) -> Markup:
-    """A line's name, tied to its end."""
-    path = f"M{end[0] + 5:.1f} {end[1]:.1f}L{right + 18:.1f} {y:.1f}"
-    tie = element("path", d=path, class_="line", style=f"stroke:var(--{colour});stroke-width:1;opacity:.6")
-    return join((tie, element("text", name, x=right + 24, y=y + 4)))
-
-
-def _apart(heights: Sequence[float], least: float = 18) -> list[float]:
-    """The heights, moved upwards as far as needed so that labels do not overlap."""
-    order = sorted(range(len(heights)), key=lambda index: -heights[index])
-    placed = list(heights)
-    for lower, upper in pairwise(order):
-        placed[upper] = min(placed[upper], placed[lower] - least)
-    return placed
-
-
 def _round_values(least: float, greatest: float) -> list[float]:
     """1, 2, 5, 10, ... from the last at most ``least`` to the first at least ``greatest``."""
     powers = range(math.floor(math.log10(least)) - 1, math.ceil(math.log10(greatest)) + 1)
@@ -206,19 +169,3 @@ def _round_values(least: float, greatest: float) -> list[float]:
     first = max(number for number, value in enumerate(values) if value <= least)
     last = min(number for number, value in enumerate(values) if value >= greatest)
     return values[first : max(last, first + 1) + 1]
-
-
-def _page(height: float, title: str, parts: Sequence[Markup]) -> Markup:
-    return element(
-        "svg",
-        element("title", title),
-        element("style", raw(style_sheet("(prefers-color-scheme: dark)") + _STYLE)),
-        element("rect", width=WIDTH, height=height, rx=10, class_="page"),
-        element("text", title, x=MARGIN, y=40, class_="title"),
-        *parts,
-        xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {WIDTH} {height}",
-        width=WIDTH,
-        height=height,
-        role="img",
-    )
