@@ -89,8 +89,8 @@ def _check_scales(recipe: Parts, scales: Scales) -> None:
         )
     if recipe.score.single is not recipe.score:
         raise RecipeError(
-            f"{type(recipe.score).__name__} joins the scores of all tasks before anything goes, and Scales score anew what "
-            "coarser scales leave: use granularity=Neurons() or Weights()"
+            f"{type(recipe.score).__name__} joins the scores of all tasks before anything goes, and Scales score anew "
+            "what coarser scales leave: use granularity=Neurons() or Weights()"
         )
     if any(isinstance(kind, Units) and kind.compensate for kind in scales.parts):
         raise RecipeError(
