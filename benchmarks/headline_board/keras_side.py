@@ -27,22 +27,26 @@ def about() -> dict[str, str]:
 
 
 def network(name: str, dropout: float = 0.0, precision: str = "float32") -> keras.Sequential:
-    """Without activation behind the convolutions, as Caffe has it, or with one, as in the code of SNIP."""
+    """Without activation behind the convolutions, as Caffe has it, or with one, as in the code of SNIP.
+
+    Kernels start as PyTorch's do, so that both frameworks train the same network.
+    """
+    common = {"dtype": precision, "kernel_initializer": keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")}
 
     def dense(units: int, number: int) -> list[Any]:
         return [
-            layers.Dense(units, activation="relu", name=f"dense{number}", dtype=precision),
+            layers.Dense(units, activation="relu", name=f"dense{number}", **common),
             layers.Dropout(dropout, name=f"dropout{number}", dtype=precision),
         ]
 
     def convolution(channels: int, number: int) -> list[Any]:
         activation = {CAFFE: None, SNIP: "relu"}[name]
         return [
-            layers.Conv2D(channels, 5, activation=activation, name=f"conv{number}", dtype=precision),
+            layers.Conv2D(channels, 5, activation=activation, name=f"conv{number}", **common),
             layers.MaxPooling2D(2, name=f"pool{number}", dtype=precision),
         ]
 
-    flatten, output = layers.Flatten(name="flatten"), layers.Dense(10, name="output", dtype="float32")
+    flatten, output = layers.Flatten(name="flatten"), layers.Dense(10, name="output", **(common | {"dtype": "float32"}))
     if name == PERCEPTRON:
         stack = [flatten, *dense(300, 1), *dense(100, 2), output]
     else:
