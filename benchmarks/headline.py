@@ -26,7 +26,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from rich.console import Console
 
 from benchmarks.headline_board import charts, tables
-from benchmarks.headline_board.jobs import Job, jobs
+from benchmarks.headline_board.jobs import SEEDS, Job, jobs
 from benchmarks.headline_board.running import Runner
 from benchmarks.kernel_table.results import circumstances, read_results, write_results
 from secateur.demo.data import cache_folder
@@ -40,7 +40,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--framework", choices=["torch", "keras"], default="torch", help="Keras on KERAS_BACKEND")
     parser.add_argument("--only", metavar="PATTERN", default="", help="only cases whose name this finds")
-    parser.add_argument("--seeds", type=int, default=5, help="how many runs of each case (default: 5)")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="how many runs of each case (default: 5)")
     parser.add_argument("--epochs", type=int, help="as many for every training, to try it out")
     parser.add_argument(
         "--validate",

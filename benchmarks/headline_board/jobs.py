@@ -41,6 +41,7 @@ from secateur import (
     Wanda,
 )
 
+SEEDS = 5
 BATCH = 256
 PERCEPTRON, CAFFE, SNIP = "LeNet-300-100", "LeNet-5-Caffe", "LeNet-5 of SNIP"
 SPARSITIES = (0.8, 0.9, 0.95, 0.98, 0.99)
@@ -75,7 +76,8 @@ class Job:
         rate: Adam's, at the beginning of each round, whence it falls by half a cosine.
         recipe: what to prune when; None to prune nothing.
         dropout: behind the hidden dense layers.
-        taught: by the dense network of the job of that name, with the same seed.
+        taught: by dense networks of the job of that name: the mean of their logits.
+        teachers: how many of them: that of the same seed and the next ones.
         rounds: how often the learning rate starts again.
         published: what others have reached.
     """
@@ -87,6 +89,7 @@ class Job:
     recipe: Making | None = None
     dropout: float = 0.0
     taught: str = ""
+    teachers: int = 1
     rounds: int = 1
     published: tuple[Published, ...] = ()
 
@@ -115,6 +118,7 @@ def perceptrons() -> list[Job]:
     """LeNet-300-100: the teacher, its pupils, the dense network of the same budget, and the winning ticket."""
     teacher = Job(f"{PERCEPTRON}, teacher", PERCEPTRON, epochs=30, dropout=0.3)
     pupil = {"network": PERCEPTRON, "epochs": 60, "rate": 0.003, "taught": teacher.name}
+    regularised = pupil | {"teachers": SEEDS, "dropout": 0.1}  # what has weights enough to learn more than the labels
     most = Published(2.4, "SNIP 2019, at 98 %", 1.75), Published(1.99, "dynamic network surgery 2016, at 98.2 %", 1.75)
     return [
         teacher,
@@ -123,9 +127,9 @@ def perceptrons() -> list[Job]:
             f"{PERCEPTRON}, 12 times fewer weights",
             recipe=gradually(TWELFTH, Wanda()),
             published=(Published(1.59, "Han et al. 2015", 1.50),),
-            **pupil,
+            **regularised,
         ),
-        Job(f"{PERCEPTRON}, dense", **pupil),
+        Job(f"{PERCEPTRON}, dense", **regularised),
         Job(f"{PERCEPTRON}, dense, one round", PERCEPTRON, epochs=10, rate=0.0012),
         Job(
             f"{PERCEPTRON}, winning ticket at 21.1 %",

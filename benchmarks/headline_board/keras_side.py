@@ -26,7 +26,7 @@ def about() -> dict[str, str]:
     return {"backend": keras.backend.backend()}
 
 
-def network(name: str, dropout: float = 0.0, precision: str = "float32") -> keras.Sequential:
+def network(name: str, dropout: float = 0.0, precision: str = "float32", title: str = "network") -> keras.Sequential:
     """Without activation behind the convolutions, as Caffe has it, or with one, as in the code of SNIP.
 
     Kernels start as PyTorch's do, so that both frameworks train the same network.
@@ -51,18 +51,18 @@ def network(name: str, dropout: float = 0.0, precision: str = "float32") -> kera
         stack = [flatten, *dense(300, 1), *dense(100, 2), output]
     else:
         stack = [*convolution(20, 1), *convolution(50, 2), flatten, *dense(500, 3), output]
-    return keras.Sequential([keras.Input((28, 28, 1)), *stack], name="network")
+    return keras.Sequential([keras.Input((28, 28, 1)), *stack], name=title)
 
 
 def train(
-    job: Job, recipe: Recipe | None, rates: list[float], part: Examples, seed: int, teacher: keras.Model | None
+    job: Job, recipe: Recipe | None, rates: list[float], part: Examples, seed: int, teachers: list[keras.Model]
 ) -> tuple[keras.Model, sk.Pruner | None]:
     """A network of the job, trained for an epoch a rate, and its pruner."""
     keras.utils.set_random_seed(seed)
     model = network(job.network, job.dropout, _precision(job.network))
     images, labels = part.images[..., np.newaxis], part.labels
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    trained = model if teacher is None else sk.distiller(model, teacher, TEACHER_WEIGHT, TEMPERATURE)
+    trained = sk.distiller(model, _mean(teachers), TEACHER_WEIGHT, TEMPERATURE) if teachers else model
     trained.compile(keras.optimizers.Adam(rates[0], epsilon=1e-8), loss)
     scored = [(images[start : start + BATCH], labels[start : start + BATCH]) for start in range(0, SCORED, BATCH)]
     pruner = None if recipe is None else sk.Pruner(recipe, scored, loss)
@@ -70,6 +70,14 @@ def train(
     callbacks += [] if pruner is None else [pruner]
     trained.fit(images, labels, batch_size=BATCH, epochs=len(rates), callbacks=callbacks, verbose=0)
     return model, pruner
+
+
+def _mean(teachers: list[keras.Model]) -> keras.Model:
+    """Of their logits."""
+    if len(teachers) == 1:
+        return teachers[0]
+    image = keras.Input((28, 28, 1))
+    return keras.Model(image, layers.Average(name="mean")([teacher(image) for teacher in teachers]))
 
 
 def _precision(name: str) -> str:
@@ -98,7 +106,7 @@ def save(model: keras.Model, path: Path) -> None:
 
 def load(name: str, path: Path) -> keras.Model:
     """A teacher that was kept."""
-    model = network(name)
+    model = network(name, title=path.name)  # several may be parts of one model
     with np.load(path) as kept:
         model.set_weights(list(kept.values()))
     return model

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.headline_board import storage
-from benchmarks.headline_board.jobs import BATCH, Job, jobs
+from benchmarks.headline_board.jobs import BATCH, SEEDS, Job, jobs
 from secateur.demo.data import Examples, load
 from secateur.demo.training import cosine
 
@@ -72,8 +72,9 @@ class Runner:
         rates = [rate for _ in range(job.rounds) for rate in cosine(job.rate, each)]
         epoch = math.ceil(len(self.train) / BATCH)
         recipe = None if job.recipe is None else job.recipe(len(rates) * epoch, epoch)
-        teacher = self._teacher(job.taught, seed) if job.taught else None
-        return self.side.train(job, recipe, rates, self.train, seed, teacher)
+        seeds = [(seed + number) % SEEDS for number in range(job.teachers)] if job.taught else []
+        teachers = [self._teacher(job.taught, each) for each in seeds]
+        return self.side.train(job, recipe, rates, self.train, seed, teachers)
 
     def _teacher(self, name: str, seed: int) -> Any:
         """The teacher that was kept, or a new one."""

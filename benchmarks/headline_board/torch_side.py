@@ -45,7 +45,7 @@ def _dense(before: int, after: int, dropout: float) -> list[nn.Module]:
 
 
 def train(
-    job: Job, recipe: Recipe | None, rates: list[float], part: Examples, seed: int, teacher: nn.Module | None
+    job: Job, recipe: Recipe | None, rates: list[float], part: Examples, seed: int, teachers: list[nn.Module]
 ) -> tuple[nn.Module, st.Pruner | None]:
     """A network of the job, trained for an epoch a rate, and its pruner."""
     torch.manual_seed(seed)
@@ -53,7 +53,8 @@ def train(
     images, labels = inputs(job.network, part.images), torch.from_numpy(part.labels)
     optimizer = torch.optim.Adam(model.parameters(), rates[0], fused=True)
     scored = list(zip(images[:SCORED].split(BATCH), labels[:SCORED].split(BATCH), strict=True))
-    said = labels if teacher is None else _outputs(teacher, images)  # of the same images in each epoch: once is enough
+    # Teachers see the same images in each epoch, so that they need say it but once.
+    said = torch.stack([_outputs(teacher, images) for teacher in teachers]).mean(0) if teachers else labels
     loss = st.Distillation(lambda which: said[which], TEACHER_WEIGHT, TEMPERATURE)
     pruner = None if recipe is None else st.Pruner(model, recipe, optimizer, scored, cross_entropy)
     model.train()
@@ -64,7 +65,7 @@ def train(
             with _precision(job.network):
                 outputs = model(images[which])
             learnt = outputs.float(), labels[which]
-            (cross_entropy(*learnt) if teacher is None else loss(*learnt, which)).backward()
+            (loss(*learnt, which) if teachers else cross_entropy(*learnt)).backward()
             optimizer.step()
     return model, pruner
 
