@@ -56,6 +56,8 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     chosen = parser.parse_args(words)
     if chosen.validate and chosen.results == RESULTS:
         parser.error("--validate needs --results FILE: what is measured on images of the training part stays apart")
+    if not chosen.validate and not chosen.document.exists():
+        parser.error(f"--document {chosen.document}: there is no such file to write the tables into")
     return chosen
 
 
