@@ -1,7 +1,7 @@
 """The matrix of what holds, filled by the tests: a cell for each framework, backend, optimizer and way to train.
 
-With ``SECATEUR_HOLD_TABLE=cells.jsonl`` in the environment, each cell that a test has finished is a line of that file, to
-which several processes may append; ``benchmarks/hold.py --matrix`` makes the table of docs/hold.md from it.
+With ``SECATEUR_HOLD_TABLE=cells.jsonl`` in the environment, each cell that a test has finished is a line of that file,
+to which several processes may append; ``benchmarks/hold.py --matrix`` makes the table of docs/hold.md from it.
 """
 
 from __future__ import annotations
