@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +116,12 @@ def measured(case: str, rounds: int, wall: bool) -> dict[str, Any]:
 
 def fill_matrix() -> None:
     """Run the tests that fill it."""
-    MATRIX.unlink(missing_ok=True)
-    for keras_backend, files in TESTS.items():
-        environment = {**os.environ, "KERAS_BACKEND": keras_backend, "SECATEUR_HOLD_TABLE": str(MATRIX)}
-        subprocess.run([sys.executable, "-m", "pytest", "-q", *files], cwd=ROOT, env=environment, check=True)
+    with tempfile.TemporaryDirectory() as folder:
+        cells = Path(folder) / "cells.jsonl"
+        for keras_backend, files in TESTS.items():
+            environment = {**os.environ, "KERAS_BACKEND": keras_backend, "SECATEUR_HOLD_TABLE": str(cells)}
+            subprocess.run([sys.executable, "-m", "pytest", "-q", *files], cwd=ROOT, env=environment, check=True)
+        write_results(MATRIX, tables.matrix(cells))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The matrix of what holds, filled by the tests: a cell for each framework, backend, optimizer and way to train.
 
-With ``SECATEUR_HOLD_TABLE=results.json`` in the environment, each cell that a test has finished is kept in that file,
-in place of an earlier one; ``benchmarks/hold.py`` draws the table of docs/hold.md from it.
+With ``SECATEUR_HOLD_TABLE=cells.jsonl`` in the environment, each cell that a test has finished is a line of that file,
+to which several processes may append; ``benchmarks/hold.py --matrix`` makes the table of docs/hold.md from it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 NOT_OFFERED = "not offered"
 
@@ -27,14 +26,6 @@ def record(framework: str, backend: str, optimizer: str, mode: str, leaks: Seque
     """
     if not (target := os.environ.get("SECATEUR_HOLD_TABLE")):
         return
-    path = Path(target)
-    rows = kept(path)
     found = {"leak": None, "steps": 0} if leaks is None else {"leak": max(leaks), "steps": len(leaks)}
-    rows[" | ".join((framework, backend, optimizer, mode))] = found
-    path.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n", "utf-8")
-
-
-def kept(path: Path) -> dict[str, Any]:
-    """The cells of a file, by framework, backend, optimizer and mode."""
-    rows: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    return rows
+    with Path(target).open("a", encoding="utf-8") as file:
+        file.write(json.dumps([" | ".join((framework, backend, optimizer, mode)), found]) + "\n")

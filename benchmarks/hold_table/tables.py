@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,12 @@ def show(console: Console, record: Record) -> None:
 def write_document(path: Path, record: Record, matrix: Record) -> None:
     """Put figures and matrix between the marks of the document."""
     replace_figures(path, "\n\n".join([_circumstances(record), _figures(record), *_matrices(matrix)]))
+
+
+def matrix(cells: Path) -> dict[str, Any]:
+    """The cells that tests have written, a line each: the last one of a name counts."""
+    lines = cells.read_text("utf-8").splitlines()
+    return dict(sorted(dict(json.loads(line) for line in lines).items()))
 
 
 def _circumstances(record: Record) -> str:

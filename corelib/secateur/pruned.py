@@ -291,10 +291,10 @@ class Pruned:
         _, removal = self._structure(None)
         with storage.replaced_folder(Path(folder)) as fresh:
             self.adapter.write_model(self.model, fresh)
+            self._write_progress(fresh)
             storage.write(
                 fresh, self.adapter.framework, self.recipe, self._masks, None if removal is None else removal.to_dict()
             )
-            self._write_progress(fresh)
 
     def _write_progress(self, folder: Path) -> None:
         """Add where a training stands, if one goes on."""

@@ -34,16 +34,17 @@ def test_a_multiple_is_the_median_of_the_quotients_within_rounds() -> None:
 
 
 def test_figures_and_matrix_are_written_between_the_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    document, matrix = tmp_path / "hold.md", tmp_path / "matrix.json"
+    document, matrix = tmp_path / "hold.md", tmp_path / "cells.jsonl"
     document.write_text("before\n<!-- figures -->\nout of date\n<!-- end of figures -->\nafter\n", "utf-8")
     monkeypatch.setenv("SECATEUR_HOLD_TABLE", str(matrix))
     cells.record("torch", "torch", "Adam", "step", [0.0, 0.0])
-    cells.record("torch", "torch", "LBFGS", "step", [0.0, 0.25])
+    cells.record("torch", "torch", "LBFGS", "step", [0.0, 0.5])
+    cells.record("torch", "torch", "LBFGS", "step", [0.0, 0.25])  # run again
     cells.record("torch", "torch", "LBFGS", "fused", None)
     cells.record("keras", "jax", "SGD", "use_ema", [0.0])
     found = {"ms": 12.0, "ratio": 1.02, "share": 0.01, "leak": 0.0}
     record = {**circumstances(), "clock": "processor", "rounds": 3, "cases": {"torch MLP": {"secateur": found}}}
-    tables.write_document(document, record, cells.kept(matrix))
+    tables.write_document(document, record, tables.matrix(matrix))
     text = document.read_text("utf-8")
     assert text.startswith("before\n") and text.endswith("after\n") and "out of date" not in text
     assert "| torch MLP | secateur | 12.00 | 1.020 | +1.00 % | ≤ 1.03 | 0 |" in text

@@ -25,6 +25,7 @@ from secateur import (
     Recipe,
     RigL,
     progress,
+    storage,
 )
 from secateur.errors import FileFormatError, HoldError
 from secateur.progress import Progress
@@ -156,6 +157,9 @@ def test_what_cannot_be_resumed_is_refused_and_changes_nothing(tmp_path: Path) -
     with pytest.raises(HoldError, match="owns none"):
         torch_pruner(other, foreign, RECIPES["cubic"], resume=tmp_path / "saved")
     (tmp_path / "saved" / progress.FILE).write_bytes(b"no tensors")
+    with pytest.raises(FileFormatError, match=r"progress\.safetensors is damaged"):
+        torch_pruner(other, new, RECIPES["cubic"], resume=tmp_path / "saved")
+    (tmp_path / "saved" / storage.MANIFEST).unlink()
     with pytest.raises(FileFormatError, match="does not tell"):
         torch_pruner(other, new, RECIPES["cubic"], resume=tmp_path / "saved")
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in before.items())
@@ -168,6 +172,7 @@ def test_a_training_saved_without_its_beginning_is_not_resumed_by_a_score_that_l
     assert state.initial_weight.keys() >= {"0.weight", "3.weight"}
     state.initial_weight = {}
     state.write(tmp_path / "saved")
+    (tmp_path / "saved" / storage.MANIFEST).unlink()
     other, new = torch_training()
     with pytest.raises(FileFormatError, match="lacks the weights of its beginning"):
         torch_pruner(other, new, RECIPES["from the start"], resume=tmp_path / "saved")
