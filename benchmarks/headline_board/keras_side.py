@@ -26,7 +26,9 @@ def about() -> dict[str, str]:
     return {"backend": keras.backend.backend()}
 
 
-def network(name: str, dropout: float = 0.0, precision: str = "float32", title: str = "network") -> keras.Sequential:
+def network(
+    name: str, dropout: float = 0.0, input_dropout: float = 0.0, precision: str = "float32"
+) -> keras.Sequential:
     """Without activation behind the convolutions, as Caffe has it, or with one, as in the code of SNIP.
 
     Kernels start as PyTorch's do, so that both frameworks train the same network.
@@ -48,21 +50,21 @@ def network(name: str, dropout: float = 0.0, precision: str = "float32", title: 
 
     flatten, output = layers.Flatten(name="flatten"), layers.Dense(10, name="output", **(common | {"dtype": "float32"}))
     if name == PERCEPTRON:
-        stack = [flatten, *dense(300, 1), *dense(100, 2), output]
+        stack = [flatten, layers.Dropout(input_dropout, name="dropout0"), *dense(300, 1), *dense(100, 2), output]
     else:
         stack = [*convolution(20, 1), *convolution(50, 2), flatten, *dense(500, 3), output]
-    return keras.Sequential([keras.Input((28, 28, 1)), *stack], name=title)
+    return keras.Sequential([keras.Input((28, 28, 1)), *stack], name="network")
 
 
 def train(
-    job: Job, recipe: Recipe | None, rates: list[float], part: Examples, seed: int, teachers: list[keras.Model]
+    job: Job, recipe: Recipe | None, rates: list[float], part: Examples, seed: int, teacher: keras.Model | None
 ) -> tuple[keras.Model, sk.Pruner | None]:
     """A network of the job, trained for an epoch a rate, and its pruner."""
     keras.utils.set_random_seed(seed)
-    model = network(job.network, job.dropout, _precision(job.network))
+    model = network(job.network, job.dropout, job.input_dropout, _precision(job.network))
     images, labels = part.images[..., np.newaxis], part.labels
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    trained = sk.distiller(model, _mean(teachers), TEACHER_WEIGHT, TEMPERATURE) if teachers else model
+    trained = model if teacher is None else sk.distiller(model, teacher, TEACHER_WEIGHT, TEMPERATURE)
     trained.compile(keras.optimizers.Adam(rates[0], epsilon=1e-8), loss)
     scored = [(images[start : start + BATCH], labels[start : start + BATCH]) for start in range(0, SCORED, BATCH)]
     pruner = None if recipe is None else sk.Pruner(recipe, scored, loss)
@@ -70,14 +72,6 @@ def train(
     callbacks += [] if pruner is None else [pruner]
     trained.fit(images, labels, batch_size=BATCH, epochs=len(rates), callbacks=callbacks, verbose=0)
     return model, pruner
-
-
-def _mean(teachers: list[keras.Model]) -> keras.Model:
-    """Of their logits."""
-    if len(teachers) == 1:
-        return teachers[0]
-    image = keras.Input((28, 28, 1))
-    return keras.Model(image, layers.Average(name="mean")([teacher(image) for teacher in teachers]))
 
 
 def _precision(name: str) -> str:
@@ -106,7 +100,7 @@ def save(model: keras.Model, path: Path) -> None:
 
 def load(name: str, path: Path) -> keras.Model:
     """A teacher that was kept."""
-    model = network(name, title=path.name)  # several may be parts of one model
+    model = network(name)
     with np.load(path) as kept:
         model.set_weights(list(kept.values()))
     return model

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.headline_board import storage
-from benchmarks.headline_board.jobs import BATCH, SEEDS, Job, jobs
+from benchmarks.headline_board.jobs import BATCH, Job, jobs
 from secateur.demo.data import Examples, load
 from secateur.demo.training import cosine
 
@@ -72,15 +72,14 @@ class Runner:
         rates = [rate for _ in range(job.rounds) for rate in cosine(job.rate, each)]
         epoch = math.ceil(len(self.train) / BATCH)
         recipe = None if job.recipe is None else job.recipe(len(rates) * epoch, epoch)
-        seeds = [(seed + number) % SEEDS for number in range(job.teachers)] if job.taught else []
-        teachers = [self._teacher(job.taught, each) for each in seeds]
-        return self.side.train(job, recipe, rates, self.train, seed, teachers)
+        teacher = self._teacher(job.taught, seed) if job.taught else None
+        return self.side.train(job, recipe, rates, self.train, seed, teacher)
 
     def _teacher(self, name: str, seed: int) -> Any:
         """The teacher that was kept, or a new one."""
         (job,) = (each for each in jobs() if each.name == name)
-        folder = f"{self.framework} {name} {self._epochs(job)} {job.dropout} {job.rate} {seed}".replace(", ", "-")
-        path = self.teachers / folder.replace(" ", "-")
+        told = (self.framework, name, self._epochs(job), job.rate, job.dropout, job.input_dropout, seed)
+        path = self.teachers / " ".join(map(str, told)).replace(", ", "-").replace(" ", "-")
         if not path.exists():
             model, _ = self._trained(job, seed)
             path.parent.mkdir(parents=True, exist_ok=True)

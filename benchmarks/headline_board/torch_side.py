@@ -27,10 +27,16 @@ def about() -> dict[str, str]:
     return {"backend": "torch"}
 
 
-def network(name: str, dropout: float = 0.0) -> nn.Sequential:
+def network(name: str, dropout: float = 0.0, input_dropout: float = 0.0) -> nn.Sequential:
     """Without activation behind the convolutions, as Caffe has it, or with one, as in the code of SNIP."""
     if name == PERCEPTRON:
-        layers = [nn.Flatten(), *_dense(784, 300, dropout), *_dense(300, 100, dropout), nn.Linear(100, 10)]
+        layers = [
+            nn.Flatten(),
+            nn.Dropout(input_dropout),
+            *_dense(784, 300, dropout),
+            *_dense(300, 100, dropout),
+            nn.Linear(100, 10),
+        ]
         return nn.Sequential(*layers)
     between = {CAFFE: [], SNIP: [nn.ReLU()]}[name]
     return nn.Sequential(
@@ -45,16 +51,15 @@ def _dense(before: int, after: int, dropout: float) -> list[nn.Module]:
 
 
 def train(
-    job: Job, recipe: Recipe | None, rates: list[float], part: Examples, seed: int, teachers: list[nn.Module]
+    job: Job, recipe: Recipe | None, rates: list[float], part: Examples, seed: int, teacher: nn.Module | None
 ) -> tuple[nn.Module, st.Pruner | None]:
     """A network of the job, trained for an epoch a rate, and its pruner."""
     torch.manual_seed(seed)
-    model = network(job.network, job.dropout)
+    model = network(job.network, job.dropout, job.input_dropout)
     images, labels = inputs(job.network, part.images), torch.from_numpy(part.labels)
     optimizer = torch.optim.Adam(model.parameters(), rates[0], fused=True)
     scored = list(zip(images[:SCORED].split(BATCH), labels[:SCORED].split(BATCH), strict=True))
-    # Teachers see the same images in each epoch, so that they need say it but once.
-    said = torch.stack([_outputs(teacher, images) for teacher in teachers]).mean(0) if teachers else labels
+    said = labels if teacher is None else _outputs(teacher, images)  # of the same images in each epoch: once is enough
     loss = st.Distillation(lambda which: said[which], TEACHER_WEIGHT, TEMPERATURE)
     pruner = None if recipe is None else st.Pruner(model, recipe, optimizer, scored, cross_entropy)
     model.train()
@@ -65,7 +70,7 @@ def train(
             with _precision(job.network):
                 outputs = model(images[which])
             learnt = outputs.float(), labels[which]
-            (loss(*learnt, which) if teachers else cross_entropy(*learnt)).backward()
+            (cross_entropy(*learnt) if teacher is None else loss(*learnt, which)).backward()
             optimizer.step()
     return model, pruner
 
