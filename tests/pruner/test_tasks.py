@@ -37,7 +37,14 @@ from secateur import (
     scores,
 )
 from secateur.combining import combine
-from secateur.errors import FileFormatError, MissingDataError, NoMatchError, OutOfRangeError, RecipeError
+from secateur.errors import (
+    EmptyLayerError,
+    FileFormatError,
+    MissingDataError,
+    NoMatchError,
+    OutOfRangeError,
+    RecipeError,
+)
 
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.normal(size=(48, 6)).astype(np.float32)
@@ -160,11 +167,13 @@ def test_equal_statistics_give_equal_masks(score, how, by_units, scope, sparsity
     recipe = Recipe(
         sparsity, score=MultiTask(score, how), scope=scope, **({"granularity": Neurons()} if by_units else {})
     )
-    results = (
-        st.prune(ours, recipe, tasks=given_to[0], example=torch.tensor(X[:2])),
-        sk.prune(theirs, recipe, tasks=given_to[1]),
-    )
-    left, right_hand = map(canonical, results)
+    try:
+        first = st.prune(ours, recipe, tasks=given_to[0], example=torch.tensor(X[:2]))
+    except EmptyLayerError as refused:  # a small head may be the first to go
+        with pytest.raises(EmptyLayerError, match=str(refused).partition(" weights of ")[0]):
+            sk.prune(theirs, recipe, tasks=given_to[1])
+        return
+    left, right_hand = canonical(first), canonical(sk.prune(theirs, recipe, tasks=given_to[1]))
     assert left.keys() == right_hand.keys()
     assert all(np.array_equal(left[name], mask) for name, mask in right_hand.items())
 
