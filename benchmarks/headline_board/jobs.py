@@ -137,7 +137,7 @@ def perceptrons() -> list[Job]:
             epochs=80,
             rate=0.0012,
             rounds=8,
-            recipe=lambda steps, epoch: Recipe(1 - 0.211, schedule=Iterative(rounds=7, every=10 * epoch, rewind=0)),
+            recipe=lambda steps, epoch: Recipe(1 - 0.211, schedule=Iterative(rounds=7, every=steps // 8, rewind=0)),
         ),
     ]
 
