@@ -88,7 +88,6 @@ def prune(
         example: an input, needed only if the model does not know its own input shape.
         statistics: what :func:`statistics` returned, instead of ``data``.
         optimizer: the one that trains the model in a loop of your own. Masks hold without it; with it, it is checked.
-
         tasks: for a score of several tasks, ``MultiTask``: name -> :class:`secateur.Task`, with data, loss, and a
             measure that ``pruned.tasks`` then tells before and after.
 

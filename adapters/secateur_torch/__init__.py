@@ -74,7 +74,6 @@ def prune(
         statistics: what :func:`statistics` returned, instead of ``data``.
         optimizer: the one that trains the model. Masks hold without it; given here, it is checked, and step hooks that
             are added to it later see exact zeros.
-
         tasks: for a score of several tasks, ``MultiTask``: name -> :class:`secateur.Task`, with data, loss, and a
             measure that ``pruned.tasks`` then tells before and after.
 

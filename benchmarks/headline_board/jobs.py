@@ -71,7 +71,7 @@ class Job:
 
     Attributes:
         name: of the case, unique.
-        network: one of those of ``networks.py``.
+        network: ``PERCEPTRON``, ``CAFFE`` or ``SNIP``.
         epochs: readings of the 60,000 images, over all rounds.
         rate: Adam's, at the beginning of each round, whence it falls by half a cosine.
         recipe: what to prune when; None to prune nothing.

@@ -23,6 +23,7 @@ from secateur.errors import (
 )
 from secateur.recipe import Latency, MultiTask, Recipe
 from secateur.recipe.granularity import COMPENSATION
+from secateur.scalars import answer
 from secateur.scoring import Statistics
 from secateur.statistics import ACTIVATIONS, STATISTICS, gatherable
 from secateur.tasks import Tasks, require_tasks
@@ -168,13 +169,7 @@ def loss_of(evaluate: Callable[[Any], Any], model: Any, what: str) -> float:
         MissingDataError: it cannot be called, or gives no number.
         OutOfRangeError: the number is not finite.
     """
-    if not callable(evaluate):
-        raise MissingDataError(f"evaluate is {evaluate!r}: give a function that takes the model and returns its loss")
-    answer = evaluate(model)
-    try:
-        found = float(answer)
-    except (TypeError, ValueError) as error:
-        raise MissingDataError(f"evaluate gives no number for {what} ({error}): return one loss") from error
+    found = answer("evaluate", evaluate, model, f" for {what}")
     if not math.isfinite(found):
         raise OutOfRangeError(f"evaluate gives {found} for {what}: bound the loss, or leave out what it comes from")
     return found

@@ -5,11 +5,12 @@ NumPy's scalars are as good as Python's. A bool is no number here: ``Sparsity(Tr
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Iterable
 from typing import Any
 
-from secateur.errors import OutOfRangeError, RecipeError
+from secateur.errors import MissingDataError, OutOfRangeError, RecipeError
 
 
 def is_real(value: object) -> bool:
@@ -62,6 +63,32 @@ def whole(what: str, value: Any) -> int:
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
         raise RecipeError(f"{what} is {value!r}, a {type(value).__name__}: give a whole number")
     return int(value)
+
+
+def portion(share: float, count: int) -> int:
+    """The whole number nearest to a share of a count; of two, the larger."""
+    return math.floor(share * count + 0.5)
+
+
+def answer(name: str, function: Any, model: Any, about: str = "") -> float:
+    """What a user's function of a model returns, as a float. Errors of its own pass.
+
+    Args:
+        name: what a message calls the function.
+        function: called with the model.
+        model: its argument.
+        about: which model that is, for a message, such as `` for the dense model``.
+
+    Raises:
+        MissingDataError: it cannot be called, or returns no number.
+    """
+    if not callable(function):
+        raise MissingDataError(f"{name} is {function!r}: give a function that takes the model and returns a number")
+    found = function(model)
+    try:
+        return float(found)
+    except (TypeError, ValueError) as error:
+        raise MissingDataError(f"{name} gives no number{about} ({error}): return one") from error
 
 
 def sides(what: str, shape: Any, least: int = 0) -> tuple[int, ...]:

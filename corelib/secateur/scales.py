@@ -25,6 +25,7 @@ from secateur.ranking import NeuronRanking, Ranking, WeightRanking, ranking, spa
 from secateur.recipe import Recipe, Scales, Sparsity
 from secateur.recipe.costs import CostTarget
 from secateur.recipe.score import Score
+from secateur.scalars import portion
 from secateur.scoring import Statistics
 from secateur.structure.budget import fewest, last
 from secateur.structure.cost import sizes_of
@@ -152,7 +153,7 @@ class ByScale:
 
         Raises UnreachableTargetError, but not in training.
         """
-        total = math.floor(fraction * budgets[0] + 0.5)
+        total = portion(fraction, budgets[0])
         masks: dict[str, Flags] = {}
         found: dict[str, Flags] = {}
         for index, share in enumerate(np.cumsum(self._shares())):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -18,6 +17,7 @@ from secateur.ranking import NeuronRanking, Ranking, sparing
 from secateur.reach import shortfall
 from secateur.recipe import Recipe
 from secateur.recipe.costs import CostTarget, Latency
+from secateur.scalars import portion
 from secateur.scales import ByScale, ScaleRanking
 from secateur.structure.budget import Flags, fewest, last
 from secateur.structure.turns import NEVER
@@ -98,7 +98,7 @@ class ByCount:
         training: bool = False,
     ) -> tuple[dict[str, Flags], tuple[str, ...]]:
         """As :class:`Selection`; at once, only what no name of the user's stands for is spared: axes between layers."""
-        pruned = [math.floor(fraction * budget + 0.5) for budget in budgets]
+        pruned = [portion(fraction, budget) for budget in budgets]
         return sparing(self._recipe, self._ranking, scores, pruned, kept, layers=training)
 
 
@@ -127,10 +127,10 @@ class ByGroup:
     ) -> tuple[dict[str, Flags], tuple[str, ...]]:
         """As :class:`Selection`."""
         if self._ranking.kind.even:
-            lost = math.floor(fraction * self._lost + 0.5)
+            lost = portion(fraction, self._lost)
             return self._ranking.largest(scores, self._ranking.kind.m - lost, kept), ()
         safe = self._ranking.largest(scores, self._ranking.kind.n, kept)
-        pruned = [math.floor(fraction * budget + 0.5) for budget in budgets]
+        pruned = [portion(fraction, budget) for budget in budgets]
         return self._recipe.allocate(scores, pruned, kept, safe), ()
 
 
@@ -169,7 +169,7 @@ class ByTurn:
         """
         found = self._turns(scores, kept)
         gone = sum(int(np.count_nonzero(~flags)) for flags in ({} if kept is None else kept).values())
-        count: int | None = max(gone, math.floor(fraction * sum(budgets) + 0.5))
+        count: int | None = max(gone, portion(fraction, sum(budgets)))
         if fraction == 1.0:
             count = self._fewest(found, scores, gone)
         if count is None:

@@ -22,7 +22,7 @@ from secateur.pruner import trace
 from secateur.ranking import ranking
 from secateur.recipe import NofM, Recipe, Scales, Sensitivity
 from secateur.recipe.sharing import require_ascending
-from secateur.scalars import reals
+from secateur.scalars import portion, reals
 
 Array = npt.NDArray[Any]
 Evaluate = Callable[[Any], float]
@@ -96,7 +96,7 @@ def _kept(scores: Mapping[str, Array], layer: str, sparsity: float) -> dict[str,
     """All elements of every layer but one, of which the largest stay, one at least."""
     found = {name: np.ones(score.shape, np.bool_) for name, score in scores.items()}
     size = scores[layer].size
-    found[layer] = masks.keep_largest(scores[layer], max(1, size - math.floor(sparsity * size + 0.5)))
+    found[layer] = masks.keep_largest(scores[layer], max(1, size - portion(sparsity, size)))
     return found
 
 

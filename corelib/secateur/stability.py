@@ -21,7 +21,7 @@ import numpy.typing as npt
 from secateur import kernels, masks
 from secateur.arrays import as_mask
 from secateur.errors import EmptyInputError, NoMatchError, OutOfRangeError, ShapeMismatchError
-from secateur.scalars import whole
+from secateur.scalars import portion, whole
 from secateur.scores.catalogue import random
 
 Rows = npt.NDArray[np.int64]
@@ -232,7 +232,7 @@ def draw(examples: int, count: int, share: float = 0.8, seed: int = 0) -> list[R
     examples, count = whole("the number of examples", examples), whole("the number of subsets", count)
     if count < 1 or examples < 1 or not 0.0 < share <= 1.0:
         raise OutOfRangeError(f"{count} subsets with {share} of {examples} examples: give 1 or more, and a share to 1")
-    rows = max(1, math.floor(share * examples + 0.5))
+    rows = max(1, portion(share, examples))
     orders = (np.argsort(random((examples,), seed, order), kind="stable") for order in range(count))
     return [np.sort(order[:rows]).astype(np.int64) for order in orders]
 

@@ -14,6 +14,7 @@ from secateur.adapter import Parameter
 from secateur.combining import combine
 from secateur.errors import MissingDataError, NoMatchError
 from secateur.recipe import MultiTask, Recipe, Score
+from secateur.scalars import answer
 from secateur.scoring import Statistics
 
 Array = npt.NDArray[Any]
@@ -130,16 +131,8 @@ def checked(tasks: Tasks, check: Callable[[Statistics], Statistics]) -> dict[str
 
 def measured(tasks: Tasks, model: Any) -> dict[str, float]:
     """Task -> what its ``evaluate`` tells of a model; without tasks that have none."""
-    return {name: _value(name, task.evaluate, model) for name, task in tasks.items() if task.evaluate is not None}
-
-
-def _value(name: str, evaluate: Any, model: Any) -> float:
-    if not callable(evaluate):
-        raise MissingDataError(f"evaluate of task {name!r} is {evaluate!r}: give a function that takes the model")
-    try:
-        return float(evaluate(model))
-    except (TypeError, ValueError) as error:
-        raise MissingDataError(f"evaluate of task {name!r} gives no number ({error}): return one") from error
+    given = {name: task.evaluate for name, task in tasks.items() if task.evaluate is not None}
+    return {name: answer(f"evaluate of task {name!r}", evaluate, model) for name, evaluate in given.items()}
 
 
 def _number(value: float | None) -> str:

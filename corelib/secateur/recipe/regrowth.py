@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from secateur import masks
 from secateur.errors import OutOfRangeError, UnreachableTargetError
-from secateur.scalars import real, whole
+from secateur.scalars import portion, real, whole
 from secateur.schedules import Span
 
 Array = npt.NDArray[Any]
@@ -88,7 +88,7 @@ class Exchange(Span):
         found = {}
         for index, (layer, flags) in enumerate(kept.items()):
             live = int(np.count_nonzero(flags))
-            count = min(math.floor(self.share_at(step) * live + 0.5), flags.size - live)
+            count = min(portion(self.share_at(step), live), flags.size - live)
             staying = masks.keep_largest(np.where(flags, scores[layer], -np.inf), live - count)
             wanted = self._wanted(step, index, flags.shape, growth.get(layer))
             found[layer] = staying | masks.keep_largest(np.where(flags, -np.inf, wanted), count)
@@ -98,7 +98,7 @@ class Exchange(Span):
         """As :class:`Regrowth`: as many weights of the whole model as are to be exchanged must be pruned."""
         live = sum(int(np.count_nonzero(flags)) for flags in kept.values())
         gone = sum(flags.size for flags in kept.values()) - live
-        count = math.floor(self.share * live + 0.5)
+        count = portion(self.share, live)
         if count > gone:
             raise UnreachableTargetError(
                 f"{type(self).__name__}(share={self.share:g}) exchanges {count} of the {live} weights that are kept, "
